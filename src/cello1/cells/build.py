@@ -1,0 +1,288 @@
+"""Many files of cells -> a folder of puzzles: train, validation, test, and a proof of no leaks.
+
+Each file is made by one process and kept as a part, so that a killed build goes on where it
+was. The bytes written do not depend on the number of workers or on PYTHONHASHSEED.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from os import cpu_count
+from pathlib import Path
+from typing import Any
+
+from cello1.cells.audit import Audit, audit
+from cello1.cells.make import FileReport, make_puzzles
+from cello1.cells.split import SPLITS, UNSEEN, split_puzzles
+from cello1.errors import InputError
+from cello1.puzzles.table import read_puzzles, write_puzzles
+from cello1.recipes import BuildSettings
+from cello1.runs import Run, write_json
+
+ALL = "all"
+Watch = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a build made.
+
+    Attributes
+    ----------
+    folder
+        Where the puzzles lie.
+    reports
+        One per file, in the order of their names.
+    audit
+        The findings over all splits.
+    """
+
+    folder: Path
+    reports: list[FileReport]
+    audit: Audit
+
+    @property
+    def ok(self) -> bool:
+        """No file failed and the audit passed (a split by puzzle leaks as was asked)."""
+        failed = any(report.status == "failed" for report in self.reports)
+        return not failed and not self.audit.gold_failures
+
+
+def build(
+    files: Sequence[str | Path],
+    out: str | Path,
+    settings: BuildSettings | None = None,
+    *,
+    workers: int = 1,
+    watch: Watch = lambda dataset, share: None,
+) -> Build:
+    """Build puzzles from .h5ad files into a folder.
+
+    Parameters
+    ----------
+    files
+        The files; each is a data set named by its stem.
+    out
+        A new folder, or one that holds an unfinished or the same build.
+    settings
+        How to make puzzles.
+    workers
+        Processes; one file each.
+    watch
+        Called with a data set and the share of its rows read.
+
+    Returns
+    -------
+    Build
+        Files that failed are reported in it; the puzzles of the others are there.
+
+    Raises
+    ------
+    InputError
+        When no file yields a puzzle, the splits cannot be made, the splits leak, or `out` holds
+        something else.
+    """
+    settings = settings or BuildSettings()
+    paths, folder = _distinct(files), Path(out)
+    _make_room(folder)
+    with Run(folder, command="build", config=settings.model_dump(mode="json"), inputs=paths) as run:
+        if (folder / "audit.json").exists():
+            return _finished(folder)
+        parts = folder / ".parts"
+        parts.mkdir(exist_ok=True)
+        jobs = [
+            _Job(path, parts, _key(settings, run.inputs[str(path)]), settings) for path in paths
+        ]
+        reports = list(_run_jobs(jobs, workers, watch))
+        write_json(folder / "build.json", [asdict(report) for report in reports])
+        result = _assemble(folder, jobs, reports, settings)
+        shutil.rmtree(parts)
+    return result
+
+
+def _assemble(
+    folder: Path, jobs: Sequence[_Job], reports: list[FileReport], settings: BuildSettings
+) -> Build:
+    built = [job.table for job, report in zip(jobs, reports, strict=True) if report.puzzles]
+    if not built:
+        why = "; ".join(f"{r.dataset}: {r.message}" for r in reports)
+        raise InputError(f"no puzzle could be built. {why}")
+    puzzles = [puzzle for table in built for puzzle in read_puzzles(table)]
+    splits = split_puzzles(puzzles, settings)
+    findings = audit(splits)
+    if findings.leaks and settings.split != "puzzle":
+        shared = next(s for s in findings.shared if s.leaks)
+        raise InputError(
+            f"{shared.first} and {shared.second} would share cells although their donors differ "
+            f"by name ({shared.example}): the same cells seem to stand in several files or under "
+            "several donors; leave one of them out"
+        )
+    for name, members in splits.items():
+        if members or name in SPLITS:
+            write_puzzles(members, folder / f"{name}.parquet")
+    write_json(folder / "audit.json", findings.to_json())
+    return Build(folder, reports, findings)
+
+
+def read_splits(folder: Path) -> dict[str, Path]:
+    """Return the puzzle files of a build by the name of the split.
+
+    Raises
+    ------
+    InputError
+        When the folder holds none.
+    """
+    found = {n: folder / f"{n}.parquet" for n in (ALL, *SPLITS, UNSEEN)}
+    found = {name: path for name, path in found.items() if path.exists()}
+    if not found:
+        raise InputError(f"{folder} holds no puzzles; expected train.parquet, test.parquet, ...")
+    return found
+
+
+def _finished(folder: Path) -> Build:
+    """Read back what an earlier, finished run of the same command made."""
+    reports = [FileReport(**r) for r in json.loads((folder / "build.json").read_text("utf-8"))]
+    findings = audit({n: read_puzzles(path) for n, path in read_splits(folder).items()})
+    return Build(folder, reports, findings)
+
+
+def _distinct(files: Sequence[str | Path]) -> list[Path]:
+    if not files:
+        raise InputError("no file given; expected one or more .h5ad files")
+    paths = sorted({Path(file) for file in files}, key=lambda path: (path.stem, str(path)))
+    for a, b in zip(paths, paths[1:], strict=False):
+        if a.stem == b.stem:
+            raise InputError(
+                f"{a} and {b} have one name, but a data set is known by its file's name; rename one"
+            )
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path} does not exist; expected an .h5ad file")
+    return paths
+
+
+def _make_room(folder: Path) -> None:
+    """Forget a build that never finished, so that other settings may be tried; refuse the rest."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; expected a folder to write to")
+    if (folder / "audit.json").exists():
+        return
+    if not (folder / "run.json").exists() and any(folder.glob("*.parquet")):
+        raise InputError(f"{folder} holds .parquet files of other origin; choose another --out")
+    if (folder / "run.json").exists() and not any(folder.glob("*.parquet")):
+        (folder / "run.json").unlink()
+    for leftover in folder.glob(".*.part"):
+        leftover.unlink()
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One file to be made into a part."""
+
+    path: Path
+    parts: Path
+    key: str
+    settings: BuildSettings
+
+    @property
+    def table(self) -> Path:
+        return self.parts / f"{self.path.stem}-{self.key}.parquet"
+
+    @property
+    def note(self) -> Path:
+        return self.table.with_suffix(".json")
+
+    def done(self) -> FileReport | None:
+        """Return the report of a part made earlier; it is written last, so the part is whole."""
+        with suppress(OSError, ValueError):
+            return FileReport(**json.loads(self.note.read_text("utf-8")))
+        return None
+
+
+def _key(settings: BuildSettings, input_hash: str) -> str:
+    text = settings.model_dump_json() + input_hash
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _run_job(job: _Job, watch: Callable[[float], None]) -> FileReport:
+    """Make one part; whatever goes wrong concerns this file only."""
+    try:
+        puzzles, report = make_puzzles(job.path, job.settings, watch)
+        write_puzzles(puzzles, job.table)
+        write_json(job.note, asdict(report))
+        return report
+    except InputError as error:
+        message = str(error)
+    except OSError as error:
+        message = f"{error.strerror or error}"
+    except MemoryError:
+        message = "out of memory; use fewer --workers"
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"unexpected {type(error).__name__} at {last.name}:{last.lineno}: {error}"
+    return FileReport(str(job.path), job.path.stem, status="failed", message=message)
+
+
+_shares: Any = None
+
+
+def _start_worker(shares: Any, threads: int) -> None:
+    import numba
+
+    global _shares
+    _shares = shares
+    numba.set_num_threads(threads)
+
+
+def _run_in_worker(job: _Job, slot: int) -> FileReport:
+    def watch(share: float) -> None:
+        _shares[slot] = share
+
+    return _run_job(job, watch)
+
+
+def _run_jobs(jobs: Sequence[_Job], workers: int, watch: Watch) -> Iterator[FileReport]:
+    """Make all parts, in parallel when asked; yield their reports in the order of the jobs."""
+    reports = {job.path: report for job in jobs if (report := job.done()) is not None}
+    todo = [job for job in jobs if job.path not in reports]
+    workers = min(workers, len(todo))
+    if workers <= 1:
+        for job in todo:
+            reports[job.path] = _run_job(job, lambda share, name=job.path.stem: watch(name, share))  # type: ignore[misc]
+            watch(job.path.stem, 1.0)
+    else:
+        reports |= _run_parallel(todo, workers, watch)
+    return iter([reports[job.path] for job in jobs])
+
+
+def _run_parallel(todo: Sequence[_Job], workers: int, watch: Watch) -> dict[Path, FileReport]:
+    context = get_context("spawn")
+    shares = context.Array("d", len(todo))
+    threads = max(1, (cpu_count() or 1) // workers)
+    reports: dict[Path, FileReport] = {}
+    with ProcessPoolExecutor(workers, context, _start_worker, (shares, threads)) as pool:
+        jobs = {pool.submit(_run_in_worker, job, i): (i, job) for i, job in enumerate(todo)}
+        running = set(jobs)
+        while running:
+            finished, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+            for future in finished:
+                i, job = jobs[future]
+                shares[i] = 1.0
+                try:
+                    reports[job.path] = future.result()
+                except BrokenExecutor:
+                    why = "a worker process died (out of memory?); use fewer --workers, run again"
+                    reports[job.path] = FileReport(
+                        str(job.path), job.path.stem, status="failed", message=why
+                    )
+            for i, job in enumerate(todo):
+                watch(job.path.stem, shares[i])
+    return reports

@@ -1,0 +1,284 @@
+"""Which cells may be used, which group each belongs to, and what is known of it.
+
+Every dropped cell is counted under the first rule it breaks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cello1.cells.read import Source, column, obs_names_node
+from cello1.errors import InputError, brief
+from cello1.puzzles.puzzle import FORBIDDEN
+from cello1.recipes import BuildSettings
+
+Mask = npt.NDArray[np.bool_]
+
+UNNAMED = frozenset(
+    ("", "unknown", "pooled", "na", "n/a", "nan", "none", "null", "unassigned", "not available")
+)
+# The first of these that a file has separates experimental batches; --batch-key overrules.
+BATCH_COLUMNS = ("batch", "batch_id", "library_id", "library_uuid", "sample_id", "sample")
+POOLED, ONE_DONOR = "pooled", "one donor"
+# The Cell Ontology has about 3,500 terms; a column with more values holds something else.
+MAX_TYPES = 4_000
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?$")
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of one file as parallel arrays, before any expression is read.
+
+    Attributes
+    ----------
+    keep
+        Cells that passed every rule, shape (cells,).
+    drops
+        Rule -> number of cells dropped by it.
+    types, type_names
+        Codes into the names of the cell types; -1 where dropped.
+    groups, group_keys
+        Codes into (donor_id, batch, tissue) keys; -1 where dropped.
+    donor_kind
+        How donors are named: ``named``, ``pooled`` or ``one donor``, per group.
+    batch_key
+        The column that separates batches, or None.
+    """
+
+    keep: Mask
+    drops: dict[str, int]
+    types: npt.NDArray[np.int32]
+    type_names: list[str]
+    groups: npt.NDArray[np.int32]
+    group_keys: list[tuple[str, str | None, str | None]]
+    donor_kind: list[str]
+    batch_key: str | None
+    columns: Mapping[str, pd.Categorical] = field(repr=False)
+
+    def constant(self, name: str, members: npt.NDArray[np.intp]) -> str | None:
+        """Return the one value that `members` share in a column, or None when they differ."""
+        values = self.columns.get(name)
+        if values is None:
+            return None
+        codes = np.unique(values.codes[members])
+        if len(codes) != 1 or codes[0] < 0:
+            return None
+        value = str(values.categories[codes[0]]).strip()
+        return None if is_unnamed(value) else value
+
+
+def is_unnamed(value: str) -> bool:
+    """Say whether a value only says that nothing is known."""
+    return value.strip().casefold() in UNNAMED
+
+
+def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) -> Cells:
+    """Apply the rules of `settings` to the observations of a file.
+
+    Parameters
+    ----------
+    source
+        The open file.
+    settings
+        Which columns to use and what to drop.
+    context
+        Further columns to read, for the donor context.
+
+    Raises
+    ------
+    InputError
+        When the donor or cell type column is missing or holds something else.
+    """
+    obs = source.file["obs"]
+    _check_names(obs_names_node(source.file))
+    types = _cell_types(obs, settings)
+    wanted = ("is_primary_data", "suspension_type", "cell_type_ontology_term_id", "tissue")
+    columns = {name: _categorical(obs, name) for name in sorted({*wanted, *context}) if name in obs}
+    donors, unnamed = _donors(obs, settings, source)
+
+    keep, drops = np.ones(source.n_cells, dtype=bool), {}
+
+    def drop(rule: str, where: Mask) -> None:
+        if count := int((keep & where).sum()):
+            drops[rule] = count
+        keep[where] = False
+
+    if "is_primary_data" in columns:
+        drop("not primary data", ~_equals(columns["is_primary_data"], "true"))
+    if "suspension_type" in columns and settings.suspension_type != "any":
+        kind = settings.suspension_type
+        drop(f"suspension type other than {kind}", ~_equals(columns["suspension_type"], kind))
+    drop("cell type unknown", _unnamed(types))
+    if not settings.pooled_donors:
+        drop("donor unknown or pooled", unnamed)
+
+    batch_key = settings.batch_key or next((c for c in BATCH_COLUMNS if c in obs), None)
+    if settings.batch_key is not None and settings.batch_key not in obs:
+        raise InputError(f"no obs column {settings.batch_key!r} for batches{_choices(obs)}")
+    batches = None if batch_key is None else _categorical(obs, batch_key)
+    groups, keys = _group(keep, donors, batches, columns.get("tissue"))
+    kinds = [
+        ONE_DONOR
+        if settings.donor_key not in obs
+        else POOLED
+        if key[0] == _pool(source)
+        else "named"
+        for key in keys
+    ]
+    return Cells(
+        keep,
+        drops,
+        np.where(keep, types.codes, -1).astype(np.int32),
+        [str(name).strip() for name in types.categories],
+        groups,
+        keys,
+        kinds,
+        batch_key,
+        columns,
+    )
+
+
+def _check_names(node: h5py.Dataset) -> None:
+    """Refuse repeated observation names, reading them in pieces."""
+    hashes = []
+    for start in range(0, len(node), 100_000):
+        names = np.asarray(node[start : start + 100_000], dtype=object)
+        hashes.append(pd.util.hash_array(names, categorize=False))
+    _, first, counts = np.unique(np.concatenate(hashes), return_index=True, return_counts=True)
+    if np.any(counts > 1):
+        name = node[int(first[np.argmax(counts > 1)])]
+        name = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+        raise InputError(
+            f"{int((counts > 1).sum())} obs names are used for several cells, such as "
+            f"{brief(name)}; cells must be told apart: run adata.obs_names_make_unique()"
+        )
+
+
+def _cell_types(obs: h5py.Group, settings: BuildSettings) -> pd.Categorical:
+    key = settings.cell_type_key
+    if key not in obs:
+        raise InputError(
+            f"no obs column {key!r} with cell types{_choices(obs)}; name it with --cell-type-key"
+        )
+    types = _categorical(obs, key)
+    names = [str(name) for name in types.categories if not is_unnamed(str(name))]
+    if names and all(_NUMBER.match(name) for name in names):
+        raise InputError(
+            f"obs column {key!r} holds numbers ({', '.join(names[:3])}, ...), which look like "
+            "category codes or clusters; expected names of cell types: map them to names first"
+        )
+    if len(names) > MAX_TYPES:
+        raise InputError(
+            f"obs column {key!r} has {len(names):,} different values such as {brief(names[0])}; "
+            f"expected names of cell types (at most {MAX_TYPES:,}): is it a column of cell ids?"
+        )
+    for name in names:
+        if found := FORBIDDEN.search(name.strip()):
+            raise InputError(
+                f"cell type {brief(name)} holds {brief(found.group())}, which has a meaning in "
+                "prompts and answers ('|', line breaks and response tags do): rename the type"
+            )
+    # Names that differ only in case or blanks are one type; the first spelling wins.
+    spelling: dict[str, str] = {}
+    merged = [
+        spelling.setdefault(str(n).strip().casefold(), str(n).strip()) for n in types.categories
+    ]
+    if len(spelling) == len(merged):
+        return types
+    return pd.Categorical(np.array([*merged, None], dtype=object)[types.codes])
+
+
+def _donors(
+    obs: h5py.Group, settings: BuildSettings, source: Source
+) -> tuple[pd.Categorical, Mask]:
+    key, n = settings.donor_key, source.n_cells
+    if key not in obs:
+        if not settings.one_donor:
+            raise InputError(
+                f"no obs column {key!r} with donors{_choices(obs)}; name it with --donor-key, or "
+                "pass --one-donor if all cells come from one person"
+            )
+        codes = np.zeros(n, dtype=np.int8)
+        return pd.Categorical.from_codes(codes, [source.dataset]), np.zeros(n, dtype=bool)
+    donors = _categorical(obs, key)
+    unnamed = _unnamed(donors)
+    if settings.pooled_donors and unnamed.any():
+        names = np.array([*donors.categories.astype(str), ""], dtype=object)[donors.codes]
+        names[unnamed] = _pool(source)
+        donors = pd.Categorical(names)
+    return donors, unnamed
+
+
+def _pool(source: Source) -> str:
+    return f"pooled:{source.dataset}"
+
+
+def _group(
+    keep: Mask,
+    donors: pd.Categorical,
+    batches: pd.Categorical | None,
+    tissue: pd.Categorical | None,
+) -> tuple[npt.NDArray[np.int32], list[tuple[str, str | None, str | None]]]:
+    """Number the (donor, batch, tissue) combinations of kept cells in sorted order."""
+    parts = [donors, batches, tissue]
+    codes = [
+        np.full(len(keep), -1) if part is None else part.codes.astype(np.int64) for part in parts
+    ]
+    table = np.stack(codes, axis=1)[keep]
+    distinct, inverse = np.unique(table, axis=0, return_inverse=True)
+
+    def name(part: pd.Categorical | None, code: int) -> str | None:
+        return None if part is None or code < 0 else str(part.categories[code]).strip()
+
+    keys = [tuple(name(p, c) for p, c in zip(parts, row, strict=True)) for row in distinct.tolist()]
+    order = sorted(range(len(keys)), key=lambda i: tuple(part or "" for part in keys[i]))
+    place = np.empty(len(keys), dtype=np.int32)
+    place[order] = np.arange(len(keys), dtype=np.int32)
+    groups = np.full(len(keep), -1, dtype=np.int32)
+    groups[keep] = place[inverse.ravel()]
+    return groups, [keys[i] for i in order]  # type: ignore[misc]
+
+
+def _categorical(obs: h5py.Group, name: str) -> pd.Categorical:
+    """Read a column as categories that are strings."""
+    values = column(obs, name)
+    if not isinstance(values, pd.Categorical):
+        values = pd.Categorical(pd.Series(values).astype(object))
+    return values.rename_categories([str(c) for c in values.categories])
+
+
+def _equals(values: pd.Categorical, text: str) -> Mask:
+    hit = np.array([str(c).strip().casefold() == text for c in values.categories] + [False])
+    return hit[values.codes]
+
+
+def _unnamed(values: pd.Categorical) -> Mask:
+    return np.array([is_unnamed(str(c)) for c in values.categories] + [True])[values.codes]
+
+
+def _choices(obs: h5py.Group) -> str:
+    columns = sorted(str(name) for name in obs if name != obs.attrs.get("_index"))
+    return f"; obs has {', '.join(columns[:30]) or 'no columns'}"
+
+
+def term_of_type(cells: Cells) -> dict[str, Any]:
+    """Return the Cell Ontology id that the file gives each type, where it is one and the same."""
+    ids = cells.columns.get("cell_type_ontology_term_id")
+    if ids is None:
+        return {}
+    terms: dict[str, Any] = {}
+    for code, name in enumerate(cells.type_names):
+        found = np.unique(ids.codes[cells.types == code])
+        if len(found) == 1 and found[0] >= 0:
+            term = str(ids.categories[found[0]])
+            if term.startswith("CL:"):
+                terms[name] = term
+    return terms

@@ -1,0 +1,206 @@
+"""Open an .h5ad file: which matrix holds the expression, which names the genes have.
+
+Only what is needed is read. Everything that cannot be used raises one `InputError` that says
+what was found, what was expected and how to mend it.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from cello1.cells.matrix import Matrix, open_matrix, sample_values
+from cello1.errors import InputError
+
+SYMBOL_COLUMNS = (
+    "feature_name", "gene_symbol", "gene_symbols", "gene_name", "gene_names", "symbol",
+    "Symbol", "hgnc_symbol", "gene_short_name", "features",
+)  # fmt: skip
+COUNT_LAYERS = ("counts", "raw_counts", "count", "raw")
+_ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(?:\.\d+)?$")
+Values = Literal["counts", "normalised"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An open file of cells.
+
+    Attributes
+    ----------
+    path, dataset
+        The file, and the name its puzzles carry (the file's stem).
+    file
+        The open HDF5 file.
+    n_cells
+        Number of observations.
+    matrix, values
+        The chosen matrix, and whether it holds raw counts or normalised values.
+    symbols, symbols_from
+        One symbol per column, and where they were found.
+    """
+
+    path: Path
+    dataset: str
+    file: h5py.File
+    n_cells: int
+    matrix: Matrix
+    values: Values
+    symbols: list[str]
+    symbols_from: str
+
+
+@contextmanager
+def open_source(path: Path, layer: str | None = None) -> Iterator[Source]:
+    """Open a file and find its expression values and gene symbols.
+
+    Parameters
+    ----------
+    path
+        An .h5ad file.
+    layer
+        ``X``, ``raw.X`` or the name of a layer; by default the first matrix of raw counts, else
+        the first without negative values.
+
+    Raises
+    ------
+    InputError
+        When the file is no readable .h5ad or has no usable matrix or symbols.
+    """
+    with open_h5ad(path) as file:
+        names = obs_names_node(file)
+        matrix, values = choose_matrix(file, layer)
+        if matrix.shape[0] != len(names):
+            raise InputError(
+                f"{matrix.name} has {matrix.shape[0]} rows for {len(names)} cells; file is damaged"
+            )
+        symbols, origin = find_symbols(file, matrix)
+        yield Source(path, path.stem, file, len(names), matrix, values, symbols, origin)
+
+
+@contextmanager
+def open_h5ad(path: Path) -> Iterator[h5py.File]:
+    """Open an .h5ad file for reading; damage found now or later becomes one `InputError`."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist or is no file; expected an .h5ad file")
+    try:
+        with h5py.File(path, "r") as file:
+            if not all(isinstance(file.get(name), h5py.Group) for name in ("obs", "var")):
+                raise InputError(
+                    f"{path} is HDF5 but has no obs and var tables as anndata >= 0.7 writes them; "
+                    "open it with anndata.read_h5ad and write it again"
+                )
+            yield file
+    except OSError as error:
+        if error.errno is not None:  # of the operating system (a full disk, say), not of HDF5
+            raise
+        reason = str(error).split("(")[-1].rstrip(")")
+        kind = "truncated" if "truncated" in reason else "damaged or no HDF5 file"
+        raise InputError(
+            f"{path} is {kind} ({reason}); expected an .h5ad file: copy or download it again"
+        ) from error
+
+
+def obs_names_node(file: h5py.File) -> h5py.Dataset:
+    """Return the stored names of the observations."""
+    return _index(file["obs"], "obs")
+
+
+def column(group: h5py.Group, name: str) -> Any:
+    """Read one column of obs or var as pandas or numpy holds it, whatever its encoding."""
+    from anndata.io import read_elem
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # old encodings warn; we only read
+        return read_elem(group[name])
+
+
+def choose_matrix(file: h5py.File, layer: str | None) -> tuple[Matrix, Values]:
+    """Find the matrix to rank genes by, looking at its values, not at its name."""
+    nodes = _matrices(file)
+    if layer is not None:
+        if layer not in nodes:
+            raise InputError(f"no matrix {layer!r} in the file; it has {', '.join(nodes)}")
+        nodes = {layer: nodes[layer]}
+    found = {}
+    for name, node in nodes.items():
+        matrix = open_matrix(name, node)
+        kind = _look(sample_values(matrix))
+        if kind == "counts":
+            return matrix, "counts"
+        found[name] = (matrix, kind)
+    for matrix, kind in found.values():
+        if kind == "normalised":
+            return matrix, "normalised"
+    what = "; ".join(f"{name} {kind}" for name, (_, kind) in found.items())
+    raise InputError(
+        f"no usable expression values: {what or 'the file has no matrix'}. Expected counts or "
+        "log-normalised values: put them into X, raw.X or layers['counts']"
+    )
+
+
+def find_symbols(file: h5py.File, matrix: Matrix) -> tuple[list[str], str]:
+    """Return a symbol for every column of the matrix, and where it came from."""
+    var = file["raw/var"] if matrix.name == "raw.X" else file["var"]
+    names = _strings(_index(var, "var")[:])
+    if len(names) != matrix.shape[1]:
+        raise InputError(f"{matrix.name} has {matrix.shape[1]} columns for {len(names)} genes")
+    for key in SYMBOL_COLUMNS:
+        if key in var:
+            values = pd.Series(column(var, key)).astype(object)
+            symbols = [n if pd.isna(v) or not str(v) else str(v) for n, v in zip(names, values)]
+            return symbols, key
+    if matrix.name == "raw.X" and "feature_name" in file["var"]:
+        # raw often has bare ids while var knows the symbols of most of them.
+        main = dict(
+            zip(_strings(_index(file["var"], "var")[:]), column(file["var"], "feature_name"))
+        )
+        return [str(main.get(name, name)) for name in names], "feature_name of var"
+    ensembl = sum(bool(_ENSEMBL.match(name)) for name in names)
+    if ensembl > len(names) / 2:
+        raise InputError(
+            f"genes are named by Ensembl id only (such as {names[0]}) and var has no symbol column "
+            f"({', '.join(SYMBOL_COLUMNS[:3])}, ...); add one: adata.var['feature_name'] = symbols"
+        )
+    return names, "var_names"
+
+
+def _matrices(file: h5py.File) -> dict[str, Any]:
+    """All matrices, those most likely to hold counts first."""
+    layers = dict(sorted(file["layers"].items())) if "layers" in file else {}
+    nodes = {name: layers[name] for name in COUNT_LAYERS if name in layers}
+    if "raw" in file and "X" in file["raw"]:
+        nodes["raw.X"] = file["raw/X"]
+    if "X" in file:
+        nodes["X"] = file["X"]
+    return nodes | layers
+
+
+def _look(values: np.ndarray[Any, Any]) -> str:
+    values = values[values != 0]
+    if values.size == 0:
+        return "holds zeros only"
+    if not np.all(np.isfinite(values)):
+        return f"holds {int((~np.isfinite(values)).sum())} NaN or infinite values in a sample"
+    if values.min() < 0:
+        return f"holds negative values (scaled?), down to {values.min():.3g}"
+    return "counts" if np.all(values == np.floor(values)) else "normalised"
+
+
+def _index(group: h5py.Group, what: str) -> h5py.Dataset:
+    key = group.attrs.get("_index", "_index")
+    if key not in group or not isinstance(group[key], h5py.Dataset):
+        raise InputError(f"{what} has no index {key!r}; the file is damaged")
+    return group[key]
+
+
+def _strings(values: np.ndarray[Any, Any]) -> list[str]:
+    return [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values]

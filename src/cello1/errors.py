@@ -1,0 +1,19 @@
+"""The one kind of error a user should ever see."""
+
+
+class InputError(ValueError):
+    """Something the user gave us cannot be used.
+
+    The message is one sentence or two that say what was found, what was expected and how to
+    mend it. The command line prints it without a traceback.
+    """
+
+
+class PuzzleError(InputError):
+    """A puzzle that breaks an invariant of :class:`cello1.Puzzle`."""
+
+
+def brief(value: object, limit: int = 60) -> str:
+    """Quote an offending value on one line, cut to `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 4] + "..." + text[-1]

@@ -1,0 +1,168 @@
+"""Puzzles as rows: Parquet, JSON, JSON Lines and Hugging Face `datasets`, in and out.
+
+The three columns of CellPuzzles come first: ``system_msg``, ``user_msg``, ``assistant_msg``.
+Ours follow: ``id``, ``dataset``, ``donor_id``, ``tissue``, ``disease``, ``n_cells`` to filter
+by, and ``meta`` (JSON text). The question is always read back from ``user_msg``, so what is
+stored, what is solved and what is scored cannot drift apart; published rows without metadata
+take the same way in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cello1.errors import InputError, brief
+from cello1.puzzles.answer import Answer, parse_response
+from cello1.puzzles.prompt import gold_message, read_user_message, system_message, user_message
+from cello1.puzzles.puzzle import Puzzle
+from cello1.runs import write_atomic
+
+FILTERS = ("dataset", "donor_id", "tissue", "disease")
+SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("system_msg", "user_msg", "assistant_msg", "id", *FILTERS)]
+    + [("n_cells", pa.int32()), ("meta", pa.string())]
+)
+SUFFIXES = (".parquet", ".json", ".jsonl", ".ndjson")
+
+
+def puzzle_from_row(row: Mapping[str, Any]) -> Puzzle:
+    """Make a puzzle of one row; only ``user_msg`` is required.
+
+    A row's ``assistant_msg`` (or ``answer``, as some exports call it) may be the answer alone or
+    a whole response, as in the published ``reasoning`` split. What we would word differently is
+    kept in ``meta``: ``system_msg``, ``assistant_msg``, and a foreign ``id`` as ``row_id``.
+
+    Raises
+    ------
+    PuzzleError
+        When the text cannot be read back or breaks an invariant.
+    InputError
+        When ``user_msg`` is missing.
+    """
+    if not isinstance(row.get("user_msg"), str):
+        raise InputError(f"no text in column user_msg; the columns are {', '.join(row)}")
+    meta = json.loads(row["meta"]) if row.get("meta") else {}
+    text = row.get("assistant_msg", row.get("answer"))
+    answer = _gold_labels(text) if text else None
+    puzzle = Puzzle(*read_user_message(row["user_msg"]), answer=answer, meta=meta)
+    # Only what we would not write ourselves has to be remembered.
+    own = {}
+    if text and answer and text != gold_message(answer):
+        own["assistant_msg"] = text
+    if row.get("system_msg") is not None and row["system_msg"] != system_message(puzzle):
+        own["system_msg"] = row["system_msg"]
+    if row.get("id") and row["id"] != puzzle.id:
+        own["row_id"] = row["id"]
+    return replace(puzzle, meta=meta | own) if own else puzzle
+
+
+def row_from_puzzle(puzzle: Puzzle) -> dict[str, Any]:
+    """Write a puzzle as one row with all columns of :data:`SCHEMA`; unknown values are None."""
+    meta = dict(puzzle.meta)
+    text = meta.pop("assistant_msg", None)
+    gold = None if puzzle.answer is None else gold_message(puzzle.answer)
+    return {
+        "system_msg": system_message(puzzle),
+        "user_msg": user_message(puzzle),
+        "assistant_msg": text or gold,
+        "id": puzzle.id,
+        **{name: meta.get(name) for name in FILTERS},
+        "n_cells": len(puzzle.cells),
+        "meta": json.dumps(meta, ensure_ascii=False, sort_keys=True) if meta else None,
+    }
+
+
+def read_puzzles(path: str | Path) -> list[Puzzle]:
+    """Read puzzles from .parquet, .json, .jsonl or a folder saved by `datasets`.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, of another kind, or damaged; a bad row is named by number.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(
+            f"{path} does not exist; expected a file of puzzles ({', '.join(SUFFIXES)})"
+        )
+    puzzles = []
+    for number, row in enumerate(_read_rows(path), start=1):
+        try:
+            puzzles.append(puzzle_from_row(row))
+        except (InputError, json.JSONDecodeError) as error:
+            raise InputError(f"{path}, row {number}: {error}") from error
+    return puzzles
+
+
+def write_puzzles(puzzles: Iterable[Puzzle], path: str | Path) -> None:
+    """Write puzzles to .parquet, .json or .jsonl; the file appears whole or not at all."""
+    path = Path(path)
+    rows = [row_from_puzzle(puzzle) for puzzle in puzzles]
+    if path.suffix == ".parquet":
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink, compression="zstd")
+        write_atomic(path, sink.getvalue().to_pybytes())
+    elif path.suffix == ".json":
+        write_atomic(path, json.dumps(rows, ensure_ascii=False, indent=1).encode())
+    elif path.suffix in (".jsonl", ".ndjson"):
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        write_atomic(path, "".join(lines).encode())
+    else:
+        raise InputError(f"cannot write {path.name}: expected one of {', '.join(SUFFIXES)}")
+
+
+def to_dataset(puzzles: Iterable[Puzzle]) -> Any:
+    """Return the rows as a Hugging Face ``datasets.Dataset`` (needs the extra ``train``)."""
+    from datasets import Dataset
+
+    return Dataset(pa.Table.from_pylist([row_from_puzzle(p) for p in puzzles], schema=SCHEMA))
+
+
+def from_dataset(dataset: Iterable[Mapping[str, Any]]) -> list[Puzzle]:
+    """Read the rows of a ``datasets.Dataset``, or of anything that yields mappings."""
+    return [puzzle_from_row(row) for row in dataset]
+
+
+def _gold_labels(text: str) -> tuple[str, ...]:
+    response = parse_response(text)
+    if isinstance(response, Answer):
+        return response.labels
+    return tuple(label.strip() for label in text.split("|"))
+
+
+def _read_rows(path: Path) -> Sequence[Mapping[str, Any]]:
+    try:
+        if path.is_dir():
+            return _read_saved_dataset(path)
+        if path.suffix == ".parquet":
+            return pq.read_table(path).to_pylist()  # type: ignore[no-any-return]
+        if path.suffix == ".json":
+            content = json.loads(path.read_text("utf-8"))
+            rows = content if isinstance(content, list) else [content]
+        elif path.suffix in (".jsonl", ".ndjson"):
+            lines = path.read_text("utf-8").split("\n")
+            rows = [json.loads(line) for line in lines if line.strip()]
+        else:
+            raise InputError(f"cannot read {path.name}: expected one of {', '.join(SUFFIXES)}")
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} cannot be read as {path.suffix}: {error}") from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, row {number} is {brief(row)}; expected an object per row")
+    return rows
+
+
+def _read_saved_dataset(path: Path) -> Sequence[Mapping[str, Any]]:
+    if not (path / "dataset_info.json").exists():
+        inside = ", ".join(sorted(p.name for p in path.glob("*.parquet"))) or "no .parquet file"
+        raise InputError(f"{path} is a folder with {inside}; name one file of puzzles")
+    from datasets import load_from_disk
+
+    return list(load_from_disk(str(path)))

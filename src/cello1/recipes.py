@@ -1,0 +1,141 @@
+"""Recipes: the settings of a pipeline, read from YAML into types that refuse unknown keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cello1.errors import InputError
+
+GeneClass = Literal["mitochondrial", "ribosomal", "pseudogene"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BuildSettings(_Section):
+    """How puzzles are made of annotated cells.
+
+    The defaults are those of CellPuzzles (arXiv 2506.02911, section 3), but for the split, which
+    is by donor here, and nested types, which are kept apart.
+    """
+
+    n_min: Annotated[int, Field(ge=2, description="fewest cells in a puzzle")] = 8
+    n_max: Annotated[int, Field(ge=2, description="most cells in a puzzle")] = 15
+    per_n: Annotated[int, Field(ge=1, description="puzzles per N and file")] = 40
+    distractors: Annotated[int, Field(ge=0, description="candidates that fit no cell")] = 0
+    candidate_order: Annotated[
+        Literal["shuffled", "sorted"], Field(description="published rows are sorted")
+    ] = "shuffled"
+    nested_types: Annotated[
+        Literal["apart", "allowed"],
+        Field(description="may a type and its ancestor in the Cell Ontology share a puzzle"),
+    ] = "apart"
+    top_genes: Annotated[int, Field(ge=1, description="genes listed per cell")] = 50
+    min_genes: Annotated[int, Field(ge=1, description="drop cells with fewer expressed genes")] = 50
+    exclude_genes: Annotated[
+        tuple[GeneClass, ...], Field(description="kinds of genes never listed")
+    ] = ()
+    split: Annotated[
+        Literal["donor", "dataset", "tissue", "disease", "cell", "puzzle", "none"],
+        Field(description="what is never shared between train, validation and test"),
+    ] = "donor"
+    fractions: Annotated[
+        tuple[float, float, float], Field(description="train, validation, test")
+    ] = (0.7, 0.1, 0.2)
+    test_donors: Annotated[tuple[str, ...], Field(description="donors that must be tested")] = ()
+    validation_donors: Annotated[tuple[str, ...], Field(description="donors to validate on")] = ()
+    unseen_diseases: Annotated[
+        tuple[str, ...], Field(description="diseases held out whole, in unseen.parquet")
+    ] = ()
+    donor_key: Annotated[str, Field(description="obs column of the donor")] = "donor_id"
+    cell_type_key: Annotated[str, Field(description="obs column of the type")] = "cell_type"
+    batch_key: Annotated[str | None, Field(description="obs column of the experimental batch")] = (
+        None
+    )
+    layer: Annotated[
+        str | None, Field(description="X, raw.X or a layer; default: the first with raw counts")
+    ] = None
+    suspension_type: Annotated[
+        str, Field(description="keep this kind of suspension only, or any")
+    ] = "cell"
+    pooled_donors: Annotated[
+        bool, Field(description="keep cells of unnamed donors as one group per file")
+    ] = False
+    one_donor: Annotated[bool, Field(description="take a file without donors as one donor")] = False
+    context_columns: Annotated[
+        dict[str, str],
+        Field(description="obs column -> sentence with {value}, added to the context"),
+    ] = {}
+    seed: Annotated[int, Field(ge=0, description="of every random choice")] = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BuildSettings:
+        if self.n_max < self.n_min:
+            raise ValueError(f"n_max is {self.n_max}, below n_min ({self.n_min})")
+        if min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6:
+            raise ValueError(f"fractions {self.fractions} must be >= 0 and sum to 1")
+        for column, sentence in self.context_columns.items():
+            if "{value}" not in sentence:
+                raise ValueError(f"the sentence for context column {column!r} lacks {{value}}")
+        if both := set(self.test_donors) & set(self.validation_donors):
+            raise ValueError(f"donors {sorted(both)} are named for test and validation")
+        return self
+
+
+class Recipe(_Section):
+    """A whole pipeline; every section has defaults."""
+
+    build: BuildSettings = BuildSettings()
+
+
+def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides such as ``build.n_min=5`` (values are YAML).
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read or a key or value is not known; every problem is named.
+    """
+    content: dict[str, Any] = {}
+    if path is not None:
+        try:
+            content = yaml.safe_load(path.read_text("utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise InputError(f"recipe {path} cannot be read: {error}") from error
+        if not isinstance(content, dict):
+            raise InputError(f"recipe {path} must be a mapping of sections such as 'build:'")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"override {override!r} must look like build.n_min=5")
+        _set(content, key.strip().split("."), yaml.safe_load(value))
+    return checked(Recipe, content)
+
+
+S = TypeVar("S", bound=_Section)
+
+
+def checked(section: type[S], content: dict[str, Any]) -> S:
+    """Make settings of plain values; all problems in one error."""
+    try:
+        return section.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in e['loc']) or 'settings'}: {e['msg']}"
+            for e in error.errors()
+        )
+        raise InputError(f"settings are not valid: {problems}") from error
+
+
+def _set(content: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for key in path[:-1]:
+        content = content.setdefault(key, {})
+        if not isinstance(content, dict):
+            raise InputError(f"{'.'.join(path)} goes through {key!r}, which is a value")
+    content[path[-1]] = value

@@ -1,0 +1,227 @@
+"""Run folders: everything one command did, append-only, crash-safe, resumable.
+
+A run folder holds ``run.json`` (command, resolved config, versions, git revision, seed, hashes
+of the inputs) and ``responses.jsonl``, to which every finished item adds one complete line.
+Killed at any moment, at most one torn line is left at the end; it is cut off and owed again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from cello1.errors import InputError
+
+_WHOLE_HASH_BYTES = 64 << 20
+_SAMPLED_BLOCKS, _BLOCK_BYTES = 256, 64 << 10
+_FSYNC_SECONDS = 1.0
+_REPORTED_PACKAGES = ("numpy", "scipy", "pandas", "anndata", "scikit-learn", "numba", "pyarrow")
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that it appears whole or not at all (temporary file, fsync, rename)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON with sorted keys, atomically."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True)
+    write_atomic(path, text.encode() + b"\n")
+
+
+def file_hash(path: Path) -> str:
+    """Hash a file's content: all of it up to 64 MiB, beyond that its size and 256 spread blocks.
+
+    Hashing a file of hundreds of gigabytes would take longer than building puzzles from it. The
+    prefix says which kind it is: ``sha256:`` or ``sampled-sha256:``.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= _WHOLE_HASH_BYTES:
+            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256(str(size).encode())
+        for i in range(_SAMPLED_BLOCKS):
+            file.seek((size - _BLOCK_BYTES) * i // (_SAMPLED_BLOCKS - 1))
+            digest.update(file.read(_BLOCK_BYTES))
+    return "sampled-sha256:" + digest.hexdigest()
+
+
+def environment() -> dict[str, Any]:
+    """Return what a result depends on besides its inputs: versions and the git revision."""
+    here = Path(__file__).resolve().parent
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "cello1": metadata.version("cello1"),
+        "python": platform.python_version(),
+        "git": git.stdout.strip() or None,
+        **{name: metadata.version(name) for name in _REPORTED_PACKAGES},
+    }
+
+
+class Run:
+    """An open run folder; use it in a ``with`` statement.
+
+    Parameters
+    ----------
+    folder
+        Where the run lives; made when missing.
+    command
+        The verb that makes it.
+    config
+        The resolved settings: JSON values only.
+    inputs
+        The files it reads; their hashes guard against mixing.
+
+    Raises
+    ------
+    InputError
+        When the folder holds another run (other command, config or inputs), or another process
+        is writing to it.
+    """
+
+    def __init__(
+        self, folder: Path, *, command: str, config: Mapping[str, Any], inputs: Sequence[Path]
+    ) -> None:
+        self.folder = folder
+        self.inputs = {str(path): file_hash(path) for path in inputs}
+        identity = {"command": command, "config": dict(config), "inputs": self.inputs}
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (folder / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{folder} is in use by another process; wait for it") from error
+        self._claim(identity)
+        self._cut_torn_line(folder / "responses.jsonl")
+        self._file: BinaryIO | None = None
+        self._synced = time.monotonic()
+
+    def _claim(self, identity: dict[str, Any]) -> None:
+        path = self.folder / "run.json"
+        if not path.exists():
+            write_json(path, {**identity, "environment": environment()})
+            return
+        earlier = read_run(self.folder)
+        # Inputs may have moved: what counts is what is in them.
+        for key in ("command", "config"):
+            if earlier.get(key) != json.loads(json.dumps(identity[key])):
+                raise InputError(
+                    f"{self.folder} holds a run with another {key}: "
+                    f"{_difference(earlier.get(key), identity[key])}; choose another --out"
+                )
+        if sorted(earlier["inputs"].values()) != sorted(identity["inputs"].values()):
+            raise InputError(
+                f"{self.folder} was made from other inputs ({', '.join(earlier['inputs'])} with "
+                "other content); results would mix: choose another --out"
+            )
+
+    @staticmethod
+    def _cut_torn_line(path: Path) -> None:
+        if not path.exists():
+            return
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(path, whole)
+
+    def finished(self) -> set[str]:
+        """Return the ids that need no further work; failures are owed again."""
+        return {record["id"] for record in read_records(self.folder) if "failure" not in record}
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add one finished item; it reaches the disk within about a second."""
+        if self._file is None:
+            self._file = (self.folder / "responses.jsonl").open("ab")
+        self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        self._file.flush()
+        if time.monotonic() - self._synced > _FSYNC_SECONDS:
+            os.fsync(self._file.fileno())
+            self._synced = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        self._lock.close()
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read ``run.json``.
+
+    Raises
+    ------
+    InputError
+        When the folder is no run.
+    """
+    try:
+        return json.loads((folder / "run.json").read_text("utf-8"))  # type: ignore[no-any-return]
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{folder} is no run folder: run.json cannot be read ({error})") from error
+
+
+def read_records(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the complete records of a run; a torn last line is passed over.
+
+    Raises
+    ------
+    InputError
+        When a line in the middle is damaged, which no crash of ours can do.
+    """
+    path = folder / "responses.jsonl"
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise InputError(f"{path}, line {number} is damaged: {error}") from error
+
+
+def _difference(earlier: Any, now: Any) -> str:
+    if not (isinstance(earlier, dict) and isinstance(now, dict)):
+        return f"{earlier!r} there, {now!r} now"
+    keys = [k for k in sorted({*earlier, *now}) if earlier.get(k) != now.get(k)]
+    return ", ".join(f"{k} was {earlier.get(k)!r} and is now {now.get(k)!r}" for k in keys)

@@ -1,0 +1,95 @@
+"""Cell Ontology: from a label to its term, and whether one type contains another.
+
+A puzzle with `T cell` and `regulatory T cell` on offer is ambiguous, since both are right for
+one of its cells. The ontology ships inside the package cellxgene-ontology-guide; nothing is
+downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
+
+BoolMatrix = npt.NDArray[np.bool_]
+
+
+@cache
+def _parser() -> Any:
+    from cellxgene_ontology_guide.ontology_parser import OntologyParser
+
+    return OntologyParser()
+
+
+@cache
+def _terms_by_name() -> dict[str, str]:
+    """Lower-cased label or synonym -> term id; labels win over synonyms of other terms."""
+    parser = _parser()
+    labels = parser.get_term_label_to_id_map("CL")
+    names: dict[str, str] = {}
+    for label, term in sorted(labels.items()):
+        for synonym in parser.get_term_synonyms(term):
+            names.setdefault(synonym.casefold(), term)
+    names.update({label.casefold(): term for label, term in sorted(labels.items())})
+    return names
+
+
+def term_id(label: str) -> str | None:
+    """Return the Cell Ontology id of a label or synonym, or None when it is not known.
+
+    Case, outer blanks and a plural s do not count: `B cells` is `CL:0000236`.
+    """
+    name = label.strip().casefold()
+    names = _terms_by_name()
+    return names.get(name) or names.get(name.removesuffix("s"))
+
+
+def term_label(term: str) -> str | None:
+    """Return the label of a term id, or None when the ontology does not have it."""
+    parser = _parser()
+    return str(parser.get_term_label(term)) if parser.is_valid_term_id(term, "CL") else None
+
+
+@cache
+def ancestors(term: str) -> frozenset[str]:
+    """Return all terms above one, without itself; empty when the term is not known."""
+    parser = _parser()
+    if not parser.is_valid_term_id(term, "CL"):
+        return frozenset()
+    return frozenset(parser.get_term_ancestors(term)) - {term}
+
+
+def above(terms: Sequence[str | None]) -> BoolMatrix:
+    """Return which of K terms stands above which, shape (K, K), directed and transitive.
+
+    ``[i, j]`` is true when term i is an ancestor of term j; of equal terms the earlier one stands
+    above the later, so that two names of one type are nested as well. Unknown terms (None) stand
+    above nothing.
+    """
+    return np.array(
+        [
+            [
+                a is not None and b is not None and (a in ancestors(b) or (a == b and i < j))
+                for j, b in enumerate(terms)
+            ]
+            for i, a in enumerate(terms)
+        ],
+        dtype=bool,
+    ).reshape(len(terms), len(terms))
+
+
+def largest_unnested(order: BoolMatrix) -> int:
+    """Return how many of K types can share a puzzle when no two of them may be nested.
+
+    `order` is (part of) a result of :func:`above`. This is a largest antichain of a partial
+    order: by Dilworth's theorem K minus a maximum matching of the pairs (upper, lower).
+    """
+    if not order.any():
+        return len(order)
+    matched = maximum_bipartite_matching(csr_array(order.astype(np.int8)))
+    return int(len(order) - (matched >= 0).sum())
