@@ -1,0 +1,1 @@
+"""Who answers: anything that turns puzzles into responses."""

@@ -1,0 +1,73 @@
+"""What a solver is, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cello1.puzzles.puzzle import Puzzle
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a solver says to one puzzle.
+
+    Attributes
+    ----------
+    text
+        The response, in the format of :mod:`cello1.puzzles.answer` if all went well.
+    seconds
+        Time spent on this puzzle.
+    prompt_tokens, completion_tokens
+        Lengths in tokens; None for solvers that have no tokens.
+    finish_reason
+        ``stop``, or ``length`` when the text was cut off.
+    scores
+        Log-scores of every cell and candidate, shape (N, M), where the solver has them.
+    probabilities
+        Of every cell and candidate under one-to-one, shape (N, M), with how they were made.
+    """
+
+    text: str
+    seconds: float = 0.0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    finish_reason: str = "stop"
+    scores: Floats | None = None
+    probabilities: Floats | None = None
+    probability_method: str | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A puzzle that could not be answered; it is owed again, and never a prediction."""
+
+    reason: str
+
+
+OnDone = Callable[[str, Response | Failure], None]
+
+
+class Solver(Protocol):
+    """Anything that turns puzzles into responses.
+
+    Attributes
+    ----------
+    name
+        Shown in tables.
+    settings
+        Everything its responses depend on (JSON values): part of the identity of a run.
+    """
+
+    name: str
+    settings: dict[str, Any]
+
+    def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
+        """Answer all puzzles, calling ``on_done(puzzle.id, response)`` as each is finished."""
+        ...

@@ -1,0 +1,148 @@
+"""Solve many puzzles into a run folder that can be killed and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cello1.errors import InputError
+from cello1.puzzles.puzzle import Puzzle
+from cello1.puzzles.table import read_puzzles
+from cello1.runs import Run, file_hash, read_records, read_run
+from cello1.solvers.base import Failure, Response, Solver
+from cello1.solvers.centroids import Centroids
+from cello1.solvers.chance import Chance
+from cello1.solvers.classical import ClassicalSolver
+from cello1.solvers.markers import Markers
+
+CLASSICAL = ("chance", "markers", "centroids")
+_DIGITS = 6
+
+
+def classical_solver(
+    name: str,
+    *,
+    joint: bool = True,
+    seed: int = 0,
+    markers: Path | None = None,
+    train: Sequence[Puzzle] = (),
+    validation: Sequence[Puzzle] = (),
+) -> ClassicalSolver:
+    """Make one of the classical solvers by its name.
+
+    Raises
+    ------
+    InputError
+        When the name is none of theirs, or centroids have nothing to learn from.
+    """
+    if name == "chance":
+        return ClassicalSolver(Chance(seed), joint=joint)
+    if name == "markers":
+        return ClassicalSolver(Markers.from_file(markers), joint=joint)
+    if name == "centroids":
+        return ClassicalSolver(Centroids(train, validation), joint=joint)
+    raise InputError(f"no solver {name!r}; there are {', '.join(CLASSICAL)}")
+
+
+def solve(
+    puzzles: str | Path,
+    solver: Solver,
+    out: str | Path,
+    *,
+    inputs: Sequence[Path] = (),
+    watch: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Solve every puzzle of a file; what an earlier, killed call finished is not done again.
+
+    Parameters
+    ----------
+    puzzles
+        A file of puzzles.
+    solver
+        Who answers.
+    out
+        The run folder.
+    inputs
+        Further files the solver learned from, guarded against change.
+    watch
+        Called with (puzzles finished, puzzles in all).
+
+    Returns
+    -------
+    Path
+        The run folder.
+    """
+    path = Path(puzzles)
+    todo = {puzzle.id: puzzle for puzzle in read_puzzles(path)}
+    total = len(todo)
+    config = {"puzzles": file_hash(path), **solver.settings}
+    with Run(Path(out), command="solve", config=config, inputs=[path, *inputs]) as run:
+        for finished in run.finished():
+            todo.pop(finished, None)
+        done = total - len(todo)
+
+        def on_done(puzzle_id: str, result: Response | Failure) -> None:
+            nonlocal done
+            run.append(_record(puzzle_id, result))
+            done += 1
+            watch(done, total)
+
+        watch(done, total)
+        solver.solve(list(todo.values()), on_done)
+    return Path(out)
+
+
+def read_solved(
+    run: Path, puzzles: Path | None = None
+) -> tuple[list[Puzzle], dict[str, dict[str, Any]]]:
+    """Read a run back: its puzzles, and the last good record of each id.
+
+    Parameters
+    ----------
+    run
+        A run folder of `solve`.
+    puzzles
+        Where the puzzles are now, if they were moved.
+
+    Raises
+    ------
+    InputError
+        When the puzzles are not found or have changed since.
+    """
+    info = read_run(run)
+    wanted = info["config"].get("puzzles")
+    if info.get("command") != "solve" or wanted is None:
+        raise InputError(f"{run} is a run of {info.get('command')!r}; expected one of 'solve'")
+    path = puzzles or next(Path(p) for p, h in info["inputs"].items() if h == wanted)
+    if not path.exists():
+        raise InputError(f"the puzzles of {run} are no longer at {path}; say where with --puzzles")
+    if file_hash(path) != wanted:
+        raise InputError(f"{path} has changed since {run} was made; solve it again")
+    records = {r["id"]: r for r in read_records(run) if "failure" not in r}
+    return read_puzzles(path), records
+
+
+def token_counts(records: Mapping[str, Mapping[str, Any]]) -> dict[str, int] | None:
+    """Return the lengths of all responses in tokens, or None where any was not counted."""
+    counts = {i: r.get("completion_tokens") for i, r in records.items()}
+    return None if None in counts.values() else {i: int(n or 0) for i, n in counts.items()}
+
+
+def _record(puzzle_id: str, result: Response | Failure) -> dict[str, Any]:
+    if isinstance(result, Failure):
+        return {"id": puzzle_id, "failure": result.reason}
+    record: dict[str, Any] = {
+        "id": puzzle_id,
+        "text": result.text,
+        "seconds": round(result.seconds, _DIGITS),
+        "prompt_tokens": result.prompt_tokens,
+        "completion_tokens": result.completion_tokens,
+        "finish_reason": result.finish_reason,
+    }
+    if result.scores is not None:
+        record["scores"] = result.scores.round(_DIGITS).tolist()
+    if result.probabilities is not None:
+        record["probabilities"] = result.probabilities.round(_DIGITS).tolist()
+        record["probability_method"] = result.probability_method
+    return record
