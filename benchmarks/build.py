@@ -116,7 +116,11 @@ def gzipped(path: Path) -> Path:
         x = file.create_group("X")
         x.attrs.update(source["X"].attrs)
         for name, values in source["X"].items():
-            kind = {"compression": "gzip", "compression_opts": 4, "chunks": (HDF5_CHUNK,)}
+            kind = {
+                "compression": "gzip",
+                "compression_opts": 4,
+                "chunks": (min(HDF5_CHUNK, len(values)),),
+            }
             x.create_dataset(name, values.shape, values.dtype, **kind)
             for start in range(0, len(values), 64 * HDF5_CHUNK):
                 stop = min(start + 64 * HDF5_CHUNK, len(values))

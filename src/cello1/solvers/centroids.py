@@ -21,7 +21,7 @@ from cello1.solvers.assign import assign_jointly
 from cello1.solvers.base import Floats
 
 SMOOTHING = 0.1  # pseudo-counts of naive Bayes
-INVERSE_PENALTY = 1.0  # of logistic regression (scikit-learn's C)
+INVERSE_PENALTY = 0.1  # of logistic regression (C of scikit-learn)
 
 
 @dataclass(frozen=True)
