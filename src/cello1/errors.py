@@ -9,6 +9,10 @@ class InputError(ValueError):
     """
 
 
+class UseError(InputError):
+    """A setting or option that makes no sense, whatever the data (exit status 2)."""
+
+
 class PuzzleError(InputError):
     """A puzzle that breaks an invariant of :class:`cello1.Puzzle`."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from cello1.errors import InputError
+from cello1.errors import UseError
 
 GeneClass = Literal["mitochondrial", "ribosomal", "pseudogene"]
 
@@ -99,7 +99,7 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises
     ------
-    InputError
+    UseError
         When the file cannot be read or a key or value is not known; every problem is named.
     """
     content: dict[str, Any] = {}
@@ -107,13 +107,13 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
         try:
             content = yaml.safe_load(path.read_text("utf-8")) or {}
         except (OSError, yaml.YAMLError) as error:
-            raise InputError(f"recipe {path} cannot be read: {error}") from error
+            raise UseError(f"recipe {path} cannot be read: {error}") from error
         if not isinstance(content, dict):
-            raise InputError(f"recipe {path} must be a mapping of sections such as 'build:'")
+            raise UseError(f"recipe {path} must be a mapping of sections such as 'build:'")
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key.strip():
-            raise InputError(f"override {override!r} must look like build.n_min=5")
+            raise UseError(f"override {override!r} must look like build.n_min=5")
         _set(content, key.strip().split("."), yaml.safe_load(value))
     return checked(Recipe, content)
 
@@ -130,12 +130,12 @@ def checked(section: type[S], content: dict[str, Any]) -> S:
             f"{'.'.join(str(part) for part in e['loc']) or 'settings'}: {e['msg']}"
             for e in error.errors()
         )
-        raise InputError(f"settings are not valid: {problems}") from error
+        raise UseError(f"settings are not valid: {problems}") from error
 
 
 def _set(content: dict[str, Any], path: Sequence[str], value: Any) -> None:
     for key in path[:-1]:
         content = content.setdefault(key, {})
         if not isinstance(content, dict):
-            raise InputError(f"{'.'.join(path)} goes through {key!r}, which is a value")
+            raise UseError(f"{'.'.join(path)} goes through {key!r}, which is a value")
     content[path[-1]] = value

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from multiprocessing import get_context
 from os import cpu_count
 from pathlib import Path
@@ -158,7 +159,7 @@ def _distinct(files: Sequence[str | Path]) -> list[Path]:
     if not files:
         raise InputError("no file given; expected one or more .h5ad files")
     paths = sorted({Path(file) for file in files}, key=lambda path: (path.stem, str(path)))
-    for a, b in zip(paths, paths[1:], strict=False):
+    for a, b in pairwise(paths):
         if a.stem == b.stem:
             raise InputError(
                 f"{a} and {b} have one name, but a data set is known by its file's name; rename one"

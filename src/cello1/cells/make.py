@@ -42,6 +42,8 @@ class FileReport:
         Why there are no puzzles and what would change that, or why the file failed.
     drops
         Rule -> cells dropped by it; with `used` they add up to `cells`.
+    largest
+        The largest N that any group can serve.
     """
 
     path: str
@@ -57,6 +59,7 @@ class FileReport:
     batch_key: str | None = None
     donors: int = 0
     groups: int = 0
+    largest: int = 0
     puzzles: int = 0
     shortfall: dict[int, int] = field(default_factory=dict)
     unknown_types: list[str] = field(default_factory=list)
@@ -101,6 +104,7 @@ def make_puzzles(
             drawn = draw_puzzles(
                 source.dataset, groups, cells.type_names, term_of_type(cells), settings
             )
+            report.largest = max(drawn.largest, default=0)
             report.shortfall, report.unknown_types = drawn.shortfall, drawn.unknown_types
             if not drawn.draws:
                 _explain(report, cells, homes, drawn, settings)

@@ -206,12 +206,12 @@ def _donors(
                 f"no obs column {key!r} with donors{_choices(obs)}; name it with --donor-key, or "
                 "pass --one-donor if all cells come from one person"
             )
-        codes = np.zeros(n, dtype=np.int8)
-        return pd.Categorical.from_codes(codes, [source.dataset]), np.zeros(n, dtype=bool)
+        everyone: pd.Categorical = pd.Categorical([source.dataset]).repeat(n)
+        return everyone, np.zeros(n, dtype=bool)
     donors = _categorical(obs, key)
     unnamed = _unnamed(donors)
     if settings.pooled_donors and unnamed.any():
-        names = np.array([*donors.categories.astype(str), ""], dtype=object)[donors.codes]
+        names = np.array([*donors.categories, ""], dtype=object)[donors.codes]
         names[unnamed] = _pool(source)
         donors = pd.Categorical(names)
     return donors, unnamed
@@ -227,7 +227,7 @@ def _group(
     batches: pd.Categorical | None,
     tissue: pd.Categorical | None,
 ) -> tuple[npt.NDArray[np.int32], list[tuple[str, str | None, str | None]]]:
-    """Number the (donor, batch, tissue) combinations of kept cells in sorted order."""
+    """Give numbers to the (donor, batch, tissue) combinations of kept cells in sorted order."""
     parts = [donors, batches, tissue]
     codes = [
         np.full(len(keep), -1) if part is None else part.codes.astype(np.int64) for part in parts
@@ -252,16 +252,17 @@ def _categorical(obs: h5py.Group, name: str) -> pd.Categorical:
     values = column(obs, name)
     if not isinstance(values, pd.Categorical):
         values = pd.Categorical(pd.Series(values).astype(object))
-    return values.rename_categories([str(c) for c in values.categories])
+    return values.rename_categories({c: str(c) for c in values.categories})
 
 
 def _equals(values: pd.Categorical, text: str) -> Mask:
-    hit = np.array([str(c).strip().casefold() == text for c in values.categories] + [False])
-    return hit[values.codes]
+    hit: Mask = np.array([str(c).strip().casefold() == text for c in values.categories] + [False])
+    return np.asarray(hit[values.codes])
 
 
 def _unnamed(values: pd.Categorical) -> Mask:
-    return np.array([is_unnamed(str(c)) for c in values.categories] + [True])[values.codes]
+    hit: Mask = np.array([is_unnamed(str(c)) for c in values.categories] + [True])
+    return np.asarray(hit[values.codes])
 
 
 def _choices(obs: h5py.Group) -> str:

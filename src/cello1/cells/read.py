@@ -156,13 +156,12 @@ def find_symbols(file: h5py.File, matrix: Matrix) -> tuple[list[str], str]:
     for key in SYMBOL_COLUMNS:
         if key in var:
             values = pd.Series(column(var, key)).astype(object)
-            symbols = [n if pd.isna(v) or not str(v) else str(v) for n, v in zip(names, values)]
-            return symbols, key
+            named = zip(names, values, strict=True)
+            return [n if pd.isna(v) or not str(v) else str(v) for n, v in named], key
     if matrix.name == "raw.X" and "feature_name" in file["var"]:
         # raw often has bare ids while var knows the symbols of most of them.
-        main = dict(
-            zip(_strings(_index(file["var"], "var")[:]), column(file["var"], "feature_name"))
-        )
+        known = column(file["var"], "feature_name")
+        main = dict(zip(_strings(_index(file["var"], "var")[:]), known, strict=True))
         return [str(main.get(name, name)) for name in names], "feature_name of var"
     ensembl = sum(bool(_ENSEMBL.match(name)) for name in names)
     if ensembl > len(names) / 2:

@@ -174,7 +174,7 @@ def compare(
         raise InputError("the two runs have no puzzle in common; solve the same file with both")
     exact_a, exact_b = [s.score.exact for s, _ in pairs], [t.exact for _, t in pairs]
     donors = donors_of([s.puzzle for s, _ in pairs])
-    columns = {
+    columns: dict[str, tuple[Sequence[float], Sequence[float]]] = {
         "cell_accuracy": (
             [s.score.cell_accuracy for s, _ in pairs],
             [t.cell_accuracy for _, t in pairs],

@@ -32,7 +32,7 @@ def _terms_by_name() -> dict[str, str]:
     parser = _parser()
     labels = parser.get_term_label_to_id_map("CL")
     names: dict[str, str] = {}
-    for label, term in sorted(labels.items()):
+    for _, term in sorted(labels.items()):
         for synonym in parser.get_term_synonyms(term):
             names.setdefault(synonym.casefold(), term)
     names.update({label.casefold(): term for label, term in sorted(labels.items())})

@@ -130,7 +130,7 @@ def paired_difference(
 def _cluster_codes(
     clusters: Sequence[Hashable] | None, size: int
 ) -> tuple[npt.NDArray[np.intp], str]:
-    """Number the clusters in order of first appearance; fall back to one per puzzle."""
+    """Give numbers to the clusters, in order of first appearance; fall back to one per puzzle."""
     if clusters is not None:
         numbers: dict[Hashable, int] = {}
         codes = np.array([numbers.setdefault(c, len(numbers)) for c in clusters], dtype=np.intp)

@@ -24,7 +24,8 @@ _SWEEPS, _TOLERANCE = 2_000, 1e-10
 def assign_jointly(scores: Floats) -> npt.NDArray[np.intp]:
     """Return the one-to-one assignment of highest total score, shape (N,)."""
     _, columns = linear_sum_assignment(scores, maximize=True)
-    return columns.astype(np.intp)
+    chosen: npt.NDArray[np.intp] = np.asarray(columns, dtype=np.intp)
+    return chosen
 
 
 def assign_alone(scores: Floats) -> npt.NDArray[np.intp]:

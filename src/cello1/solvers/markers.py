@@ -65,8 +65,8 @@ def read_markers(path: Path) -> Table:
             table.setdefault(str(kind), {})[str(gene)] = float(w)
     else:
         raise InputError(
-            f"marker table {path} has the columns {', '.join(map(str, frame.columns[:8]))}; expected "
-            "cell_type and gene (CSV), PanglaoDB's columns (TSV) or ScType's (XLSX)"
+            f"marker table {path} has the columns {', '.join(map(str, frame.columns[:8]))}; "
+            "expected cell_type and gene (CSV), PanglaoDB's columns (TSV) or ScType's (XLSX)"
         )
     return table
 

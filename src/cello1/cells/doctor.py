@@ -1,0 +1,117 @@
+"""Look at a file as `build` would, and say what was found, what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cello1.cells.make import FileReport, make_puzzles
+from cello1.cells.obs import BATCH_COLUMNS, is_unnamed
+from cello1.cells.read import column, obs_names_node, open_h5ad
+from cello1.errors import InputError
+from cello1.recipes import BuildSettings
+
+FIELDS = ("organism", "tissue", "disease", "assay", "suspension_type", "is_primary_data")
+
+
+@dataclass
+class Diagnosis:
+    """What `cello1 doctor` found in one file.
+
+    Attributes
+    ----------
+    matrices
+        Name -> how it is stored and its shape.
+    columns
+        obs column of interest -> its most frequent values with counts.
+    donors
+        Donor -> (cells, cell types) as build would use them.
+    report
+        What build would do, or None when it would refuse the file.
+    problems
+        Each with its mend.
+    """
+
+    path: str
+    matrices: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+    donors: dict[str, tuple[int, int]] = field(default_factory=dict)
+    report: FileReport | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the findings as plain values."""
+        return asdict(self)
+
+
+def examine(path: Path, settings: BuildSettings | None = None) -> Diagnosis:
+    """Examine one file; problems are collected, not raised.
+
+    Parameters
+    ----------
+    path
+        An .h5ad file.
+    settings
+        What build would be called with.
+    """
+    settings = settings or BuildSettings()
+    found = Diagnosis(str(path))
+    try:
+        with open_h5ad(path) as file:
+            _look(file, settings, found)
+        puzzles, found.report = make_puzzles(path, settings)
+    except InputError as error:
+        found.problems.append(str(error))
+        return found
+    if found.report.status == "no puzzles":
+        found.problems.append(found.report.message)
+    if found.report.values == "normalised":
+        found.problems.append(
+            f"{found.report.matrix} holds normalised values and no raw counts were found; gene "
+            "ranks are still right, unless values were scaled per gene"
+        )
+    if found.report.unknown_types:
+        found.problems.append(
+            "the Cell Ontology does not know "
+            f"{', '.join(found.report.unknown_types)}; whether they are nested in others cannot "
+            "be checked: rename them to ontology labels if you can"
+        )
+    named = {p.meta["donor_id"] for p in puzzles}
+    if settings.split == "donor" and 0 < len(named) < 3:
+        found.problems.append(
+            f"{len(named)} donor(s) can give puzzles, too few to split by donor; use more files, "
+            "--split none or --split cell"
+        )
+    return found
+
+
+def _look(file: Any, settings: BuildSettings, found: Diagnosis) -> None:
+    """Describe matrices and columns without judging them."""
+    nodes = {"X": file.get("X"), "raw.X": file.get("raw/X")}
+    nodes |= {f"layers[{name}]": node for name, node in sorted(file.get("layers", {}).items())}
+    for name, node in nodes.items():
+        if node is not None:
+            kind = node.attrs.get("encoding-type", "unknown encoding")
+            shape = node.attrs.get("shape", getattr(node, "shape", ()))
+            found.matrices[name] = f"{kind}, {' x '.join(f'{int(n):,}' for n in shape)}"
+    obs = file["obs"]
+    keys = (settings.donor_key, settings.cell_type_key, *FIELDS, *BATCH_COLUMNS)
+    for name in dict.fromkeys(keys):
+        if name in obs:
+            values = np.asarray(column(obs, name)).astype(str)
+            names, counts = np.unique(values, return_counts=True)
+            order = np.argsort(-counts, kind="stable")
+            top = [f"{names[i]} ({counts[i]:,})" for i in order[:5]]
+            more = f", {len(names) - 5} more" if len(names) > 5 else ""
+            found.columns[name] = ", ".join(top) + more
+    if settings.donor_key in obs and settings.cell_type_key in obs:
+        donors = np.asarray(column(obs, settings.donor_key)).astype(str)
+        types = np.asarray(column(obs, settings.cell_type_key)).astype(str)
+        known = np.array([not is_unnamed(name) for name in types], dtype=bool)
+        for donor in np.unique(donors):
+            mine = (donors == donor) & known
+            found.donors[str(donor)] = (int(mine.sum()), len(np.unique(types[mine])))
+    found.columns["cells"] = f"{len(obs_names_node(file)):,}"
