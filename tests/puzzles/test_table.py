@@ -119,7 +119,7 @@ def test_the_published_rows_are_written_back_byte_for_byte(shared):
 )
 def test_the_assistant_message_keeps_its_text_byte_for_byte(tmp_path, text):
     puzzle = puzzle_from_row(row(assistant_msg=text))
-    assert [label.lower() for label in puzzle.answer] == TYPES or puzzle.answer == tuple(TYPES)
+    assert [label.lower() for label in puzzle.answer] == [label.lower() for label in TYPES]
     write_puzzles([puzzle], tmp_path / "p.parquet")
     (again,) = read_puzzles(tmp_path / "p.parquet")
     assert again == puzzle
@@ -161,7 +161,7 @@ def lines(*rows: object) -> bytes:
         ("p.jsonl", lines(row(), row(answer=TYPES)), "row 2"),
         ("p.jsonl", lines(row(), row(meta="{")), "row 2"),
         ("p.jsonl", lines(row(), row(meta="[1]")), "row 2"),
-        ("p.jsonl", lines(row(), row(meta={"tissue": 1})), "row 2"),
+        ("p.jsonl", lines(row(), row(meta=5)), "row 2"),
         ("p.jsonl", lines(row()) + b'{"user_msg": "Cont', "row 2"),
         ("p.csv", b"user_msg\n", "expected one of .parquet"),
     ],

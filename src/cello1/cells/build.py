@@ -22,6 +22,7 @@ from typing import Any
 
 from cello1.cells.audit import Audit, audit
 from cello1.cells.make import FileReport, make_puzzles
+from cello1.cells.read import open_h5ad
 from cello1.cells.split import SPLITS, UNSEEN, split_puzzles
 from cello1.errors import InputError
 from cello1.puzzles.table import read_puzzles, write_puzzles
@@ -93,6 +94,7 @@ def build(
     """
     settings = settings or BuildSettings()
     paths, folder = _distinct(files), Path(out)
+    _check_context(paths, settings)
     _make_room(folder)
     with Run(folder, command="build", config=settings.model_dump(mode="json"), inputs=paths) as run:
         if (folder / "audit.json").exists():
@@ -168,6 +170,16 @@ def _distinct(files: Sequence[str | Path]) -> list[Path]:
         if not path.is_file():
             raise InputError(f"{path} does not exist; expected an .h5ad file")
     return paths
+
+
+def _check_context(paths: Sequence[Path], settings: BuildSettings) -> None:
+    """Refuse a context column that no file has: a file may lack it, a typing error hits all."""
+    missing = set(settings.context_columns)
+    for path in paths if missing else ():
+        with suppress(InputError), open_h5ad(path) as file:
+            missing -= set(file["obs"])
+    if missing:
+        raise InputError(f"no file has the obs column(s) {', '.join(sorted(missing))} for context")
 
 
 def _make_room(folder: Path) -> None:

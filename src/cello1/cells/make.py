@@ -88,9 +88,6 @@ def make_puzzles(
     extra = tuple(settings.context_columns)
     with open_source(path, settings.layer) as source:
         cells = read_obs(source, settings, (*FIELDS, "organism", *extra))
-        for name in extra:
-            if name not in cells.columns:
-                raise InputError(f"{path}: no obs column {name!r} for the context")
         report.cells, report.drops = source.n_cells, dict(cells.drops)
         report.matrix, report.values = source.matrix.name, source.values
         report.symbols, report.batch_key = source.symbols_from, cells.batch_key

@@ -206,7 +206,7 @@ def _donors(
                 f"no obs column {key!r} with donors{_choices(obs)}; name it with --donor-key, or "
                 "pass --one-donor if all cells come from one person"
             )
-        everyone: pd.Categorical = pd.Categorical([source.dataset]).repeat(n)
+        everyone: pd.Categorical = pd.Categorical(np.full(n, source.dataset, dtype=object))
         return everyone, np.zeros(n, dtype=bool)
     donors = _categorical(obs, key)
     unnamed = _unnamed(donors)

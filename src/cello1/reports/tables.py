@@ -77,29 +77,20 @@ def audit_table(audit: Audit) -> RenderableType:
 def scores_table(evaluations: Mapping[str, Evaluation]) -> RenderableType:
     """Show runs side by side, each figure with its 95 % interval."""
     table = _table(
-        "run", "puzzles >", "cell-level >", "batch-level >", "format >", "unique >", "length >"
-    )
+        "run", "puzzles >", "cell-level (macro) >", "micro >", "chance >", "batch-level >",
+        "chance >", "format >", "unique >", "length >",
+    )  # fmt: skip
     for name, evaluation in evaluations.items():
         table.add_row(escape(name), *_metrics_row(evaluation.overall))
     parts: list[RenderableType] = [table]
     first = next(iter(evaluations.values())).overall
-    parts.append(
-        Text(
-            f"chance of a one-to-one guess: cell {first.chance_cell:.3f}, batch "
-            f"{first.chance_batch:.2g}; cell-level is macro (micro: "
-            + ", ".join(
-                f"{e.overall.cell_accuracy_micro.estimate:.3f}" for e in evaluations.values()
-            )
-            + f"); intervals: 95 %, resampling {_units(first.batch_accuracy, first.cell_accuracy)}",
-            style="dim",
-        )
-    )
-    for note in sorted({note for e in evaluations.values() for note in e.notes}):
-        parts.append(Text(f"note: {note}", style="yellow"))
+    units = _units(first.batch_accuracy, first.cell_accuracy)
+    parts.append(Text(f"intervals: 95 %, resampling {units}", style="dim"))
+    notes = sorted({note for e in evaluations.values() for note in e.notes})
+    parts += [Text(f"note: {note}", style="yellow") for note in notes]
     for name, evaluation in evaluations.items():
-        if evaluation.complaints:
-            said = "; ".join(f"{n} x {kind}" for kind, n in evaluation.complaints.items())
-            parts.append(Text(f"{name}: {said}", style="dim"))
+        said = "; ".join(f"{n} x {kind}" for kind, n in evaluation.complaints.items())
+        parts += [Text(f"{name}: {said}", style="dim")] if said else []
     return Group(*parts)
 
 
@@ -178,7 +169,8 @@ def show(*parts: RenderableType) -> None:
 
 def _metrics_row(m: Metrics) -> list[str]:
     return [
-        str(m.n), interval(m.cell_accuracy), interval(m.batch_accuracy),
+        str(m.n), interval(m.cell_accuracy), f"{m.cell_accuracy_micro.estimate:.3f}",
+        f"{m.chance_cell:.3f}", interval(m.batch_accuracy), f"{m.chance_batch:.2g}",
         f"{m.format_validity.estimate:.3f}", f"{m.uniqueness.estimate:.3f}",
         f"{m.length:.0f} {m.length_unit}",
     ]  # fmt: skip

@@ -24,13 +24,12 @@ _SWEEPS, _TOLERANCE = 2_000, 1e-10
 def assign_jointly(scores: Floats) -> npt.NDArray[np.intp]:
     """Return the one-to-one assignment of highest total score, shape (N,)."""
     _, columns = linear_sum_assignment(scores, maximize=True)
-    chosen: npt.NDArray[np.intp] = np.asarray(columns, dtype=np.intp)
-    return chosen
+    return np.asarray(columns).astype(np.intp)
 
 
 def assign_alone(scores: Floats) -> npt.NDArray[np.intp]:
     """Give every cell its own best type, as if there were no other cells, shape (N,)."""
-    return np.argmax(scores, axis=1).astype(np.intp)
+    return np.asarray(np.argmax(scores, axis=1), dtype=np.intp)
 
 
 def probabilities(scores: Floats) -> tuple[Floats, Literal["exact", "sinkhorn"]]:

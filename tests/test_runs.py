@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from cello1.errors import InputError
+from cello1.runs import (
+    Run,
+    environment,
+    file_hash,
+    read_records,
+    read_run,
+    write_atomic,
+    write_json,
+)
+
+
+@pytest.fixture
+def reopen(tmp_path):
+    """Open the run folder of this test as one command would, unless told otherwise."""
+
+    def opened(folder=tmp_path / "run", command="solve", config=None, inputs=()):
+        return Run(folder, command=command, config=config or {"seed": 1}, inputs=inputs)
+
+    return opened
+
+
+def record(number: int, size: int = 10) -> dict[str, str]:
+    return {"id": str(number), "text": "é" * size}
+
+
+def test_a_run_says_what_it_did(tmp_path, reopen):
+    (tmp_path / "in.txt").write_text("cells")
+    with reopen(config={"seed": 1, "n": [8, 15]}, inputs=[tmp_path / "in.txt"]):
+        pass
+    said = read_run(tmp_path / "run")
+    assert (said["command"], said["config"]) == ("solve", {"seed": 1, "n": [8, 15]})
+    digest = hashlib.sha256(b"cells").hexdigest()
+    assert said["inputs"] == {str(tmp_path / "in.txt"): f"sha256:{digest}"}
+    assert {"cello1", "python", "numpy", "git"} <= set(said["environment"])
+
+
+def test_the_environment_is_known_without_git(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert environment()["git"] is None
+
+
+def test_the_same_command_resumes_where_it_stopped(tmp_path, reopen):
+    with reopen() as run:
+        run.append(record(1))
+        run.append(record(2))
+    with reopen() as run:
+        assert run.finished() == {"1", "2"}
+        run.append(record(3))
+    assert [r["id"] for r in read_records(tmp_path / "run")] == ["1", "2", "3"]
+
+
+def test_failures_are_owed_again(reopen):
+    with reopen() as run:
+        run.append(record(1))
+        run.append({"id": "2", "failure": "timeout"})
+        run.append({"id": "3", "failure": "timeout"})
+        run.append(record(3))
+    with reopen() as run:
+        assert run.finished() == {"1", "3"}
+
+
+@pytest.mark.parametrize("torn", [b'{"id": "3", "te', b'{"id": "3"}', b"\xc3", b"\0\0\0"])
+def test_a_torn_last_line_is_cut_and_owed_again(tmp_path, reopen, torn):
+    with reopen() as run:
+        run.append(record(1))
+        run.append(record(2))
+    path = tmp_path / "run" / "responses.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + torn)
+    assert [r["id"] for r in read_records(tmp_path / "run")] == ["1", "2"]
+    with reopen() as run:
+        assert path.read_bytes() == whole
+        assert run.finished() == {"1", "2"}
+        run.append(record(3))
+    assert list(read_records(tmp_path / "run")) == [record(1), record(2), record(3)]
+
+
+def test_damage_in_the_middle_is_reported_with_its_line(tmp_path, reopen):
+    with reopen() as run:
+        run.append(record(1))
+    with (tmp_path / "run" / "responses.jsonl").open("ab") as file:
+        file.write(b"garbage\n")
+    with pytest.raises(InputError, match="line 2 is damaged"), reopen() as run:
+        run.finished()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"config": {"seed": 2}}, "another config: seed was 1 and is now 2; choose another --out"),
+        ({"config": {"seed": 1, "n": 3}}, "another config: n was None and is now 3"),
+        ({"command": "build"}, "another command: 'solve' there, 'build' now"),
+    ],
+)
+def test_another_run_does_not_mix_in_and_leaves_the_folder_free(reopen, change, said):
+    with reopen():
+        pass
+    with pytest.raises(InputError, match=said) as refused:
+        reopen(**change)
+    with reopen():
+        assert refused.value is not None
+
+
+def test_changed_inputs_are_refused_and_moved_ones_are_not(tmp_path, reopen):
+    first, moved = tmp_path / "cells.h5ad", tmp_path / "moved.h5ad"
+    first.write_bytes(b"cells")
+    with reopen(inputs=[first]):
+        pass
+    first.rename(moved)
+    with reopen(inputs=[moved]):
+        pass
+    moved.write_bytes(b"other")
+    with pytest.raises(InputError, match=r"cells\.h5ad with other content\); .* another --out"):
+        reopen(inputs=[moved])
+    with pytest.raises(InputError, match="other inputs"):
+        reopen(inputs=[])
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(InputError, match="is no run folder"):
+        read_run(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(InputError, match="is no run folder"):
+        read_run(tmp_path)
+    assert list(read_records(tmp_path)) == []
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from cello1.runs import Run
+with Run(Path(sys.argv[1]), command="solve", config={"seed": 1}, inputs=[]) as run:
+    done = run.finished()
+    for i in range(int(sys.argv[2])):
+        if str(i) not in done:
+            run.append({"id": str(i), "text": "é" * 5_000})
+            print(i, flush=True)
+            time.sleep(0.001)
+    print("end", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    workers = []
+
+    def started(n_records):
+        command = [sys.executable, "-c", WORKER, str(tmp_path / "run"), str(n_records)]
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        workers.append(worker)
+        return worker
+
+    yield started
+    for worker in workers:
+        worker.kill()
+        worker.communicate()
+
+
+def test_a_folder_in_use_is_refused_until_its_process_ends(reopen, start):
+    worker = start(0)
+    assert worker.stdout.readline() == "end\n"
+    with pytest.raises(InputError, match="in use by another process"):
+        reopen()
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    with reopen() as run:
+        assert run.finished() == set()
+
+
+def test_kill_9_loses_nothing_that_was_finished_and_repeats_nothing(tmp_path, start):
+    finished, kept = set(), []
+    for before_kill in (1, 20, 55, 90):
+        worker = start(10**6)
+        for _ in range(before_kill):
+            finished.add(worker.stdout.readline().strip())
+        worker.send_signal(signal.SIGKILL)
+        finished |= set(worker.communicate()[0].split())
+        kept = [r["id"] for r in read_records(tmp_path / "run")]
+        assert finished <= set(kept)
+        assert len(kept) == len(set(kept)) >= len(finished)
+    n = len(kept) + 50
+    worker = start(n)
+    worker.communicate()
+    assert worker.returncode == 0
+    written = list(read_records(tmp_path / "run"))
+    assert [r["id"] for r in written] == [str(i) for i in range(n)]
+    assert {r["text"] for r in written} == {"é" * 5_000}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting a small tmpfs is not permitted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_the_old_file_whole(small_disk):
+    path = small_disk / "p.parquet"
+    write_atomic(path, b"old" * 100_000)
+    with pytest.raises(OSError, match=r"p\.parquet") as full:
+        write_atomic(path, b"new" * 300_000)
+    assert full.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b"old" * 100_000
+    assert list(small_disk.iterdir()) == [path]
+
+
+def append_all(run: Run, records: list[dict[str, str]]) -> None:
+    for one in records:
+        run.append(one)
+
+
+@pytest.mark.parametrize(("n", "size"), [(10, 20_000), (200, 1_000)])
+def test_a_run_on_a_full_disk_goes_on_once_there_is_room(small_disk, reopen, n, size):
+    records = [record(i, size) for i in range(n)]
+    (small_disk / "filler").write_bytes(b"0" * 800_000)
+    with pytest.raises(OSError, match="No space") as full, reopen(folder=small_disk) as run:
+        append_all(run, records)
+    (small_disk / "filler").unlink()
+    with reopen(folder=small_disk) as run:
+        kept = run.finished()
+        assert 0 < len(kept) < n
+        append_all(run, [r for r in records if r["id"] not in kept])
+    assert list(read_records(small_disk)) == records
+    assert full.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("size", [1_000, 20_000])
+def test_an_append_that_failed_can_be_tried_again(small_disk, reopen, size):
+    with reopen(folder=small_disk) as run:
+        run.append(record(1, size))
+        room = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+        (small_disk / "filler").write_bytes(b"0" * room)
+        with pytest.raises(OSError, match="No space"):
+            append_all(run, [record(2, size)] * 5)
+        (small_disk / "filler").unlink()
+        run.append(record(3, size))
+    assert [r["id"] for r in read_records(small_disk) if r["id"] != "2"] == ["1", "3"]
+
+
+def test_a_file_appears_whole_in_a_new_folder_and_is_readable_by_others(tmp_path):
+    path = tmp_path / "a" / "b" / "x.json"
+    write_json(path, {"b": "é", "a": 1})
+    assert path.read_bytes() == '{\n "a": 1,\n "b": "é"\n}\n'.encode()
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert json.loads(path.read_text()) == {"a": 1, "b": "é"}
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_small_file_is_hashed_whole_and_a_huge_one_by_samples(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"cells")
+    assert file_hash(path) == "sha256:" + hashlib.sha256(b"cells").hexdigest()
+    os.truncate(path, 64 << 20)
+    assert file_hash(path).startswith("sha256:")
+    os.truncate(path, (64 << 20) + 1)
+    hashes = {file_hash(path)}
+    assert all(h.startswith("sampled-sha256:") for h in hashes)
+    for place in (0, 64 << 20):
+        with path.open("r+b") as file:
+            file.seek(place)
+            file.write(b"!")
+        hashes.add(file_hash(path))
+    os.truncate(path, (64 << 20) + 2)
+    hashes.add(file_hash(path))
+    assert len(hashes) == 4
