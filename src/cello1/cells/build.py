@@ -152,7 +152,9 @@ def read_splits(folder: Path) -> dict[str, Path]:
 
 def _finished(folder: Path) -> Build:
     """Read back what an earlier, finished run of the same command made."""
-    reports = [FileReport(**r) for r in json.loads((folder / "build.json").read_text("utf-8"))]
+    reports = [
+        FileReport.from_json(r) for r in json.loads((folder / "build.json").read_text("utf-8"))
+    ]
     findings = audit({n: read_puzzles(path) for n, path in read_splits(folder).items()})
     return Build(folder, reports, findings)
 
@@ -216,7 +218,7 @@ class _Job:
     def done(self) -> FileReport | None:
         """Return the report of a part made earlier; it is written last, so the part is whole."""
         with suppress(OSError, ValueError):
-            return FileReport(**json.loads(self.note.read_text("utf-8")))
+            return FileReport.from_json(json.loads(self.note.read_text("utf-8")))
         return None
 
 

@@ -64,6 +64,12 @@ class FileReport:
     shortfall: dict[int, int] = field(default_factory=dict)
     unknown_types: list[str] = field(default_factory=list)
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> FileReport:
+        """Read a report back; JSON has turned the numbers of `shortfall` into text."""
+        shortfall = {int(n): count for n, count in values["shortfall"].items()}
+        return cls(**{**values, "shortfall": shortfall})
+
 
 def make_puzzles(
     path: Path, settings: BuildSettings, progress: Progress = lambda share: None

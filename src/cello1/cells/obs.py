@@ -100,7 +100,8 @@ def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) 
     obs = source.file["obs"]
     _check_names(obs_names_node(source.file))
     types = _cell_types(obs, settings)
-    wanted = ("is_primary_data", "suspension_type", "cell_type_ontology_term_id", "tissue")
+    wanted = ("is_primary_data", "is_synthetic", "suspension_type", "tissue")
+    wanted += ("cell_type_ontology_term_id",)
     columns = {name: _categorical(obs, name) for name in sorted({*wanted, *context}) if name in obs}
     donors, unnamed = _donors(obs, settings, source)
 

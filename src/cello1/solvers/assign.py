@@ -46,7 +46,7 @@ def probabilities(scores: Floats) -> tuple[Floats, Literal["exact", "sinkhorn"]]
         Rows sum to 1, columns to at most 1, shape (N, M).
     method
         ``exact``: summed over all assignments (up to 16 candidates). ``sinkhorn``: for more, the
-        matrix of largest entropy with such sums; close to exact, not equal.
+        matrix of largest entropy with such sums. Single entries can be off by a tenth.
     """
     if scores.shape[1] <= EXACT_MAX_CANDIDATES:
         return _exact(np.ascontiguousarray(scores, dtype=np.float64)), "exact"

@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from cello1.puzzles.puzzle import Puzzle
+
+MARKERS = {
+    "B cell": ["MS4A1", "CD79A", "CD79B"],
+    "T cell": ["CD3D", "CD3E", "TRAC"],
+    "monocyte": ["LYZ", "CD14", "S100A8"],
+    "platelet": ["PPBP", "PF4", "GP9"],
+}
+
+
+def toy_puzzle(seed: int, donor: str) -> Puzzle:
+    """Four blood cells; each lists two of its three markers among genes that tell nothing."""
+    rng = np.random.default_rng(seed)
+    types = [str(t) for t in rng.permutation(list(MARKERS))]
+    cells = []
+    for name in types:
+        known = rng.choice(MARKERS[name], 2, replace=False)
+        noise = rng.choice([f"RPL{i}" for i in range(1, 30)], 6, replace=False)
+        cells.append([str(g) for g in rng.permutation([*known, *noise])])
+    candidates = [str(t) for t in rng.permutation(types)]
+    return Puzzle("Blood.", cells, candidates, types, {"donor_id": donor})
+
+
+@pytest.fixture
+def toy():
+    return toy_puzzle
+
+
+@pytest.fixture
+def toys():
+    return [toy_puzzle(seed, f"d{seed % 5}") for seed in range(60)]

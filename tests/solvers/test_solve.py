@@ -1,0 +1,113 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from cello1.errors import InputError
+from cello1.puzzles.table import write_puzzles
+from cello1.runs import read_records
+from cello1.solvers.base import Failure, Response
+from cello1.solvers.chance import Chance
+from cello1.solvers.classical import ClassicalSolver
+from cello1.solvers.run import classical_solver, read_solved, solve, token_counts
+
+
+class Moody:
+    """Fails on the first puzzles it sees in each life."""
+
+    name = "moody"
+
+    def __init__(self, failures):
+        self.settings = {"solver": "moody"}
+        self.failures = failures
+
+    def solve(self, puzzles, on_done):
+        for i, puzzle in enumerate(puzzles):
+            if i < self.failures:
+                on_done(puzzle.id, Failure("no mood"))
+            else:
+                on_done(puzzle.id, Response("text", completion_tokens=1))
+
+
+@pytest.fixture
+def file(tmp_path, toys):
+    write_puzzles(toys, tmp_path / "puzzles.parquet")
+    return tmp_path / "puzzles.parquet"
+
+
+def test_a_failure_is_no_prediction_and_is_owed_again(file, tmp_path):
+    run = solve(file, Moody(failures=3), tmp_path / "run")
+    assert len(read_solved(run)[1]) == 57
+    solve(file, Moody(failures=1), tmp_path / "run")
+    assert len(read_solved(run)[1]) == 59
+    solve(file, Moody(failures=0), tmp_path / "run")
+    puzzles, records = read_solved(run)
+    assert set(records) == {p.id for p in puzzles}
+    assert token_counts(records) == dict.fromkeys(records, 1)
+
+
+def test_a_finished_run_is_left_as_it_is(file, tmp_path):
+    run = solve(file, ClassicalSolver(Chance()), tmp_path / "run")
+    before = (run / "responses.jsonl").read_bytes()
+    solve(file, ClassicalSolver(Chance()), run)
+    assert (run / "responses.jsonl").read_bytes() == before
+
+
+def test_another_solver_or_other_puzzles_do_not_mix(file, tmp_path, toys):
+    run = solve(file, ClassicalSolver(Chance()), tmp_path / "run")
+    with pytest.raises(InputError, match="seed was 0 and is now 1"):
+        solve(file, ClassicalSolver(Chance(seed=1)), run)
+    write_puzzles(toys[:5], file)
+    with pytest.raises(InputError, match="choose another --out"):
+        solve(file, ClassicalSolver(Chance()), run)
+    with pytest.raises(InputError, match="has changed since"):
+        read_solved(run)
+
+
+def test_moved_puzzles_are_found_when_named(file, tmp_path):
+    run = solve(file, ClassicalSolver(Chance()), tmp_path / "run")
+    moved = file.rename(tmp_path / "moved.parquet")
+    with pytest.raises(InputError, match="--puzzles"):
+        read_solved(run)
+    assert len(read_solved(run, moved)[0]) == 60
+
+
+def test_killed_at_any_moment_nothing_is_lost_or_doubled(file, tmp_path):
+    code = (
+        "import sys, time\n"
+        "from cello1.solvers.run import solve\n"
+        "from cello1.solvers.chance import Chance\n"
+        "from cello1.solvers.classical import ClassicalSolver\n"
+        "class Slow(ClassicalSolver):\n"
+        "    def answer(self, puzzle):\n"
+        "        time.sleep(0.01)\n"
+        "        return super().answer(puzzle)\n"
+        "solve(sys.argv[1], Slow(Chance()), sys.argv[2])\n"
+    )
+    run = tmp_path / "run"
+    for wait in (0.02, 0.11, 0.05):
+        process = subprocess.Popen([sys.executable, "-c", code, str(file), str(run)])
+        while process.poll() is None and not (run / "responses.jsonl").exists():
+            time.sleep(0.01)
+        time.sleep(wait)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    finished = [r["id"] for r in read_records(run)]
+    subprocess.run([sys.executable, "-c", code, str(file), str(run)], check=True)
+    counts = Counter(r["id"] for r in read_records(run))
+    assert len(counts) == 60
+    assert set(counts.values()) == {1}
+    assert [r["id"] for r in read_records(run)][: len(finished)] == finished
+    fresh = solve(file, ClassicalSolver(Chance()), tmp_path / "fresh")
+    texts = {i: r["text"] for i, r in read_solved(fresh)[1].items()}
+    assert texts == {i: r["text"] for i, r in read_solved(run)[1].items()}
+
+
+def test_an_unknown_solver_names_the_known_ones():
+    with pytest.raises(InputError, match="chance, markers, centroids"):
+        classical_solver("magic")

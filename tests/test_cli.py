@@ -1,0 +1,166 @@
+"""The command line as a user meets it: exit status, one-line errors, results kept."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+import cello1 as co
+from cello1 import cli
+
+TYPES = ["B cell", "natural killer cell", "classical monocyte", "fibroblast", "hepatocyte"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["cello1", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        said = capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        return stopped.value.code or 0, said.out, said.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    base = rng.gamma(0.5, size=300)
+    shares = {t: base * np.exp(rng.normal(0, 2, 300) * (rng.random(300) < 0.05)) for t in TYPES}
+    profiles = pd.DataFrame(shares, index=[f"GENE{i}" for i in range(300)])
+    cells = co.simulate(profiles, donors=6, cells_per_type=6, obs={"tissue": "blood"})
+    path = tmp_path_factory.mktemp("cells") / "good.h5ad"
+    cells.write_h5ad(path)
+    return path
+
+
+@pytest.fixture
+def truncated(good, tmp_path):
+    path = tmp_path / "truncated.h5ad"
+    path.write_bytes(good.read_bytes()[:20_000])
+    return path
+
+
+def test_the_whole_line(run, good, tmp_path):
+    puzzles, alone, joint = tmp_path / "puzzles", tmp_path / "alone", tmp_path / "joint"
+    code, out, _ = run("build", good, "--out", puzzles, "--n-min", 3, "--n-max", 5)
+    assert code == 0
+    assert "0 leaks" in out
+    assert run("audit", puzzles)[0] == 0
+    assert run("solve", puzzles, "--solver", "centroids", "--alone", "--out", alone)[0] == 0
+    assert run("solve", puzzles, "--solver", "centroids", "--out", joint)[0] == 0
+    code, out, _ = run("eval", joint, alone, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert set(result["runs"]) == {"joint", "alone"}
+    better = result["paired"]["joint - alone"]["batch_accuracy"]
+    assert better["difference"]["estimate"] > 0
+    assert better["only_b"] == 0
+    assert (
+        json.loads((joint / "metrics.json").read_text())["overall"]["n"]
+        == better["difference"]["n"]
+    )
+    assert "chance" in run("eval", joint, alone)[1]
+
+
+def test_a_broken_file_beside_a_good_one(run, good, truncated, tmp_path):
+    out = tmp_path / "out"
+    code, _, err = run("build", good, truncated, "--out", out, "--n-min", 3, "--workers", 2)
+    assert code == 1
+    assert len(err.strip().splitlines()) == 1
+    assert "truncated" in err
+    assert len(co.read_puzzles(out / "train.parquet")) > 0
+
+
+def test_a_broken_file_alone(run, truncated, tmp_path):
+    code, _, err = run("build", truncated, "--out", tmp_path / "out")
+    assert code == 1
+    assert err.startswith("error: no puzzle could be built")
+    assert "copy or download it again" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--n-min", "9", "--n-max", "8"], "n_max is 8, below n_min"),
+        (["--split", "magic"], "split: Input should be"),
+        (["--n-min", "many"], "Invalid value"),
+        (["--no-such-option"], "No such option"),
+    ],
+)
+def test_wrong_use_ends_with_status_2(run, good, tmp_path, arguments, said):
+    code, _, err = run("build", good, "--out", tmp_path / "out", *arguments)
+    assert code == 2
+    assert said in " ".join(err.split())
+
+
+def test_too_few_donors_to_split_says_what_to_do(run, good, tmp_path):
+    single = anndata.read_h5ad(good)
+    single = single[single.obs["donor_id"] == "sim001"].copy()
+    single.write_h5ad(tmp_path / "single.h5ad")
+    code, _, err = run("build", tmp_path / "single.h5ad", "--out", tmp_path / "out", "--n-min", 3)
+    assert code == 1
+    assert "--split none" in err
+    # The folder is not spoilt by the first try.
+    again = ("build", tmp_path / "single.h5ad", "--out", tmp_path / "out", "--n-min", 3)
+    assert run(*again, "--split", "none")[0] == 0
+
+
+def test_audit_fails_on_a_leak(run, good, tmp_path):
+    assert run("build", good, "--out", tmp_path / "b", "--n-min", 3, "--split", "puzzle")[0] == 0
+    code, out, _ = run("audit", tmp_path / "b")
+    assert code == 1
+    assert "LEAK" in out
+
+
+def test_audit_reads_published_rows(run, shared):
+    code, out, _ = run("audit", shared / "data" / "cellpuzzles_rows.jsonl")
+    assert code == 0
+    assert "name no donor" in out
+
+
+def test_doctor_describes_a_good_file_and_a_bad_one(run, good, truncated):
+    code, out, _ = run("doctor", good, "--json")
+    assert code == 1  # 5 types per donor, fewer than the 8 that build asks for by default
+    assert "lower --n-min to 5" in json.loads(out)["problems"][0]
+    code, out, _ = run("doctor", truncated)
+    assert code == 1
+    assert "truncated" in out
+
+
+def test_solve_names_what_is_missing(run, good, tmp_path):
+    run("build", good, "--out", tmp_path / "p", "--n-min", 3, "--split", "none")
+    file = tmp_path / "p" / "all.parquet"
+    code, _, err = run("solve", file, "--solver", "centroids", "--out", tmp_path / "r")
+    assert (code, "--train" in err) == (2, True)
+    code, _, err = run("solve", file, "--solver", "magic", "--out", tmp_path / "r")
+    assert (code, "chance, markers, centroids" in err) == (1, True)
+    code, _, err = run("eval", tmp_path)
+    assert (code, "no run folder" in err) == (1, True)
+    code, _, err = run(
+        "solve", tmp_path / "none.parquet", "--solver", "chance", "--out", tmp_path / "r"
+    )
+    assert (code, "does not exist" in err) == (1, True)
+
+
+def test_importing_the_package_and_its_help_load_nothing_heavy():
+    code = (
+        "import sys, cello1, cello1.cli\n"
+        "heavy = {'torch', 'scanpy', 'anndata', 'numba', 'pandas', 'scipy'} & {*sys.modules}\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_installed_command_answers():
+    command = Path(sys.executable).parent / "cello1"
+    said = subprocess.run([command, "--help"], capture_output=True, text=True, check=True).stdout
+    assert all(verb in said for verb in ("demo", "build", "solve", "eval", "audit", "doctor"))
