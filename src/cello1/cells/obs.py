@@ -30,6 +30,9 @@ BATCH_COLUMNS = ("batch", "batch_id", "library_id", "library_uuid", "sample_id",
 POOLED, ONE_DONOR = "pooled", "one donor"
 # The Cell Ontology has about 3,500 terms; a column with more values holds something else.
 MAX_TYPES = 4_000
+_RULED = (
+    "cell_type_ontology_term_id", "is_primary_data", "is_synthetic", "suspension_type", "tissue",
+)  # fmt: skip
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?$")
 
 
@@ -100,9 +103,8 @@ def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) 
     obs = source.file["obs"]
     _check_names(obs_names_node(source.file))
     types = _cell_types(obs, settings)
-    wanted = ("is_primary_data", "is_synthetic", "suspension_type", "tissue")
-    wanted += ("cell_type_ontology_term_id",)
-    columns = {name: _categorical(obs, name) for name in sorted({*wanted, *context}) if name in obs}
+    wanted = {*_RULED, *context}
+    columns = {name: _categorical(obs, name) for name in sorted(wanted) if name in obs}
     donors, unnamed = _donors(obs, settings, source)
 
     keep, drops = np.ones(source.n_cells, dtype=bool), {}
