@@ -146,7 +146,7 @@ with Run(Path(sys.argv[1]), command="solve", config={"seed": 1}, inputs=[]) as r
     done = run.finished()
     for i in range(int(sys.argv[2])):
         if str(i) not in done:
-            run.append({"id": str(i), "text": "é" * 5_000})
+            run.append({"id": str(i), "text": "é" * (i % 2 * 5_000)})
             print(i, flush=True)
             time.sleep(0.001)
     print("end", flush=True)
@@ -198,7 +198,7 @@ def test_kill_9_loses_nothing_that_was_finished_and_repeats_nothing(tmp_path, st
     assert worker.returncode == 0
     written = list(read_records(tmp_path / "run"))
     assert [r["id"] for r in written] == [str(i) for i in range(n)]
-    assert {r["text"] for r in written} == {"é" * 5_000}
+    assert {len(r["text"]) for r in written} == {0, 5_000}
 
 
 @pytest.fixture
@@ -272,14 +272,14 @@ def test_a_small_file_is_hashed_whole_and_a_huge_one_by_samples(tmp_path):
     assert file_hash(path) == "sha256:" + hashlib.sha256(b"cells").hexdigest()
     os.truncate(path, 64 << 20)
     assert file_hash(path).startswith("sha256:")
-    os.truncate(path, (64 << 20) + 1)
-    hashes = {file_hash(path)}
-    assert all(h.startswith("sampled-sha256:") for h in hashes)
-    for place in (0, 64 << 20):
+    hashes = set()
+    for size in ((64 << 20) + 1, (64 << 20) + 2):
+        os.truncate(path, size)
+        hashes.add(file_hash(path))
+    for place in (0, (64 << 20) + 1):
         with path.open("r+b") as file:
             file.seek(place)
             file.write(b"!")
         hashes.add(file_hash(path))
-    os.truncate(path, (64 << 20) + 2)
-    hashes.add(file_hash(path))
     assert len(hashes) == 4
+    assert all(h.startswith("sampled-sha256:") for h in hashes)

@@ -76,15 +76,18 @@ class BuildSettings(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> BuildSettings:
+        faults = []
         if self.n_max < self.n_min:
-            raise ValueError(f"n_max is {self.n_max}, below n_min ({self.n_min})")
-        if min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6:
-            raise ValueError(f"fractions {self.fractions} must be >= 0 and sum to 1")
+            faults.append(f"n_max is {self.n_max}, below n_min ({self.n_min})")
+        if not (min(self.fractions) >= 0 and abs(sum(self.fractions) - 1) <= 1e-6):
+            faults.append(f"fractions {self.fractions} must be >= 0 and sum to 1")
         for column, sentence in self.context_columns.items():
             if "{value}" not in sentence:
-                raise ValueError(f"the sentence for context column {column!r} lacks {{value}}")
+                faults.append(f"the sentence for context column {column!r} lacks {{value}}")
         if both := set(self.test_donors) & set(self.validation_donors):
-            raise ValueError(f"donors {sorted(both)} are named for test and validation")
+            faults.append(f"donors {sorted(both)} are named for test and validation")
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
 
@@ -106,15 +109,20 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
     if path is not None:
         try:
             content = yaml.safe_load(path.read_text("utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise UseError(f"recipe {path} cannot be read: {error}") from error
         if not isinstance(content, dict):
             raise UseError(f"recipe {path} must be a mapping of sections such as 'build:'")
+        content = {name: section for name, section in content.items() if section is not None}
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key.strip():
             raise UseError(f"override {override!r} must look like build.n_min=5")
-        _set(content, key.strip().split("."), yaml.safe_load(value))
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UseError(f"override {override!r} is no YAML: {error}") from error
+        _set(content, key.strip().split("."), parsed)
     return checked(Recipe, content)
 
 

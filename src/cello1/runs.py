@@ -16,10 +16,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from cello1.errors import InputError
 
@@ -74,17 +76,15 @@ def file_hash(path: Path) -> str:
 def environment() -> dict[str, Any]:
     """Return what a result depends on besides its inputs: versions and the git revision."""
     here = Path(__file__).resolve().parent
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        cwd=here,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    revision = ""
+    with suppress(OSError):  # no git on this machine
+        said = subprocess.run(describe, cwd=here, capture_output=True, text=True, check=False)
+        revision = said.stdout.strip()
     return {
         "cello1": metadata.version("cello1"),
         "python": platform.python_version(),
-        "git": git.stdout.strip() or None,
+        "git": revision or None,
         **{name: metadata.version(name) for name in _REPORTED_PACKAGES},
     }
 
@@ -122,9 +122,13 @@ class Run:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(f"{folder} is in use by another process; wait for it") from error
-        self._claim(identity)
-        self._cut_torn_line(folder / "responses.jsonl")
-        self._file: BinaryIO | None = None
+        try:
+            self._claim(identity)
+            self._cut_torn_line(folder / "responses.jsonl")
+        except BaseException:
+            self._lock.close()
+            raise
+        self._file: FileIO | None = None
         self._synced = time.monotonic()
 
     def _claim(self, identity: dict[str, Any]) -> None:
@@ -162,9 +166,15 @@ class Run:
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one finished item; it reaches the disk within about a second."""
         if self._file is None:
-            self._file = (self.folder / "responses.jsonl").open("ab")
-        self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
+            self._file = (self.folder / "responses.jsonl").open("ab", buffering=0)
+        end = self._file.seek(0, os.SEEK_END)
+        line = memoryview(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError:
+            self._file.truncate(end)  # half a line would spoil the next one
+            raise
         if time.monotonic() - self._synced > _FSYNC_SECONDS:
             os.fsync(self._file.fileno())
             self._synced = time.monotonic()
@@ -178,11 +188,12 @@ class Run:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-        self._lock.close()
+        try:
+            if self._file is not None:
+                with self._file:
+                    os.fsync(self._file.fileno())
+        finally:
+            self._lock.close()
 
 
 def read_run(folder: Path) -> dict[str, Any]:

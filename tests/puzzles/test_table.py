@@ -72,6 +72,12 @@ def test_writing_twice_gives_the_same_bytes(tmp_path, name):
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_equal_puzzles_give_equal_rows_whatever_the_order_of_their_metadata():
+    first = Puzzle("", CELLS, TYPES, meta={"tissue": "lung", "batch": "é"})
+    second = Puzzle("", CELLS, TYPES, meta={"batch": "é", "tissue": "lung"})
+    assert row_from_puzzle(first) == row_from_puzzle(second)
+
+
 def test_the_columns_of_cellpuzzles_come_first(tmp_path):
     write_puzzles(PUZZLES, tmp_path / "p.parquet")
     names = pq.read_schema(tmp_path / "p.parquet").names

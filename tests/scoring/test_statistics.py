@@ -26,7 +26,7 @@ def donors_with_puzzles(rng, n_donors=30, per_donor=10):
 def test_the_interval_is_that_of_a_slow_loop_over_donors(weighted):
     rng = np.random.default_rng(5)
     values, donors = donors_with_puzzles(rng, n_donors=15)
-    weights = rng.integers(8, 16, len(values)).tolist() if weighted else [1] * len(values)
+    weights = [20 if weighted and d < "d2" else 1 for d in donors]
     of_donor = {
         name: [(v, w) for v, w, d in zip(values, weights, donors, strict=True) if d == name]
         for name in donors

@@ -18,7 +18,7 @@ PROMPT_VERSION = "1"
 _CONTEXT = "Context: "
 _QUESTION = "\n\nMatch the cells above to one of the following cell types:\n"
 _FIRST_CELL = "\n\nCell 1: "
-_CELL = re.compile(r"Cell (\d+): (.*)")
+_CELL = re.compile(r"Cell ([1-9][0-9]*): (.*)")
 
 _SYSTEM = (
     "You annotate cell types in single-cell RNA sequencing data. You are shown {n} cells of one "

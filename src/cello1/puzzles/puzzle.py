@@ -18,7 +18,10 @@ from cello1.errors import PuzzleError, brief
 
 # A '|' separates the labels of an answer, a line break separates cells and candidates in the
 # prompt, and the four tags frame a response: inside a label any of them would forge the text.
-FORBIDDEN = re.compile(r"[|\x00-\x1f\x7f-\x9f\u2028\u2029]|</?(?:think|answer)>", re.IGNORECASE)
+# Lone surrogates cannot be written as UTF-8.
+FORBIDDEN = re.compile(
+    r"[|\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|</?(?:think|answer)>", re.IGNORECASE
+)
 
 
 def label_key(label: str) -> str:
@@ -90,10 +93,7 @@ class Puzzle:
         for label in self.candidates:
             _check_name(label, "candidate")
         if len(self.candidate_index) < len(self.candidates):
-            keys = [label_key(c) for c in self.candidates]
-            twice = next(
-                c for c, key in zip(self.candidates, keys, strict=True) if keys.count(key) > 1
-            )
+            twice = _repeated(self.candidates)
             raise PuzzleError(f"candidate {brief(twice)} is listed more than once (case ignored)")
         if len(self.candidates) < len(self.cells):
             raise PuzzleError(
@@ -108,7 +108,8 @@ class Puzzle:
             if label_key(label) not in self.candidate_index:
                 raise PuzzleError(f"answer {brief(label)} is not among the candidates")
         if len({label_key(label) for label in answer}) < len(answer):
-            raise PuzzleError("the answer gives one type to two cells")
+            twice = _repeated(answer)
+            raise PuzzleError(f"the answer gives {brief(twice)} to more than one cell")
 
     @cached_property
     def candidate_index(self) -> dict[str, int]:
@@ -151,6 +152,7 @@ class Puzzle:
             meta={
                 key: list(moved(value)) if key.startswith("cell_") else value
                 for key, value in self.meta.items()
+                if key != "assistant_msg"  # a whole response speaks of the old order
             },
         )
 
@@ -163,6 +165,11 @@ def _strings(values: Iterable[str], what: str) -> tuple[str, ...]:
         if not isinstance(item, str):
             raise PuzzleError(f"{what} holds {brief(item)}; expected strings only")
     return items
+
+
+def _repeated(labels: Sequence[str]) -> str:
+    keys = [label_key(label) for label in labels]
+    return next(label for label, key in zip(labels, keys, strict=True) if keys.count(key) > 1)
 
 
 def _check_name(name: str, what: str) -> None:

@@ -48,8 +48,12 @@ def puzzle_from_row(row: Mapping[str, Any]) -> Puzzle:
     """
     if not isinstance(row.get("user_msg"), str):
         raise InputError(f"no text in column user_msg; the columns are {', '.join(row)}")
-    meta = json.loads(row["meta"]) if row.get("meta") else {}
+    meta = json.loads(row["meta"]) if isinstance(row.get("meta"), str) else row.get("meta") or {}
+    if not isinstance(meta, dict):
+        raise InputError(f"meta is {brief(meta)}; expected a JSON object")
     text = row.get("assistant_msg", row.get("answer"))
+    if text is not None and not isinstance(text, str):
+        raise InputError(f"the answer is {brief(text)}; expected text")
     answer = _gold_labels(text) if text else None
     puzzle = Puzzle(*read_user_message(row["user_msg"]), answer=answer, meta=meta)
     # Only what we would not write ourselves has to be remembered.
@@ -59,6 +63,11 @@ def puzzle_from_row(row: Mapping[str, Any]) -> Puzzle:
     if row.get("system_msg") is not None and row["system_msg"] != system_message(puzzle):
         own["system_msg"] = row["system_msg"]
     if row.get("id") and row["id"] != puzzle.id:
+        if "prompt_version" in meta:
+            raise InputError(
+                f"the question is no longer the one its id {row['id']} was made of: the row was "
+                "damaged or edited; if that was meant, drop the column id"
+            )
         own["row_id"] = row["id"]
     return replace(puzzle, meta=meta | own) if own else puzzle
 
@@ -73,7 +82,7 @@ def row_from_puzzle(puzzle: Puzzle) -> dict[str, Any]:
         "user_msg": user_message(puzzle),
         "assistant_msg": text or gold,
         "id": puzzle.id,
-        **{name: meta.get(name) for name in FILTERS},
+        **{name: None if meta.get(name) is None else str(meta[name]) for name in FILTERS},
         "n_cells": len(puzzle.cells),
         "meta": json.dumps(meta, ensure_ascii=False, sort_keys=True) if meta else None,
     }
@@ -148,7 +157,7 @@ def _read_rows(path: Path) -> Sequence[Mapping[str, Any]]:
             rows = content if isinstance(content, list) else [content]
         elif path.suffix in (".jsonl", ".ndjson"):
             lines = path.read_text("utf-8").split("\n")
-            rows = [json.loads(line) for line in lines if line.strip()]
+            rows = [_json_line(path, i, line) for i, line in enumerate(lines, 1) if line.strip()]
         else:
             raise InputError(f"cannot read {path.name}: expected one of {', '.join(SUFFIXES)}")
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -157,6 +166,13 @@ def _read_rows(path: Path) -> Sequence[Mapping[str, Any]]:
         if not isinstance(row, dict):
             raise InputError(f"{path}, row {number} is {brief(row)}; expected an object per row")
     return rows
+
+
+def _json_line(path: Path, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, row {number} is no JSON: {error}") from error
 
 
 def _read_saved_dataset(path: Path) -> Sequence[Mapping[str, Any]]:

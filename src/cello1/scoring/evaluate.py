@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from cello1.scoring.statistics import (
     paired_difference,
 )
 
+_KIND = re.compile(r"(?:^|; )(\d+(?= labels for)|empty slot|repeated|not among the candidates)")
 BREAKDOWNS = ("n_cells", "tissue", "disease", "dataset")
 
 
@@ -210,11 +212,8 @@ def _kind(reason: str) -> str:
     """Shorten a complaint to its kind, so that equal faults count together."""
     if reason.startswith("<") or reason.startswith("</") or reason.startswith("there is text"):
         return f"format: {reason}"
-    return "labels: " + "; ".join(
-        part.split(":")[0].split(" at ")[0] if ":" in part or " at " in part else "wrong number"
-        for part in reason.split("; ")
-        if part
-    )
+    kinds = ["wrong number" if kind[0].isdigit() else kind for kind in _KIND.findall(reason)]
+    return "labels: " + "; ".join(kinds)
 
 
 def _notes(puzzles: Sequence[Puzzle], scored: Sequence[Scored], overall: Metrics) -> list[str]:

@@ -30,7 +30,11 @@ def _parser() -> Any:
 def _terms_by_name() -> dict[str, str]:
     """Lower-cased label or synonym -> term id; labels win over synonyms of other terms."""
     parser = _parser()
-    labels = parser.get_term_label_to_id_map("CL")
+    labels = {
+        label: term
+        for label, term in parser.get_term_label_to_id_map("CL").items()
+        if label and not parser.is_term_deprecated(term)
+    }
     names: dict[str, str] = {}
     for _, term in sorted(labels.items()):
         for synonym in parser.get_term_synonyms(term):
