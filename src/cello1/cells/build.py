@@ -6,23 +6,18 @@ was. The bytes written do not depend on the number of workers or on PYTHONHASHSE
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from multiprocessing import get_context
-from os import cpu_count
 from pathlib import Path
-from typing import Any
 
 from cello1.cells.audit import Audit, audit
-from cello1.cells.make import FileReport, make_puzzles
+from cello1.cells.jobs import Job, Watch, run_jobs
 from cello1.cells.read import open_h5ad
+from cello1.cells.report import FileReport
 from cello1.cells.split import SPLITS, UNSEEN, split_puzzles
 from cello1.errors import InputError
 from cello1.puzzles.table import read_puzzles, write_puzzles
@@ -30,7 +25,6 @@ from cello1.recipes import BuildSettings
 from cello1.runs import Run, write_json
 
 ALL = "all"
-Watch = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -101,10 +95,8 @@ def build(
             return _finished(folder)
         parts = folder / ".parts"
         parts.mkdir(exist_ok=True)
-        jobs = [
-            _Job(path, parts, _key(settings, run.inputs[str(path)]), settings) for path in paths
-        ]
-        reports = list(_run_jobs(jobs, workers, watch))
+        jobs = [Job(path, run.inputs[str(path)], parts, settings) for path in paths]
+        reports = run_jobs(jobs, workers, watch)
         write_json(folder / "build.json", [asdict(report) for report in reports])
         result = _assemble(folder, jobs, reports, settings)
         shutil.rmtree(parts)
@@ -112,7 +104,7 @@ def build(
 
 
 def _assemble(
-    folder: Path, jobs: Sequence[_Job], reports: list[FileReport], settings: BuildSettings
+    folder: Path, jobs: Sequence[Job], reports: list[FileReport], settings: BuildSettings
 ) -> Build:
     built = [job.table for job, report in zip(jobs, reports, strict=True) if report.puzzles]
     if not built:
@@ -196,108 +188,3 @@ def _make_room(folder: Path) -> None:
         (folder / "run.json").unlink()
     for leftover in folder.glob(".*.part"):
         leftover.unlink()
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One file to be made into a part."""
-
-    path: Path
-    parts: Path
-    key: str
-    settings: BuildSettings
-
-    @property
-    def table(self) -> Path:
-        return self.parts / f"{self.path.stem}-{self.key}.parquet"
-
-    @property
-    def note(self) -> Path:
-        return self.table.with_suffix(".json")
-
-    def done(self) -> FileReport | None:
-        """Return the report of a part made earlier; it is written last, so the part is whole."""
-        with suppress(OSError, ValueError):
-            return FileReport.from_json(json.loads(self.note.read_text("utf-8")))
-        return None
-
-
-def _key(settings: BuildSettings, input_hash: str) -> str:
-    text = settings.model_dump_json() + input_hash
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _run_job(job: _Job, watch: Callable[[float], None]) -> FileReport:
-    """Make one part; whatever goes wrong concerns this file only."""
-    try:
-        puzzles, report = make_puzzles(job.path, job.settings, watch)
-        write_puzzles(puzzles, job.table)
-        write_json(job.note, asdict(report))
-        return report
-    except InputError as error:
-        message = str(error)
-    except OSError as error:
-        message = f"{error.strerror or error}"
-    except MemoryError:
-        message = "out of memory; use fewer --workers"
-    except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        message = f"unexpected {type(error).__name__} at {last.name}:{last.lineno}: {error}"
-    return FileReport(str(job.path), job.path.stem, status="failed", message=message)
-
-
-_shares: Any = None
-
-
-def _start_worker(shares: Any, threads: int) -> None:
-    import numba
-
-    global _shares
-    _shares = shares
-    numba.set_num_threads(threads)
-
-
-def _run_in_worker(job: _Job, slot: int) -> FileReport:
-    def watch(share: float) -> None:
-        _shares[slot] = share
-
-    return _run_job(job, watch)
-
-
-def _run_jobs(jobs: Sequence[_Job], workers: int, watch: Watch) -> Iterator[FileReport]:
-    """Make all parts, in parallel when asked; yield their reports in the order of the jobs."""
-    reports = {job.path: report for job in jobs if (report := job.done()) is not None}
-    todo = [job for job in jobs if job.path not in reports]
-    workers = min(workers, len(todo))
-    if workers <= 1:
-        for job in todo:
-            reports[job.path] = _run_job(job, lambda share, name=job.path.stem: watch(name, share))  # type: ignore[misc]
-            watch(job.path.stem, 1.0)
-    else:
-        reports |= _run_parallel(todo, workers, watch)
-    return iter([reports[job.path] for job in jobs])
-
-
-def _run_parallel(todo: Sequence[_Job], workers: int, watch: Watch) -> dict[Path, FileReport]:
-    context = get_context("spawn")
-    shares = context.Array("d", len(todo))
-    threads = max(1, (cpu_count() or 1) // workers)
-    reports: dict[Path, FileReport] = {}
-    with ProcessPoolExecutor(workers, context, _start_worker, (shares, threads)) as pool:
-        jobs = {pool.submit(_run_in_worker, job, i): (i, job) for i, job in enumerate(todo)}
-        running = set(jobs)
-        while running:
-            finished, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-            for future in finished:
-                i, job = jobs[future]
-                shares[i] = 1.0
-                try:
-                    reports[job.path] = future.result()
-                except BrokenExecutor:
-                    why = "a worker process died (out of memory?); use fewer --workers, run again"
-                    reports[job.path] = FileReport(
-                        str(job.path), job.path.stem, status="failed", message=why
-                    )
-            for i, job in enumerate(todo):
-                watch(job.path.stem, shares[i])
-    return reports

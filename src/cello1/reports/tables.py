@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cello1.cells.audit import Audit
 from cello1.cells.doctor import Diagnosis
-from cello1.cells.make import FileReport
+from cello1.cells.report import FileReport
 from cello1.scoring.evaluate import Evaluation, Metrics
 from cello1.scoring.statistics import Interval, Paired
 

@@ -1,0 +1,104 @@
+"""Drawn positions -> puzzles, reading back only what the drawn cells need."""
+
+from __future__ import annotations
+
+from typing import IO, Any
+
+import numpy as np
+
+from cello1.cells.context import group_context, organism_of
+from cello1.cells.draw import Draw
+from cello1.cells.genes import Symbols
+from cello1.cells.obs import ONE_DONOR, POOLED, Cells, term_of_type
+from cello1.cells.read import Source, obs_names_node
+from cello1.puzzles.prompt import PROMPT_VERSION
+from cello1.puzzles.puzzle import Puzzle
+from cello1.recipes import BuildSettings
+
+# The group of a drawn puzzle, and with a split by cell which part of it.
+Home = tuple[int, str | None]
+
+
+class Fetch:
+    """Turns draws into puzzles, reading only what the drawn cells need."""
+
+    def __init__(
+        self,
+        source: Source,
+        cells: Cells,
+        symbols: Symbols,
+        settings: BuildSettings,
+        lists: IO[bytes],
+    ) -> None:
+        self.source, self.cells, self.symbols, self.settings = source, cells, symbols, settings
+        # Lists were written for the cells kept before shallow ones were dropped.
+        self.slot = np.cumsum(cells.groups >= 0) - 1
+        self.lists = lists
+        self.organism = organism_of(source, cells)
+        self.terms = term_of_type(cells)
+        self.genes_meta = {
+            "matrix": source.matrix.name,
+            "values": source.values,
+            "top": settings.top_genes,
+            "excluded": list(settings.exclude_genes),
+        }
+
+    def puzzles(self, draws: list[Draw], homes: list[Home]) -> list[Puzzle]:
+        """Make all puzzles of the file."""
+        needed = sorted({cell for draw in draws for cell in draw.cells})
+        genes = {cell: self._genes(cell) for cell in needed}
+        stored = obs_names_node(self.source.file)[np.array(needed)]
+        names = [n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in stored]
+        ids = dict(zip(needed, names, strict=True))
+        shared = {home: self._group_meta(home) for home in {homes[draw.group][0] for draw in draws}}
+        puzzles = []
+        for draw in draws:
+            home, part = homes[draw.group]
+            context, meta = shared[home]
+            if part is not None:
+                meta = {**meta, "split": "cell", "cell_split": part}
+            elif self.settings.split == "puzzle":
+                meta = {**meta, "split": "puzzle"}
+            labels = [self.cells.type_names[t] for t in draw.types]
+            puzzles.append(
+                Puzzle(
+                    context=context,
+                    cells=tuple(genes[cell] for cell in draw.cells),
+                    candidates=tuple(self.cells.type_names[t] for t in draw.candidates),
+                    answer=tuple(labels),
+                    meta={
+                        **meta,
+                        "cell_ids": [ids[cell] for cell in draw.cells],
+                        "cell_terms": [self.terms.get(label) for label in labels],
+                    },
+                )
+            )
+        return puzzles
+
+    def _genes(self, cell: int) -> tuple[str, ...]:
+        k = self.settings.top_genes
+        self.lists.seek(int(self.slot[cell]) * k * 4)
+        ranks = np.frombuffer(self.lists.read(k * 4), dtype=np.int32)
+        return tuple(self.symbols.names[r] for r in ranks.tolist() if r >= 0)
+
+    def _group_meta(self, home: int) -> tuple[str, dict[str, Any]]:
+        members = np.flatnonzero((self.cells.groups == home) & self.cells.keep)
+        donor, batch, tissue = self.cells.group_keys[home]
+        kind = self.cells.donor_kind[home]
+        flags = {
+            "pooled": kind == POOLED,
+            "one_donor": kind == ONE_DONOR,
+            "synthetic": self.cells.constant("is_synthetic", members) == "True",
+        }
+        meta = {
+            "dataset": self.source.dataset,
+            "donor_id": donor,
+            "batch": batch,
+            "tissue": tissue,
+            "disease": self.cells.constant("disease", members),
+            "genes": self.genes_meta,
+            "prompt_version": PROMPT_VERSION,
+            **{name: True for name, on in flags.items() if on},
+        }
+        context = group_context(self.cells, members, self.organism, self.settings.context_columns)
+        return context, meta

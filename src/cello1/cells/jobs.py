@@ -1,0 +1,141 @@
+"""One process per file: each file becomes a part on disk, and what goes wrong stays its own.
+
+A part that is there already, made with the same settings of the same content, is not made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from os import cpu_count
+from pathlib import Path
+from typing import Any
+
+from cello1.cells.make import make_puzzles
+from cello1.cells.report import FileReport
+from cello1.errors import InputError
+from cello1.puzzles.table import write_puzzles
+from cello1.recipes import BuildSettings
+from cello1.runs import write_json
+
+Watch = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to be made into a part.
+
+    Attributes
+    ----------
+    path, content
+        The file and the hash of what is in it.
+    parts
+        Folder of the parts.
+    settings
+        How to make puzzles.
+    """
+
+    path: Path
+    content: str
+    parts: Path
+    settings: BuildSettings
+
+    @property
+    def table(self) -> Path:
+        """Where its puzzles go; the name says what they are made of."""
+        made_of = self.settings.model_dump_json() + self.content
+        key = hashlib.sha256(made_of.encode()).hexdigest()[:12]
+        return self.parts / f"{self.path.stem}-{key}.parquet"
+
+    @property
+    def note(self) -> Path:
+        """Where its report goes."""
+        return self.table.with_suffix(".json")
+
+    def done(self) -> FileReport | None:
+        """Return the report of a part made earlier; it is written last, so the part is whole."""
+        with suppress(OSError, ValueError):
+            return FileReport.from_json(json.loads(self.note.read_text("utf-8")))
+        return None
+
+
+def _run_job(job: Job, watch: Callable[[float], None]) -> FileReport:
+    """Make one part; whatever goes wrong concerns this file only."""
+    try:
+        puzzles, report = make_puzzles(job.path, job.settings, watch)
+        write_puzzles(puzzles, job.table)
+        write_json(job.note, asdict(report))
+        return report
+    except InputError as error:
+        message = str(error)
+    except OSError as error:
+        message = f"{error.strerror or error}"
+    except MemoryError:
+        message = "out of memory; use fewer --workers"
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"unexpected {type(error).__name__} at {last.name}:{last.lineno}: {error}"
+    return FileReport(str(job.path), job.path.stem, status="failed", message=message)
+
+
+_shares: Any = None
+
+
+def _start_worker(shares: Any, threads: int) -> None:
+    import numba
+
+    global _shares
+    _shares = shares
+    numba.set_num_threads(threads)
+
+
+def _run_in_worker(job: Job, slot: int) -> FileReport:
+    def watch(share: float) -> None:
+        _shares[slot] = share
+
+    return _run_job(job, watch)
+
+
+def run_jobs(jobs: Sequence[Job], workers: int, watch: Watch) -> list[FileReport]:
+    """Make all parts, in parallel when asked; return their reports in the order of the jobs."""
+    reports = {job.path: report for job in jobs if (report := job.done()) is not None}
+    todo = [job for job in jobs if job.path not in reports]
+    workers = min(workers, len(todo))
+    if workers <= 1:
+        for job in todo:
+            reports[job.path] = _run_job(job, lambda share, name=job.path.stem: watch(name, share))  # type: ignore[misc]
+            watch(job.path.stem, 1.0)
+    else:
+        reports |= _run_parallel(todo, workers, watch)
+    return [reports[job.path] for job in jobs]
+
+
+def _run_parallel(todo: Sequence[Job], workers: int, watch: Watch) -> dict[Path, FileReport]:
+    context = get_context("spawn")
+    shares = context.Array("d", len(todo))
+    threads = max(1, (cpu_count() or 1) // workers)
+    reports: dict[Path, FileReport] = {}
+    with ProcessPoolExecutor(workers, context, _start_worker, (shares, threads)) as pool:
+        jobs = {pool.submit(_run_in_worker, job, i): (i, job) for i, job in enumerate(todo)}
+        running = set(jobs)
+        while running:
+            finished, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+            for future in finished:
+                i, job = jobs[future]
+                shares[i] = 1.0
+                try:
+                    reports[job.path] = future.result()
+                except BrokenExecutor:
+                    why = "a worker process died (out of memory?); use fewer --workers, run again"
+                    reports[job.path] = FileReport(
+                        str(job.path), job.path.stem, status="failed", message=why
+                    )
+            for i, job in enumerate(todo):
+                watch(job.path.stem, shares[i])
+    return reports

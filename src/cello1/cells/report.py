@@ -1,0 +1,92 @@
+"""What became of one file: the report that `build` prints and keeps, and its explanations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cello1.errors import InputError, brief
+from cello1.recipes import BuildSettings
+
+
+@dataclass
+class FileReport:
+    """What became of one file.
+
+    Attributes
+    ----------
+    status
+        ``built``; ``no puzzles``: nothing wrong, but these settings yield none; ``failed``.
+    message
+        Why there are no puzzles and what would change that, or why the file failed.
+    drops
+        Rule -> cells dropped by it; with `used` they add up to `cells`.
+    largest
+        The largest N that any group can serve.
+    """
+
+    path: str
+    dataset: str
+    status: Literal["built", "no puzzles", "failed"] = "built"
+    message: str = ""
+    cells: int = 0
+    used: int = 0
+    drops: dict[str, int] = field(default_factory=dict)
+    matrix: str = ""
+    values: str = ""
+    symbols: str = ""
+    batch_key: str | None = None
+    donors: int = 0
+    groups: int = 0
+    largest: int = 0
+    puzzles: int = 0
+    shortfall: dict[int, int] = field(default_factory=dict)
+    unknown_types: list[str] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> FileReport:
+        """Read a report back; JSON has turned the numbers of `shortfall` into text."""
+        shortfall = {int(n): count for n, count in values["shortfall"].items()}
+        return cls(**{**values, "shortfall": shortfall})
+
+
+def explain(report: FileReport, donor: str | None, settings: BuildSettings) -> None:
+    """Say why a file yields no puzzle, and what would change that.
+
+    Parameters
+    ----------
+    report
+        Is completed; `largest` says how many types the richest group has.
+    donor
+        The donor of that group, or None when no cell is left.
+    settings
+        What was asked for.
+
+    Raises
+    ------
+    InputError
+        When nothing would change it, because every group has a single type.
+    """
+    report.status = "no puzzles"
+    if donor is None:
+        rule = max(report.drops, key=lambda r: report.drops[r])
+        report.message = f"no cell is left, {report.drops[rule]} dropped by '{rule}'"
+        if rule.startswith("donor"):
+            report.message += "; --pooled-donors keeps them as one group"
+        elif rule.startswith("suspension"):
+            report.message += "; --suspension-type any keeps them"
+        elif rule.startswith("cell type"):
+            report.message += "; name another column with --cell-type-key"
+    elif report.largest < 2:
+        raise InputError(
+            f"every group of cells (donor, batch, tissue) has a single cell type, such as donor "
+            f"{brief(donor)}; a puzzle needs several: is --donor-key {settings.donor_key} or "
+            f"--cell-type-key {settings.cell_type_key} the right column?"
+        )
+    elif report.largest >= settings.n_min:
+        report.message = f"too few other types in the file for {settings.distractors} distractors"
+    else:
+        report.message = (
+            f"no group has {settings.n_min} types that can share a puzzle; the richest, donor "
+            f"{brief(donor)}, has {report.largest}: lower --n-min to {report.largest}"
+        )
