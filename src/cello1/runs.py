@@ -102,6 +102,9 @@ class Run:
         The resolved settings: JSON values only.
     inputs
         The files it reads; their hashes guard against mixing.
+    finished_by
+        Name of the file that is written last. While it is missing the folder may be taken over
+        by a run with other settings. By default it may never.
 
     Raises
     ------
@@ -111,7 +114,13 @@ class Run:
     """
 
     def __init__(
-        self, folder: Path, *, command: str, config: Mapping[str, Any], inputs: Sequence[Path]
+        self,
+        folder: Path,
+        *,
+        command: str,
+        config: Mapping[str, Any],
+        inputs: Sequence[Path],
+        finished_by: str | None = None,
     ) -> None:
         self.folder = folder
         self.inputs = {str(path): file_hash(path) for path in inputs}
@@ -123,7 +132,10 @@ class Run:
         except BlockingIOError as error:
             raise InputError(f"{folder} is in use by another process; wait for it") from error
         try:
-            self._claim(identity)
+            if finished_by is None or (folder / finished_by).exists():
+                self._claim(identity)
+            else:
+                write_json(folder / "run.json", {**identity, "environment": environment()})
             self._cut_torn_line(folder / "responses.jsonl")
         except BaseException:
             self._lock.close()

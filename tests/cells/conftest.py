@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from cello1.cells.obs import Cells, read_obs
+from cello1.cells.read import open_source
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import BuildSettings
 
@@ -127,3 +130,42 @@ def make_puzzle() -> Callable[..., Puzzle]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """Read every byte that a build promises to be the same."""
+    names = ["train.parquet", "validation.parquet", "test.parquet", "build.json", "audit.json"]
+    return lambda folder: {name: (folder / name).read_bytes() for name in names}
+
+
+@pytest.fixture
+def crowd(make_puzzle: Callable[..., Puzzle]) -> Callable[..., list[Puzzle]]:
+    """Puzzles of many donors in 5 places; a donor meets both tissues, diseases, files of one."""
+
+    def make(n_donors: int, seed: int = 0) -> list[Puzzle]:
+        rng = random.Random(seed)
+        puzzles = [
+            make_puzzle(
+                f"d{d}",
+                n=rng.randint(3, 6),
+                **{f: f"{f}{d % 5}{rng.choice('ab')}" for f in ("dataset", "tissue", "disease")},
+            )
+            for d in range(n_donors)
+            for _ in range(rng.randint(4, 16))
+        ]
+        rng.shuffle(puzzles)
+        return puzzles
+
+    return make
+
+
+@pytest.fixture
+def read(save: Save, small: Callable[..., BuildSettings]) -> Callable[..., Cells]:
+    """Observations of an AnnData, read from a file under some settings."""
+
+    def cells(adata: ad.AnnData, **settings: Any) -> Cells:
+        with open_source(save(adata)) as source:
+            return read_obs(source, small(**settings), ())
+
+    return cells

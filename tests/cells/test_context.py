@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cello1.cells.build import build
 from cello1.cells.make import make_puzzles
 from cello1.errors import InputError
 
@@ -125,9 +126,14 @@ def test_an_extra_column_that_differs_or_is_unknown_is_left_out(make_cells, cont
     assert not any("Stimulation" in text for text in texts.values())
 
 
-def test_an_extra_column_that_is_not_there_is_refused(context):
-    with pytest.raises(InputError, match="no obs column 'stim' for the context"):
-        context(extra={"stim": "Stimulation: {value}."})
+def test_a_file_without_an_extra_column_goes_without_its_sentence(context):
+    assert context(extra={"stim": "Stimulation: {value}."}) == context()
+
+
+def test_an_extra_column_that_no_file_has_is_refused(make_cells, save, small, tmp_path):
+    files = [save(make_cells(seed=i), name) for i, name in enumerate("ab")]
+    with pytest.raises(InputError, match=r"no file has the obs column.* stimm"):
+        build(files, tmp_path / "out", small(context_columns={"stimm": "Stimulation: {value}."}))
 
 
 @pytest.mark.parametrize("value", ["a\nb", "a\n\nCell 1: GENE", "  a  b "])

@@ -147,17 +147,13 @@ def _compare(a: str, first: Sequence[Puzzle], b: str, second: Sequence[Puzzle]) 
 
 
 def _values(puzzles: Iterable[Puzzle], key: str) -> set[str] | None:
-    values = {p.meta.get(key) for p in puzzles}
-    return None if None in values else {str(v) for v in values}
+    values = {str(p.meta[key]) for p in puzzles if p.meta.get(key) is not None}
+    return values or None
 
 
 def _cell_ids(puzzles: Iterable[Puzzle]) -> set[str] | None:
-    ids: set[str] = set()
-    for p in puzzles:
-        if p.meta.get("cell_ids") is None:
-            return None
-        ids.update(f"{p.meta.get('dataset')}/{cell}" for cell in p.meta["cell_ids"])
-    return ids
+    ids = {f"{p.meta.get('dataset')}/{c}" for p in puzzles for c in p.meta.get("cell_ids") or ()}
+    return ids or None
 
 
 def _intersect(a: set[str] | None, b: set[str] | None) -> set[str] | None:

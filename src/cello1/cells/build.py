@@ -18,13 +18,14 @@ from cello1.cells.audit import Audit, audit
 from cello1.cells.jobs import Job, Watch, run_jobs
 from cello1.cells.read import open_h5ad
 from cello1.cells.report import FileReport
-from cello1.cells.split import SPLITS, UNSEEN, split_puzzles
+from cello1.cells.split import SPLITS, UNSEEN, refuse_names, split_puzzles
 from cello1.errors import InputError
 from cello1.puzzles.table import read_puzzles, write_puzzles
 from cello1.recipes import BuildSettings
 from cello1.runs import Run, write_json
 
 ALL = "all"
+LAST = "audit.json"
 
 
 @dataclass(frozen=True)
@@ -89,17 +90,22 @@ def build(
     settings = settings or BuildSettings()
     paths, folder = _distinct(files), Path(out)
     _check_context(paths, settings)
-    _make_room(folder)
-    with Run(folder, command="build", config=settings.model_dump(mode="json"), inputs=paths) as run:
-        if (folder / "audit.json").exists():
+    refuse_names(settings)
+    _check_room(folder)
+    config = settings.model_dump(mode="json")
+    with Run(folder, command="build", config=config, inputs=paths, finished_by=LAST) as run:
+        if (folder / LAST).exists() and not any(r.status == "failed" for r in _reports(folder)):
             return _finished(folder)
+        for leftover in (*folder.glob(".*.part"), *folder.glob("*.parquet")):
+            leftover.unlink()
         parts = folder / ".parts"
         parts.mkdir(exist_ok=True)
         jobs = [Job(path, run.inputs[str(path)], parts, settings) for path in paths]
         reports = run_jobs(jobs, workers, watch)
         write_json(folder / "build.json", [asdict(report) for report in reports])
         result = _assemble(folder, jobs, reports, settings)
-        shutil.rmtree(parts)
+        if not any(report.status == "failed" for report in reports):
+            shutil.rmtree(parts)  # else they serve the next try
     return result
 
 
@@ -123,7 +129,7 @@ def _assemble(
     for name, members in splits.items():
         if members or name in SPLITS:
             write_puzzles(members, folder / f"{name}.parquet")
-    write_json(folder / "audit.json", findings.to_json())
+    write_json(folder / LAST, findings.to_json())
     return Build(folder, reports, findings)
 
 
@@ -142,13 +148,15 @@ def read_splits(folder: Path) -> dict[str, Path]:
     return found
 
 
+def _reports(folder: Path) -> list[FileReport]:
+    written = json.loads((folder / "build.json").read_text("utf-8"))
+    return [FileReport.from_json(values) for values in written]
+
+
 def _finished(folder: Path) -> Build:
     """Read back what an earlier, finished run of the same command made."""
-    reports = [
-        FileReport.from_json(r) for r in json.loads((folder / "build.json").read_text("utf-8"))
-    ]
     findings = audit({n: read_puzzles(path) for n, path in read_splits(folder).items()})
-    return Build(folder, reports, findings)
+    return Build(folder, _reports(folder), findings)
 
 
 def _distinct(files: Sequence[str | Path]) -> list[Path]:
@@ -176,15 +184,9 @@ def _check_context(paths: Sequence[Path], settings: BuildSettings) -> None:
         raise InputError(f"no file has the obs column(s) {', '.join(sorted(missing))} for context")
 
 
-def _make_room(folder: Path) -> None:
-    """Forget a build that never finished, so that other settings may be tried; refuse the rest."""
+def _check_room(folder: Path) -> None:
+    """Refuse a folder whose files are not ours to replace."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; expected a folder to write to")
-    if (folder / "audit.json").exists():
-        return
     if not (folder / "run.json").exists() and any(folder.glob("*.parquet")):
         raise InputError(f"{folder} holds .parquet files of other origin; choose another --out")
-    if (folder / "run.json").exists() and not any(folder.glob("*.parquet")):
-        (folder / "run.json").unlink()
-    for leftover in folder.glob(".*.part"):
-        leftover.unlink()

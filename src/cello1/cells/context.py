@@ -7,8 +7,10 @@ differ is left out: it is never taken from the first cell.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -16,14 +18,17 @@ from cello1.cells.obs import Cells
 from cello1.cells.read import Source
 
 FIELDS = ("sex", "development_stage", "self_reported_ethnicity", "tissue", "tissue_type", "disease")
+# "European" and "unknown-like" words in uni- begin with a consonant when spoken.
+_VOWEL = re.compile(r"(?!eu|uni)[aeiou]", re.IGNORECASE)
 _NOT_ETHNIC = {"multiethnic", "not specified"}
 
 
 def organism_of(source: Source, cells: Cells) -> str | None:
     """Return the organism, from uns (schema 6 and later) or from obs."""
     uns = source.file.get("uns")
-    if uns is not None and "organism" in uns and uns["organism"].shape == ():
-        value = uns["organism"][()]
+    node = None if uns is None else uns.get("organism")
+    if isinstance(node, h5py.Dataset) and node.shape == ():
+        value = node[()]
         return value.decode() if isinstance(value, bytes) else str(value)
     return cells.constant("organism", np.flatnonzero(cells.keep))
 
@@ -66,7 +71,7 @@ def _origin(known: Mapping[str, str | None]) -> str:
     elif kind == "primary cell culture":
         sample = f"a culture of {sample} cells"
     donor = " ".join(part for part in (_ethnicity(known), known["sex"]) if part)
-    article = "an" if donor[:1].lower() in "aeiou" and donor else "a"
+    article = "an" if _VOWEL.match(donor) else "a"
     person = f"{article} {donor} donor" if donor else "one donor"
     stage = f" at the stage '{known['development_stage']}'" if known["development_stage"] else ""
     return f"These cells were taken from {sample} of {person}{stage}."

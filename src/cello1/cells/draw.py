@@ -135,6 +135,7 @@ class _Artist:
             largest_unnested(order[np.ix_(types, types)])
             for types in (sorted(group.cells) for group in groups)
         ]
+        self.present = sorted({t for group in groups for t in group.cells})
         self.used: Counter[tuple[int, int]] = Counter()
         self.seen: set[frozenset[int]] = set()
 
@@ -191,7 +192,9 @@ class _Artist:
     def _next_cell(self, group: int, kind: int, ahead: int) -> int:
         """Return the type's next cell; each round through all of them has its own order."""
         members = self.groups[group].cells[kind]
-        lap, place = divmod(self.used[group, kind] + ahead, len(members))
+        used = self.used[group, kind]
+        # A draw that only repeated a puzzle looks further, but never past cells still unused.
+        lap, place = divmod(used if used < len(members) else used + ahead, len(members))
         rng = self.rng("cells", self.groups[group].key, self.type_names[kind], lap)
         return int(members[rng.permutation(len(members))[place]])
 
@@ -199,11 +202,7 @@ class _Artist:
         """Choose types of the file that fit no cell, none nested with one that does."""
         if not self.settings.distractors:
             return []
-        free = [
-            t
-            for t in range(len(self.type_names))
-            if t not in types and not self.nested[t, types].any()
-        ]
+        free = [t for t in self.present if t not in types and not self.nested[t, types].any()]
         if len(free) < self.settings.distractors:
             return None
         return [int(t) for t in rng.choice(free, self.settings.distractors, replace=False)]

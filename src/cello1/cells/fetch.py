@@ -85,6 +85,8 @@ class Fetch:
         members = np.flatnonzero((self.cells.groups == home) & self.cells.keep)
         donor, batch, tissue = self.cells.group_keys[home]
         kind = self.cells.donor_kind[home]
+        # Where cells of one donor differ (healthy beside ill), no single disease is named.
+        diseases = self.cells.values("disease", members)
         flags = {
             "pooled": kind == POOLED,
             "one_donor": kind == ONE_DONOR,
@@ -99,6 +101,7 @@ class Fetch:
             "genes": self.genes_meta,
             "prompt_version": PROMPT_VERSION,
             **{name: True for name, on in flags.items() if on},
+            **({} if len(diseases) < 2 else {"diseases": diseases}),
         }
         context = group_context(self.cells, members, self.organism, self.settings.context_columns)
         return context, meta

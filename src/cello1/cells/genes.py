@@ -23,12 +23,14 @@ _ENSEMBL_SUFFIX = re.compile(r"_ENS[A-Z]*G\d+(?:\.\d+)?$")
 _CLASSES: dict[GeneClass, Callable[[str], object]] = {
     "mitochondrial": re.compile(r"^MT-", re.IGNORECASE).match,
     "ribosomal": re.compile(
-        r"^M?RP[LS]\d+[A-Z]{0,2}\d*[LXY]?$|^RPLP\d$|^RPSA$", re.IGNORECASE
+        r"^M?RP[LS]\d+(?:[A-D]|X|L|AL|L\d|Y\d)?$|^RPLP\d$|^RPSA\d?$", re.IGNORECASE
     ).match,
     # What CellPuzzles lists are full of: mitochondrial and other processed pseudogenes
     # (MTCO2P22, MTND4LP30, RPL13AP5) and clone names (AC104389.5, RP11-206L10.2).
     "pseudogene": re.compile(
-        r"^MT(?:ND|CO|ATP|CYB|RNR)\w*P\d+$|^RP[LS]\w*P\d+$|^[A-Z]{2}\d{6}\.\d+$|^RP\d+-\w+\.\d+$"
+        r"^MT(?:ND|CO|ATP|CYB|RNR)\w*P\d+$"
+        r"|^RP(?:[LS]\d+(?:A|AL|X|L\d?|Y\d)?|LP\d|SA)P\d+$"
+        r"|^[A-Z]{2}\d{6}\.\d+$|^RP\d+-\w+\.\d+$"
     ).match,
 }
 UNREADABLE, NEGATIVE = 1, 2
@@ -138,45 +140,56 @@ def _top(
             continue
         best = np.empty(k, dtype=data.dtype)
         names = ranks[row]
-        filled = 0
-        positive = 0
-        fault = 0
-        for at in range(indptr[row], indptr[row + 1]):
-            value = data[at]
-            if not value > 0:
-                if value != 0:  # NaN compares unequal to everything, itself included
-                    fault |= NEGATIVE if value < 0 else UNREADABLE
-                continue
-            name = rank[columns[at]]
-            if name < 0:
-                continue
-            positive += 1
-            if filled == k:
-                worst = best[k - 1]
-                if value < worst or (value == worst and name > names[k - 1]):
+        # A row should hold each column once. If one stands twice in the list after all, the row
+        # is ranked again with every gene checked.
+        for careful in (False, True):
+            filled, positive, fault = 0, 0, 0
+            for at in range(indptr[row], indptr[row + 1]):
+                value = data[at]
+                if not value > 0:
+                    if value != 0:  # NaN compares unequal to everything, itself included
+                        fault |= NEGATIVE if value < 0 else UNREADABLE
                     continue
-            if value == np.inf:
-                fault |= UNREADABLE
-            place = filled
-            if repeated[name]:
-                for i in range(filled):
-                    if names[i] == name:
-                        place = i
-                        break
-                if place < filled and best[place] >= value:
+                name = rank[columns[at]]
+                if name < 0:
+                    if value == np.inf:
+                        fault |= UNREADABLE
                     continue
-            if place == filled:
-                if filled < k:
-                    filled += 1
-                else:
-                    place = k - 1  # the worst one makes room
-            while place > 0 and (
-                best[place - 1] < value or (best[place - 1] == value and names[place - 1] > name)
-            ):
-                best[place] = best[place - 1]
-                names[place] = names[place - 1]
-                place -= 1
-            best[place] = value
-            names[place] = name
+                positive += 1
+                if filled == k:
+                    worst = best[k - 1]
+                    if value < worst or (value == worst and name > names[k - 1]):
+                        continue
+                if value == np.inf:
+                    fault |= UNREADABLE
+                place = filled
+                if careful or repeated[name]:
+                    for i in range(filled):
+                        if names[i] == name:
+                            place = i
+                            break
+                    if place < filled and best[place] >= value:
+                        continue
+                if place == filled:
+                    if filled < k:
+                        filled += 1
+                    else:
+                        place = k - 1  # the worst one makes room
+                while place > 0 and (
+                    best[place - 1] < value
+                    or (best[place - 1] == value and names[place - 1] > name)
+                ):
+                    best[place] = best[place - 1]
+                    names[place] = names[place - 1]
+                    place -= 1
+                best[place] = value
+                names[place] = name
+            twice = False
+            for i in range(filled):
+                for j in range(i):
+                    twice |= names[i] == names[j]
+            if not twice:
+                break
+            names[:] = -1
         expressed[row] = positive
         faults[row] = fault

@@ -93,7 +93,7 @@ def sample_values(matrix: Matrix, limit: int = 200_000) -> Array:
 
 def _csr_chunks(matrix: Matrix, values: int) -> Iterator[Chunk]:
     indptr = _checked_indptr(matrix, matrix.shape[0])
-    indices, data = matrix.node["indices"], matrix.node["data"]
+    indices, data = _checked_arrays(matrix)
     start = 0
     while start < matrix.shape[0]:
         # The furthest row whose end still lies within the budget, and at least one row.
@@ -117,6 +117,13 @@ def _checked_indptr(matrix: Matrix, major: int) -> npt.NDArray[np.int64]:
     return indptr  # type: ignore[no-any-return]
 
 
+def _checked_arrays(matrix: Matrix) -> tuple[h5py.Dataset, h5py.Dataset]:
+    indices, data = matrix.node["indices"], matrix.node["data"]
+    if len(indices) != len(data):
+        raise InputError(f"{matrix.name} is damaged: {len(indices)} indices for {len(data)} values")
+    return indices, data
+
+
 def _from_dense(start: int, block: Array) -> Chunk:
     rows, columns = np.nonzero(block)
     indptr = np.zeros(len(block) + 1, dtype=np.int64)
@@ -128,7 +135,7 @@ def _csc_chunks(matrix: Matrix, values: int) -> Iterator[Chunk]:
     """Deal the columns into row buckets on disk, then yield the buckets as CSR."""
     n_rows, n_columns = matrix.shape
     indptr = _checked_indptr(matrix, n_columns)
-    indices, data = matrix.node["indices"], matrix.node["data"]
+    indices, data = _checked_arrays(matrix)
     n_buckets = max(1, min(n_rows, -(-len(data) // values)))
     bounds = np.linspace(0, n_rows, n_buckets + 1).astype(np.int64)
     record = np.dtype([("row", np.int64), ("column", np.int32), ("value", data.dtype)])
@@ -138,6 +145,8 @@ def _csc_chunks(matrix: Matrix, values: int) -> Iterator[Chunk]:
             high = min(low + values, len(data))
             block = np.empty(high - low, dtype=record)
             block["row"] = indices[low:high]
+            if block["row"].min() < 0 or block["row"].max() >= n_rows:
+                raise InputError(f"{matrix.name} is damaged: it names rows that do not exist")
             block["column"] = np.searchsorted(indptr, np.arange(low, high), side="right") - 1
             block["value"] = data[low:high]
             owner = np.searchsorted(bounds, block["row"], side="right") - 1

@@ -66,16 +66,22 @@ class Cells:
     batch_key: str | None
     columns: Mapping[str, pd.Categorical] = field(repr=False)
 
+    def values(self, name: str, members: npt.NDArray[np.intp]) -> list[str]:
+        """Return the different values that `members` have in a column, sorted."""
+        column = self.columns.get(name)
+        if column is None:
+            return []
+        return sorted(
+            str(column.categories[c]).strip() for c in set(column.codes[members]) if c >= 0
+        )
+
     def constant(self, name: str, members: npt.NDArray[np.intp]) -> str | None:
         """Return the one value that `members` share in a column, or None when they differ."""
-        values = self.columns.get(name)
-        if values is None:
+        column = self.columns.get(name)
+        if column is None or np.any(column.codes[members] < 0):
             return None
-        codes = np.unique(values.codes[members])
-        if len(codes) != 1 or codes[0] < 0:
-            return None
-        value = str(values.categories[codes[0]]).strip()
-        return None if is_unnamed(value) else value
+        values = self.values(name, members)
+        return values[0] if len(values) == 1 and not is_unnamed(values[0]) else None
 
 
 def is_unnamed(value: str) -> bool:
@@ -255,7 +261,12 @@ def _categorical(obs: h5py.Group, name: str) -> pd.Categorical:
     values = column(obs, name)
     if not isinstance(values, pd.Categorical):
         values = pd.Categorical(pd.Series(values).astype(object))
-    return values.rename_categories({c: str(c) for c in values.categories})
+    return values.rename_categories({c: _plain(c) for c in values.categories})
+
+
+def _plain(value: object) -> str:
+    """Write a category; whole numbers that a missing value turned into floats lose the `.0`."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _equals(values: pd.Categorical, text: str) -> Mask:

@@ -107,6 +107,12 @@ def open_h5ad(path: Path) -> Iterator[h5py.File]:
         raise InputError(
             f"{path} is {kind} ({reason}); expected an .h5ad file: copy or download it again"
         ) from error
+    except KeyError as error:
+        if "Unable to" not in str(error):  # h5py's words for a node that cannot be opened
+            raise
+        raise InputError(
+            f"{path} is damaged ({str(error).strip(chr(39))}); copy or download it again"
+        ) from error
 
 
 def obs_names_node(file: h5py.File) -> h5py.Dataset:
@@ -118,6 +124,10 @@ def column(group: h5py.Group, name: str) -> Any:
     """Read one column of obs or var as pandas or numpy holds it, whatever its encoding."""
     from anndata.io import read_elem
 
+    names = group[name].attrs.get("categories")
+    if isinstance(names, h5py.Reference):  # anndata < 0.8: codes with a reference to names
+        spelled = np.array([*_strings(group[names][:]), None], dtype=object)
+        return pd.Categorical(spelled[group[name][:]])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old encodings warn; we only read
         return read_elem(group[name])
@@ -132,7 +142,12 @@ def choose_matrix(file: h5py.File, layer: str | None) -> tuple[Matrix, Values]:
         nodes = {layer: nodes[layer]}
     found = {}
     for name, node in nodes.items():
-        matrix = open_matrix(name, node)
+        try:
+            matrix = open_matrix(name, node)
+        except InputError:
+            if name in (layer, "X"):
+                raise
+            continue  # a layer of something else, such as a mask
         kind = _look(sample_values(matrix))
         if kind == "counts":
             return matrix, "counts"
@@ -148,28 +163,39 @@ def choose_matrix(file: h5py.File, layer: str | None) -> tuple[Matrix, Values]:
 
 
 def find_symbols(file: h5py.File, matrix: Matrix) -> tuple[list[str], str]:
-    """Return a symbol for every column of the matrix, and where it came from."""
-    var = file["raw/var"] if matrix.name == "raw.X" else file["var"]
-    names = _strings(_index(var, "var")[:])
+    """Return a symbol for every column of the matrix, and where it came from.
+
+    A gene without symbol keeps its name. `raw` often has bare ids; then the symbols that `var`
+    knows for them are used.
+    """
+    tables = {"var": file["var"]}
+    if matrix.name == "raw.X":
+        tables = {"raw.var": file["raw/var"], **tables}
+    own = next(iter(tables))
+    names = _strings(_index(tables[own], own)[:])
     if len(names) != matrix.shape[1]:
         raise InputError(f"{matrix.name} has {matrix.shape[1]} columns for {len(names)} genes")
-    for key in SYMBOL_COLUMNS:
-        if key in var:
-            values = pd.Series(column(var, key)).astype(object)
-            named = zip(names, values, strict=True)
-            return [n if pd.isna(v) or not str(v) else str(v) for n, v in named], key
-    if matrix.name == "raw.X" and "feature_name" in file["var"]:
-        # raw often has bare ids while var knows the symbols of most of them.
-        known = column(file["var"], "feature_name")
-        main = dict(zip(_strings(_index(file["var"], "var")[:]), known, strict=True))
-        return [str(main.get(name, name)) for name in names], "feature_name of var"
-    ensembl = sum(bool(_ENSEMBL.match(name)) for name in names)
-    if ensembl > len(names) / 2:
+    symbols, origin = names, "var_names"
+    for table, key in ((t, k) for t in tables for k in SYMBOL_COLUMNS if k in tables[t]):
+        values = pd.Series(column(tables[table], key)).astype(object)
+        ids = names if table == own else _strings(_index(tables[table], table)[:])
+        pairs = zip(ids, values, strict=True)
+        known = {name: str(v) for name, v in pairs if not pd.isna(v) and str(v).strip()}
+        if table == own:
+            values = values.where(values.notna(), "")
+            symbols = [str(v).strip() or n for n, v in zip(names, values, strict=True)]
+        else:
+            symbols = [known.get(name, name) for name in names]
+        origin = key if table == own else f"{key} of {table}"
+        break
+    ensembl = sum(bool(_ENSEMBL.match(symbol)) for symbol in symbols)
+    if ensembl > len(symbols) / 2:
         raise InputError(
-            f"genes are named by Ensembl id only (such as {names[0]}) and var has no symbol column "
-            f"({', '.join(SYMBOL_COLUMNS[:3])}, ...); add one: adata.var['feature_name'] = symbols"
+            f"genes are named by Ensembl id only (such as {names[0]}) and {own} has no column of "
+            f"symbols ({', '.join(SYMBOL_COLUMNS[:3])}, ...); add one: "
+            "adata.var['feature_name'] = symbols"
         )
-    return names, "var_names"
+    return symbols, origin
 
 
 def _matrices(file: h5py.File) -> dict[str, Any]:

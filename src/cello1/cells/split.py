@@ -11,7 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
-from cello1.errors import InputError
+from cello1.errors import InputError, brief
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import BuildSettings
 
@@ -34,6 +34,7 @@ def split_puzzles(puzzles: Sequence[Puzzle], settings: BuildSettings) -> dict[st
     InputError
         When there are too few units to split, or a named donor or disease does not occur.
     """
+    refuse_names(settings)
     if settings.split == "none":
         return {"all": list(puzzles)}
     if settings.split == "cell":
@@ -53,6 +54,16 @@ def split_puzzles(puzzles: Sequence[Puzzle], settings: BuildSettings) -> dict[st
     for puzzle, unit in zip(puzzles, units, strict=True):
         splits[place[unit]].append(puzzle)
     return splits
+
+
+def refuse_names(settings: BuildSettings) -> None:
+    """Refuse to hold out donors or diseases by name where the split has no such units."""
+    named = settings.unseen_diseases or settings.test_donors or settings.validation_donors
+    if named and settings.split in ("none", "cell", "puzzle"):
+        raise InputError(
+            f"--split {settings.split} cannot hold out {brief(named[0])}: its units are no donors; "
+            "use --split donor"
+        )
 
 
 def join_units(puzzles: Sequence[Puzzle], field: str) -> list[str]:
@@ -101,7 +112,7 @@ def _fix_named(
     wishes += [("donor_id", value, "test") for value in settings.test_donors]
     place: dict[str, str] = {}
     for field, value, split in wishes:
-        found = {u for p, u in zip(puzzles, units, strict=True) if p.meta.get(field) == value}
+        found = {u for p, u in zip(puzzles, units, strict=True) if value in _named(p, field)}
         if not found:
             known = ", ".join(sorted({str(p.meta.get(field)) for p in puzzles})[:20])
             raise InputError(f"no puzzle has {field} {value!r} to hold out; there are {known}")
@@ -112,6 +123,14 @@ def _fix_named(
                     f"what was named for {place[unit]}; name both for one split"
                 )
     return place
+
+
+def _named(puzzle: Puzzle, field: str) -> set[str]:
+    """Return the donor of a puzzle, or all diseases among the cells of its group."""
+    if field == "donor_id":
+        return {str(puzzle.meta.get(field))}
+    values = puzzle.meta.get("diseases") or [puzzle.meta.get("disease") or ""]
+    return {part.strip() for value in values for part in (value, *value.split("||"))}
 
 
 def _deal(sizes: dict[str, Counter[int]], settings: BuildSettings) -> dict[str, str]:
@@ -139,12 +158,16 @@ def _deal(sizes: dict[str, Counter[int]], settings: BuildSettings) -> dict[str, 
         for split, share in shares.items()
     }
     target = {split: dict(counts) for split, counts in lacking.items()}
-    place = {}
-    for unit in sorted(sizes, key=lambda u: (-sizes[u].total(), _digest(settings.seed, u))):
+    place: dict[str, str] = {}
+    order = sorted(sizes, key=lambda u: (-sizes[u].total(), _digest(settings.seed, u)))
+    for done, unit in enumerate(order):
+        empty = [split for split in shares if split not in place.values()]
+        open_to = empty if len(order) - done <= len(empty) else shares
         best = max(
-            shares,
+            open_to,
             key=lambda s: (
                 sum(k * lacking[s][n] / target[s][n] for n, k in sizes[unit].items()),
+                sum(lacking[s].values()) / sum(target[s].values()),
                 shares[s],
             ),
         )
