@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from cello1.puzzles.prompt import user_message
 from cello1.puzzles.puzzle import Puzzle
 
 MARKERS = {
@@ -32,3 +33,32 @@ def toy():
 @pytest.fixture
 def toys():
     return [toy_puzzle(seed, f"d{seed % 5}") for seed in range(60)]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """A folder with a tiny random model whose tokenizer was trained on puzzle text."""
+    from tiny import make_model, make_tokenizer
+
+    texts = [user_message(toy_puzzle(seed, "d")) for seed in range(60)]
+    return make_model(tmp_path_factory.mktemp("models") / "tiny", make_tokenizer(texts))
+
+
+@pytest.fixture(scope="session")
+def language(tiny_model):
+    """The same, loaded."""
+    from cello1.solvers.language import LanguageModel
+
+    return LanguageModel(tiny_model)
+
+
+@pytest.fixture
+def answers():
+    """Solve puzzles and return the results by id."""
+
+    def call(solver, puzzles):
+        results = {}
+        solver.solve(puzzles, results.__setitem__)
+        return results
+
+    return call

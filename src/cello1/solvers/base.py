@@ -28,10 +28,14 @@ class Response:
         Lengths in tokens; None for solvers that have no tokens.
     finish_reason
         ``stop``, or ``length`` when the text was cut off.
+    logprob
+        Mean log-probability of the tokens, for language models that tell it.
     scores
         Log-scores of every cell and candidate, shape (N, M), where the solver has them.
     probabilities
         Of every cell and candidate under one-to-one, shape (N, M), with how they were made.
+    agreement
+        Share of sampled answers that agree with this one, for votes.
     """
 
     text: str
@@ -39,9 +43,11 @@ class Response:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     finish_reason: str = "stop"
+    logprob: float | None = None
     scores: Floats | None = None
     probabilities: Floats | None = None
     probability_method: str | None = None
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)

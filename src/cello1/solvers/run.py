@@ -140,6 +140,9 @@ def _record(puzzle_id: str, result: Response | Failure) -> dict[str, Any]:
         "completion_tokens": result.completion_tokens,
         "finish_reason": result.finish_reason,
     }
+    for name in ("logprob", "agreement"):
+        if (value := getattr(result, name)) is not None:
+            record[name] = round(value, _DIGITS)
     if result.scores is not None:
         record["scores"] = result.scores.round(_DIGITS).tolist()
     if result.probabilities is not None:

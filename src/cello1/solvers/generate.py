@@ -1,0 +1,193 @@
+"""Generate for many prompts at once with any causal language model of `transformers`.
+
+Prompts are padded on the left and decoded in one batch with a KV cache. Rows that are finished
+leave the batch, so that it never waits for its longest answer with most rows idle. What the next
+token of a row is, a :class:`Writer` decides; the loop only feeds the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+# The batch is made smaller once this share of its rows is still at work.
+_COMPACT_BELOW = 0.75
+_GROWTH = 256
+
+
+class Writer(Protocol):
+    """Decides the tokens of one row.
+
+    Attributes
+    ----------
+    done
+        Nothing more is to be written.
+    """
+
+    done: bool
+
+    def forced(self) -> int | None:
+        """Return the token that must come next whatever the model says, or None."""
+        ...
+
+    def allowed(self) -> list[int] | None:
+        """Return the only tokens that may come next, or None when all may."""
+        ...
+
+    def write(self, token: int, logprob: float | None) -> int:
+        """Take the next token and its log-probability (None when forced).
+
+        Returns the token really written, which is another one when this one had to be refused.
+        """
+        ...
+
+
+class _GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """Keys and values of one layer in a buffer with room to grow, so that a step copies nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.length = 0
+        self.buffers: list[torch.Tensor] = []
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        end = self.length + key_states.shape[-2]
+        news = (key_states, value_states)
+        if not self.buffers or end > self.buffers[0].shape[-2]:
+            room = [n.new_empty((*n.shape[:2], end + _GROWTH, n.shape[-1])) for n in news]
+            for new, old in zip(room, self.buffers, strict=False):
+                new[:, :, : self.length] = old[:, :, : self.length]
+            self.buffers = room
+        for buffer, states in zip(self.buffers, news, strict=True):
+            buffer[:, :, self.length : end] = states
+        self.length = end
+        return self._show()
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        self.buffers = [buffer[indices] for buffer in self.buffers]
+        self._show()
+
+    def _show(self) -> tuple[torch.Tensor, torch.Tensor]:
+        self.keys, self.values = (buffer[:, :, : self.length] for buffer in self.buffers)
+        return self.keys, self.values
+
+
+def new_cache(model: PreTrainedModel) -> DynamicCache:
+    """Return an empty cache; where every layer attends to everything, one that grows in place."""
+    cache = DynamicCache(config=model.config)
+    if all(type(layer) is DynamicLayer for layer in cache.layers):
+        cache.layers = [_GrowingLayer() for _ in cache.layers]
+    return cache
+
+
+def bytes_per_token(model: PreTrainedModel) -> int:
+    """Return the memory that one token of one row takes in the cache."""
+    config = model.config.get_text_config(decoder=True)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * width * model.dtype.itemsize)
+
+
+@torch.inference_mode()
+def generate(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    writers: Sequence[Writer],
+    *,
+    pad: int,
+    temperature: float = 0.0,
+    seeds: Sequence[Sequence[int]] | None = None,
+) -> None:
+    """Decode all prompts until every writer is done.
+
+    Parameters
+    ----------
+    model
+        A causal language model in evaluation mode.
+    prompts
+        Token ids, one list per row.
+    writers
+        One per row; they collect the tokens.
+    pad
+        The id to pad with (it is masked).
+    temperature
+        0 takes the likeliest token; else tokens are sampled.
+    seeds
+        One seed per row, needed for sampling: a row draws the same numbers in any batch.
+    """
+    device = model.device
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (width - len(p)) + [*p] for p in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    position = (mask.cumsum(-1) - 1).clamp(min=0)
+    dice = [np.random.default_rng(list(seed)) for seed in seeds] if temperature > 0 else None  # type: ignore[union-attr]
+    rows = list(range(len(prompts)))  # which prompt each row of the batch belongs to
+    cache = new_cache(model)
+    while rows:
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        active = [writers[row] for row in rows]
+        draws = None if dice is None else [dice[row].random() for row in rows]
+        tokens = _next_tokens(logits.float(), active, temperature, draws)
+        left = [i for i, writer in enumerate(active) if not writer.done]
+        if not left:
+            return
+        ids = torch.tensor(tokens, device=device)[:, None]
+        position = position[:, -1:] + 1
+        if len(left) < _COMPACT_BELOW * len(rows):
+            keep = torch.tensor(left, device=device)
+            cache.batch_select_indices(keep)
+            ids, mask, position = ids[keep], mask[keep], position[keep]
+            rows = [rows[i] for i in left]
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+
+
+def _next_tokens(
+    logits: torch.Tensor,
+    writers: Sequence[Writer],
+    temperature: float,
+    draws: Sequence[float] | None,
+) -> list[int]:
+    """Choose and write one token per row; rows that are done get a token nobody reads."""
+    chosen = _choose(logits, temperature, draws).tolist()
+    logs = torch.log_softmax(logits, dim=-1)
+    tokens = []
+    for i, writer in enumerate(writers):
+        token = int(chosen[i])
+        if not writer.done:
+            if (must := writer.forced()) is not None:
+                token = writer.write(must, None)
+            else:
+                if (allowed := writer.allowed()) is not None:
+                    among = torch.tensor(allowed, device=logits.device)
+                    draw = None if draws is None else [draws[i]]
+                    token = allowed[int(_choose(logits[i, among][None], temperature, draw))]
+                token = writer.write(token, float(logs[i, token]))
+        tokens.append(token)
+    return tokens
+
+
+def _choose(
+    logits: torch.Tensor, temperature: float, draws: Sequence[float] | None
+) -> torch.Tensor:
+    """Return the likeliest tokens, or those that the draws in [0, 1) fall on."""
+    if draws is None:
+        return logits.argmax(dim=-1)
+    shares = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)
+    at = torch.tensor(draws, dtype=torch.float64, device=logits.device)[:, None] * shares[:, -1:]
+    return torch.searchsorted(shares, at, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)

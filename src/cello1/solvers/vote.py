@@ -1,0 +1,158 @@
+"""Voting: several answers to one puzzle, pooled cell by cell, then assigned jointly.
+
+Each sample may see cells and candidates in another order, so that a model's liking for places
+cancels out; its answer is mapped back. The share of votes is the confidence.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from cello1.puzzles.answer import Answer, parse_response
+from cello1.puzzles.prompt import response_text
+from cello1.puzzles.puzzle import Puzzle, label_key
+from cello1.solvers.assign import assign_jointly, probabilities
+from cello1.solvers.base import Failure, Floats, OnDone, Response, Solver
+
+# So many puzzles are voted on together: enough to fill batches, few enough to lose little when
+# the run is killed, for a puzzle is finished only with its last vote.
+_TOGETHER = 64
+_PRIOR = 0.5  # votes that every candidate has beforehand, shared out
+
+
+@dataclass
+class _Ballot:
+    """The votes on one puzzle."""
+
+    puzzle: Puzzle
+    votes: Floats
+    responses: list[Response] = field(default_factory=list)
+    unpermuted: list[Response] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+class VotingSolver:
+    """Asks a solver several times and lets the answers vote.
+
+    Parameters
+    ----------
+    sampler
+        Gives the solver of the k-th sample.
+    samples
+        How many.
+    permute
+        Show every sample but the first cells and candidates in an order of its own.
+    seed
+        Of the orders.
+    """
+
+    def __init__(
+        self,
+        sampler: Callable[[int], Solver],
+        samples: int,
+        *,
+        permute: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.sampler, self.samples, self.permute, self.seed = sampler, samples, permute, seed
+        first = sampler(0)
+        self.name = f"{first.name} x {samples}"
+        self.settings: dict[str, Any] = {**first.settings, "samples": samples, "permute": permute}
+
+    def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
+        """Answer puzzles, some dozens at a time."""
+        for at in range(0, len(puzzles), _TOGETHER):
+            start = time.perf_counter()
+            some = puzzles[at : at + _TOGETHER]
+            ballots = [_Ballot(p, np.zeros((len(p.cells), len(p.candidates)))) for p in some]
+            for k in range(self.samples):
+                self._collect(k, ballots)
+            seconds = (time.perf_counter() - start) / len(some)
+            for ballot in ballots:
+                on_done(ballot.puzzle.id, _settle(ballot, seconds))
+
+    def _collect(self, k: int, ballots: Sequence[_Ballot]) -> None:
+        """Ask for the k-th answer to every puzzle and count its votes."""
+        asked: dict[str, tuple[_Ballot, list[int]]] = {}
+        shown = []
+        for ballot in ballots:
+            puzzle, order = ballot.puzzle, [*range(len(ballot.puzzle.cells))]
+            if self.permute and k:
+                rng = np.random.default_rng([self.seed, k, int(puzzle.id, 16)])
+                order = rng.permutation(len(order)).tolist()
+                candidates = tuple(
+                    str(c) for c in rng.permutation(np.array(puzzle.candidates, object))
+                )
+                puzzle = replace(puzzle.permute_cells(order), candidates=candidates)
+            asked[puzzle.id] = (ballot, order)
+            shown.append(puzzle)
+
+        def count(puzzle_id: str, result: Response | Failure) -> None:
+            ballot, order = asked[puzzle_id]
+            if isinstance(result, Failure):
+                ballot.failures.append(result.reason)
+                return
+            ballot.responses.append(result)
+            if order == sorted(order):
+                ballot.unpermuted.append(result)
+            answer = parse_response(result.text)
+            if isinstance(answer, Answer) and len(answer.labels) == len(order):
+                for place, label in zip(order, answer.labels, strict=True):
+                    column = ballot.puzzle.candidate_index.get(label_key(label))
+                    if column is not None:
+                        ballot.votes[place, column] += 1
+
+        self.sampler(k).solve(shown, count)
+
+
+def _settle(ballot: _Ballot, seconds: float) -> Response | Failure:
+    """Assign by the votes and keep the best response that says the same."""
+    if not ballot.responses:
+        return Failure(f"every sample failed, the last with: {ballot.failures[-1]}")
+    puzzle, votes = ballot.puzzle, ballot.votes
+    scores = np.log((votes + _PRIOR / votes.shape[1]) / (len(ballot.responses) + _PRIOR))
+    chosen = assign_jointly(scores).tolist()
+    labels = tuple(puzzle.candidates[j] for j in chosen)
+    agreement = float(votes[range(len(chosen)), chosen].mean() / len(ballot.responses))
+    same = [r for r in ballot.unpermuted if _says(r.text, labels)]
+    best = max(same, key=lambda r: r.logprob or 0.0, default=None)
+    text = best.text if best else response_text(_reasoning(ballot, chosen, agreement), labels)
+    shares, method = probabilities(scores)
+    return Response(
+        text,
+        seconds=seconds,
+        prompt_tokens=_total([r.prompt_tokens for r in ballot.responses]),
+        completion_tokens=_total([r.completion_tokens for r in ballot.responses]),
+        finish_reason=best.finish_reason if best else "vote",
+        logprob=best.logprob if best else None,
+        scores=scores,
+        probabilities=shares,
+        probability_method=method,
+        agreement=agreement,
+    )
+
+
+def _says(text: str, labels: tuple[str, ...]) -> bool:
+    answer = parse_response(text)
+    if not isinstance(answer, Answer):
+        return False
+    return [label_key(x) for x in answer.labels] == [label_key(x) for x in labels]
+
+
+def _reasoning(ballot: _Ballot, chosen: Sequence[int], agreement: float) -> str:
+    n = len(ballot.responses)
+    lines = [f"{n} answers were pooled; on average {agreement:.0%} of them agree with this one."]
+    for i, j in enumerate(chosen):
+        lines.append(
+            f"Cell {i + 1}: {ballot.puzzle.candidates[j]}, {int(ballot.votes[i, j])} of {n} votes."
+        )
+    return "\n".join(lines)
+
+
+def _total(counts: Sequence[int | None]) -> int | None:
+    return None if None in counts else sum(c or 0 for c in counts)
