@@ -22,12 +22,12 @@ import numpy as np
 import cello1 as co
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.puzzle import Puzzle, label_key
-from cello1.recipes import BuildSettings
+from cello1.recipes import BuildSettings, SolveSettings
 from cello1.reports.tables import interval, paired_table, scores_table, show
 from cello1.scoring.evaluate import Evaluation, compare, donors_of, score_all
 from cello1.scoring.statistics import clustered_interval
 from cello1.solvers.base import Failure, Response
-from cello1.solvers.run import CLASSICAL, classical_solver
+from cello1.solvers.choose import CLASSICAL, choose_solver
 
 
 def cross_validate(puzzles: list[Puzzle], name: str, joint: bool) -> dict[str, str]:
@@ -43,7 +43,8 @@ def cross_validate(puzzles: list[Puzzle], name: str, joint: bool) -> dict[str, s
         judge = donors[(i + 1) % len(donors)]
         by_donor = {d: [p for p in puzzles if p.meta["donor_id"] == d] for d in donors}
         train = [p for d in donors if d not in (held_out, judge) for p in by_donor[d]]
-        solver = classical_solver(name, joint=joint, train=train, validation=by_donor[judge])
+        asked = SolveSettings(solver=name, alone=not joint)
+        solver = choose_solver(asked, train, by_donor[judge])
         solver.solve(by_donor[held_out], keep)
     return texts
 

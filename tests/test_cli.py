@@ -142,7 +142,7 @@ def test_solve_names_what_is_missing(run, good, tmp_path):
     code, _, err = run("solve", file, "--solver", "centroids", "--out", tmp_path / "r")
     assert (code, "--train" in err) == (2, True)
     code, _, err = run("solve", file, "--solver", "magic", "--out", tmp_path / "r")
-    assert (code, "chance, markers, centroids" in err) == (1, True)
+    assert (code, "chance, markers, centroids" in err) == (2, True)
     code, _, err = run("eval", tmp_path)
     assert (code, "no run folder" in err) == (1, True)
     code, _, err = run(
@@ -164,3 +164,32 @@ def test_the_installed_command_answers():
     command = Path(sys.executable).parent / "cello1"
     said = subprocess.run([command, "--help"], capture_output=True, text=True, check=True).stdout
     assert all(verb in said for verb in ("demo", "build", "solve", "eval", "audit", "doctor"))
+
+
+def test_eval_shows_calibration_and_fits_a_temperature_on_other_donors(run, good, tmp_path):
+    run("build", good, "--out", tmp_path / "p", "--n-min", 3, "--n-max", 5)
+    for split in ("validation", "test"):
+        command = ("solve", tmp_path / "p", "--solver", "markers", "--split", split)
+        assert run(*command, "--out", tmp_path / split)[0] == 0
+    code, out, _ = run("eval", tmp_path / "test", "--json")
+    plain = json.loads(out)["runs"]["test"]["calibration"]["cell"]
+    code, out, _ = run(
+        "eval", tmp_path / "test", "--calibrate-on", tmp_path / "validation", "--json"
+    )
+    fitted = json.loads(out)["runs"]["test"]["calibration"]["cell"]
+    assert code == 0
+    assert plain["temperature"] is None
+    assert fitted["temperature"] > 0
+    code, _, err = run("eval", tmp_path / "test", "--calibrate-on", tmp_path / "test")
+    assert (code, "cannot calibrate" in err) == (1, True)
+
+
+def test_language_options_are_checked_before_anything_is_loaded(run, good, tmp_path):
+    run("build", good, "--out", tmp_path / "p", "--n-min", 3, "--split", "none")
+    command = ("solve", tmp_path / "p", "--out", tmp_path / "r", "--solver")
+    code, _, err = run(*command, "markers", "--valid")
+    assert (code, "valid cannot be used with solver markers" in err) == (2, True)
+    code, _, err = run(*command, "hf:x", "--decode", "assign", "--samples", 3)
+    assert (code, "neither samples nor writes" in err) == (2, True)
+    code, _, err = run(*command, f"hf:{tmp_path}/none")
+    assert (code, "expected a folder with config" in err) == (1, True)

@@ -5,14 +5,14 @@ Exit status: 0 done, 1 the data or the world failed, 2 wrong use.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from cello1.cli_solving import AsJson, Out, Seed, evaluate, example, print_json, solve
 from cello1.errors import InputError, UseError
 
 app = typer.Typer(
@@ -23,17 +23,12 @@ app = typer.Typer(
     help="Cell type annotation as a puzzle that is solved for the whole batch at once.",
 )
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
-Seed = Annotated[int, typer.Option(help="Of every random choice.", min=0)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Names = list[str] | None
+app.command(epilog=example("cello1 solve puzzles --solver centroids --out runs/centroids"))(solve)
+app.command("eval", epilog=example("cello1 eval runs/centroids runs/markers"))(evaluate)
 
 
-def _example(command: str) -> str:
-    return f"Example: `{command}`"
-
-
-@app.command(epilog=_example("cello1 demo my_cells.h5ad --out demo"))
+@app.command(epilog=example("cello1 demo my_cells.h5ad --out demo"))
 def demo(
     file: Annotated[Path | None, typer.Argument(help="Your own .h5ad; default: built-in.")] = None,
     out: Out = Path("cello1-demo"),
@@ -47,10 +42,10 @@ def demo(
 
     figures = run_demo(out, file, donor_key=donor_key, cell_type_key=cell_type_key, seed=seed)
     if as_json:
-        _print_json(figures)
+        print_json(figures)
 
 
-@app.command(epilog=_example("cello1 build lung.h5ad blood.h5ad --out puzzles --split donor"))
+@app.command(epilog=example("cello1 build lung.h5ad blood.h5ad --out puzzles --split donor"))
 def build(
     files: Annotated[list[Path], typer.Argument(help=".h5ad files of annotated cells.")],
     out: Out,
@@ -117,7 +112,7 @@ def build(
         made = run_build(files, out, settings, workers=workers or cpu_count() or 1, watch=watch)
     if as_json:
         reports = [asdict(report) for report in made.reports]
-        _print_json({"files": reports, "audit": made.audit.to_json(), "ok": made.ok})
+        print_json({"files": reports, "audit": made.audit.to_json(), "ok": made.ok})
     else:
         show(files_table(made.reports), audit_table(made.audit))
     failed = [report for report in made.reports if report.status == "failed"]
@@ -127,7 +122,7 @@ def build(
         raise typer.Exit(1)
 
 
-@app.command(epilog=_example("cello1 audit puzzles"))
+@app.command(epilog=example("cello1 audit puzzles"))
 def audit(
     source: Annotated[Path, typer.Argument(help="Folder of a build, or files of splits.")],
     more: Annotated[list[Path] | None, typer.Argument(help="Further files of splits.")] = None,
@@ -135,8 +130,7 @@ def audit(
 ) -> None:
     """Look for leaks: shared donors, cells and gene lists. Fails if there are any."""
     from cello1.cells.audit import audit as run_audit
-    from cello1.cells.build import read_splits
-    from cello1.puzzles.table import read_puzzles
+    from cello1.puzzles.table import read_puzzles, read_splits
     from cello1.reports.tables import audit_table, show
 
     if source.is_dir() and not more:
@@ -145,105 +139,14 @@ def audit(
         paths = {path.stem: path for path in (source, *(more or []))}
     findings = run_audit({name: read_puzzles(path) for name, path in paths.items()})
     if as_json:
-        _print_json(findings.to_json())
+        print_json(findings.to_json())
     else:
         show(audit_table(findings))
     if not findings.passed:
         raise typer.Exit(1)
 
 
-@app.command(epilog=_example("cello1 solve puzzles --solver centroids --out runs/centroids"))
-def solve(
-    puzzles: Annotated[Path, typer.Argument(help="Folder of a build, or one file of puzzles.")],
-    solver: Annotated[str, typer.Option(help="chance, markers or centroids.")],
-    out: Out,
-    split: Annotated[str, typer.Option(help="Which split of a folder to solve.")] = "test",
-    alone: Annotated[bool, typer.Option("--alone", help="Decide each cell by itself.")] = False,
-    markers: Annotated[
-        Path | None, typer.Option(help="Marker table (PanglaoDB, ScType or CSV).")
-    ] = None,
-    train: Annotated[Path | None, typer.Option(help="Puzzles to learn from.")] = None,
-    validation: Annotated[Path | None, typer.Option(help="Puzzles to choose a model on.")] = None,
-    seed: Seed = 0,
-) -> None:
-    """Answer puzzles. Killed and called again, it goes on where it was."""
-    from cello1.cells.build import ALL, read_splits
-    from cello1.puzzles.table import read_puzzles
-    from cello1.reports.progress import watching
-    from cello1.solvers.run import classical_solver
-    from cello1.solvers.run import solve as run_solve
-
-    if puzzles.is_dir():
-        splits = read_splits(puzzles)
-        train, validation = train or splits.get("train"), validation or splits.get("validation")
-        if (found := splits.get(split, splits.get(ALL))) is None:
-            raise UseError(f"{puzzles} has no split {split!r}; it has {', '.join(splits)}")
-        puzzles = found
-    learns = solver == "centroids"
-    if learns and train is None:
-        raise UseError("centroids learn from puzzles with answers: name a file with --train")
-    inputs = [path for path in (train, validation) if learns and path is not None]
-    chosen = classical_solver(
-        solver,
-        joint=not alone,
-        seed=seed,
-        markers=markers,
-        train=read_puzzles(train) if learns and train is not None else (),
-        validation=read_puzzles(validation) if learns and validation is not None else (),
-    )
-    with watching() as watch:
-        run_solve(
-            puzzles,
-            chosen,
-            out,
-            inputs=inputs,
-            watch=lambda n, of: watch("puzzles", n / max(1, of)),
-        )
-    typer.echo(f"answers of {chosen.name} in {out}; next: cello1 eval {out}")
-
-
-@app.command("eval", epilog=_example("cello1 eval runs/centroids runs/markers"))
-def evaluate(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is compared.")],
-    puzzles: Annotated[Path | None, typer.Option(help="The puzzles, if they were moved.")] = None,
-    seed: Seed = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Score runs: accuracies with 95 % intervals over donors, chance, paired differences."""
-    from cello1.reports import tables
-    from cello1.runs import write_json
-    from cello1.scoring import evaluate as scoring
-    from cello1.solvers.run import read_solved, token_counts
-
-    names = [run.name for run in runs]
-    if len(set(names)) < len(names):
-        names = [str(run) for run in runs]
-    evaluations, scored = {}, {}
-    for name, run in zip(names, runs, strict=True):
-        asked, records = read_solved(run, puzzles)
-        texts, tokens = {i: r["text"] for i, r in records.items()}, token_counts(records)
-        evaluations[name] = scoring.evaluate(asked, texts, tokens=tokens, seed=seed)
-        scored[name] = scoring.score_all(asked, texts, tokens)
-        write_json(run / "metrics.json", asdict(evaluations[name]))
-    first = names[0]
-    pairs = {
-        f"{first} - {name}": scoring.compare(scored[first], scored[name], seed=seed)
-        for name in names[1:]
-    }
-    if as_json:
-        paired = {k: {m: asdict(p) for m, p in v.items()} | {"n": n} for k, (v, n) in pairs.items()}
-        _print_json({"runs": {n: asdict(e) for n, e in evaluations.items()}, "paired": paired})
-        return
-    tables.show(tables.scores_table(evaluations))
-    if pairs:
-        tables.show(tables.paired_table(pairs))
-    for name, evaluation in evaluations.items():
-        for by, groups in evaluation.by.items():
-            if len(groups) > 1:
-                tables.show(tables.breakdown_table(name, evaluation, by))
-
-
-@app.command(epilog=_example("cello1 doctor my_cells.h5ad"))
+@app.command(epilog=example("cello1 doctor my_cells.h5ad"))
 def doctor(
     file: Annotated[Path, typer.Argument(help="An .h5ad file.")],
     donor_key: Annotated[str, typer.Option(help="obs column of the donor.")] = "donor_id",
@@ -259,15 +162,11 @@ def doctor(
     settings = BuildSettings(donor_key=donor_key, cell_type_key=cell_type_key, batch_key=batch_key)
     found = examine(file, settings)
     if as_json:
-        _print_json(found.to_json())
+        print_json(found.to_json())
     else:
         show(diagnosis_table(found))
     if found.report is None or not found.report.puzzles:
         raise typer.Exit(1)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def _complain(message: str) -> None:

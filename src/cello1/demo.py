@@ -21,11 +21,12 @@ from cello1.cells.read import open_h5ad
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
-from cello1.recipes import BuildSettings
+from cello1.recipes import BuildSettings, SolveSettings
 from cello1.reports.tables import audit_table, files_table, scores_table, show
 from cello1.runs import write_atomic
 from cello1.scoring.evaluate import evaluate
-from cello1.solvers.run import CLASSICAL, classical_solver, read_solved, solve
+from cello1.solvers.choose import CLASSICAL, choose_solver
+from cello1.solvers.run import read_solved, solve
 
 DATASET = "pbmc68k_reduced"
 # The labels of the file, as the Cell Ontology names them.
@@ -79,13 +80,8 @@ def demo(
     evaluations, shown = {}, None
     for name in CLASSICAL:
         for joint in (False, True):
-            solver = classical_solver(
-                name,
-                joint=joint,
-                seed=seed,
-                train=splits["train"],
-                validation=splits["validation"],
-            )
+            asked = SolveSettings(solver=name, alone=not joint, seed=seed)
+            solver = choose_solver(asked, splits["train"], splits["validation"])
             run = solve(
                 out / "puzzles" / "test.parquet",
                 solver,

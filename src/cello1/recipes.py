@@ -91,6 +91,61 @@ class BuildSettings(_Section):
         return self
 
 
+class SolveSettings(_Section):
+    """Who answers, and how."""
+
+    solver: Annotated[
+        str, Field(description="chance, markers, centroids, hf:FOLDER_OR_NAME, openai:MODEL")
+    ]
+    alone: Annotated[bool, Field(description="classical: decide each cell by itself")] = False
+    markers: Annotated[str | None, Field(description="marker table")] = None
+    decode: Annotated[
+        Literal["generate", "assign"], Field(description="hf: write text, or rate every type")
+    ] = "generate"
+    valid: Annotated[bool, Field(description="hf: only valid answers can be written")] = False
+    samples: Annotated[int, Field(ge=1, description="answers that vote")] = 1
+    permute: Annotated[bool, Field(description="votes see other orders")] = False
+    temperature: Annotated[float | None, Field(ge=0, description="default: 0, and 1 for votes")] = (
+        None
+    )
+    max_new_tokens: Annotated[int, Field(ge=1, description="budget of a response")] = 3_500
+    engine: Annotated[
+        Literal["transformers", "vllm"], Field(description="hf: what runs the model")
+    ] = "transformers"
+    base_url: Annotated[str | None, Field(description="openai: server, up to /v1")] = None
+    in_flight: Annotated[int, Field(ge=1, description="openai: requests at a time")] = 8
+    per_minute: Annotated[int | None, Field(ge=1, description="openai: requests a minute")] = None
+    price_in: Annotated[float | None, Field(ge=0, description="USD / million tokens")] = None
+    price_out: Annotated[float | None, Field(ge=0, description="USD / million tokens")] = None
+    max_cost: Annotated[float | None, Field(ge=0, description="stop at this many USD")] = None
+    cache: Annotated[str | None, Field(description="openai: folder of paid answers")] = None
+    seed: Annotated[int, Field(ge=0, description="of every random choice")] = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SolveSettings:
+        kind = self.solver.partition(":")[0]
+        hf_only = {"decode": "generate", "valid": False, "engine": "transformers"}
+        wrong = [
+            k for k, default in hf_only.items() if kind != "hf" and getattr(self, k) != default
+        ]
+        if self.samples > 1 and kind not in ("hf", "openai"):
+            wrong.append("samples")
+        if self.base_url is not None and kind != "openai":
+            wrong.append("base_url")
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} cannot be used with solver {self.solver}")
+        if self.decode == "assign" and (self.samples > 1 or self.valid):
+            raise ValueError("decode=assign rates every type; it neither samples nor writes")
+        if self.permute and self.samples == 1:
+            raise ValueError("permute needs samples to vote")
+        return self
+
+    @property
+    def sampling_temperature(self) -> float:
+        """The temperature to use: votes need answers that differ."""
+        return (1.0 if self.samples > 1 else 0.0) if self.temperature is None else self.temperature
+
+
 class Recipe(_Section):
     """A whole pipeline; every section has defaults."""
 

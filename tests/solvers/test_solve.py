@@ -7,13 +7,15 @@ from collections import Counter
 
 import pytest
 
-from cello1.errors import InputError
+from cello1.errors import InputError, UseError
 from cello1.puzzles.table import write_puzzles
+from cello1.recipes import SolveSettings
 from cello1.runs import read_records
 from cello1.solvers.base import Failure, Response
 from cello1.solvers.chance import Chance
+from cello1.solvers.choose import choose_solver
 from cello1.solvers.classical import ClassicalSolver
-from cello1.solvers.run import classical_solver, read_solved, solve, token_counts
+from cello1.solvers.run import read_solved, solve, token_counts
 
 
 class Moody:
@@ -109,5 +111,5 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(file, tmp_path):
 
 
 def test_an_unknown_solver_names_the_known_ones():
-    with pytest.raises(InputError, match="chance, markers, centroids"):
-        classical_solver("magic")
+    with pytest.raises(UseError, match="chance, markers, centroids"):
+        choose_solver(SolveSettings(solver="magic"))

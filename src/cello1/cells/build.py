@@ -18,13 +18,12 @@ from cello1.cells.audit import Audit, audit
 from cello1.cells.jobs import Job, Watch, run_jobs
 from cello1.cells.read import open_h5ad
 from cello1.cells.report import FileReport
-from cello1.cells.split import SPLITS, UNSEEN, refuse_names, split_puzzles
+from cello1.cells.split import SPLITS, refuse_names, split_puzzles
 from cello1.errors import InputError
-from cello1.puzzles.table import read_puzzles, write_puzzles
+from cello1.puzzles.table import read_puzzles, read_splits, write_puzzles
 from cello1.recipes import BuildSettings
 from cello1.runs import Run, write_json
 
-ALL = "all"
 LAST = "audit.json"
 
 
@@ -131,21 +130,6 @@ def _assemble(
             write_puzzles(members, folder / f"{name}.parquet")
     write_json(folder / LAST, findings.to_json())
     return Build(folder, reports, findings)
-
-
-def read_splits(folder: Path) -> dict[str, Path]:
-    """Return the puzzle files of a build by the name of the split.
-
-    Raises
-    ------
-    InputError
-        When the folder holds none.
-    """
-    found = {n: folder / f"{n}.parquet" for n in (ALL, *SPLITS, UNSEEN)}
-    found = {name: path for name, path in found.items() if path.exists()}
-    if not found:
-        raise InputError(f"{folder} holds no puzzles; expected train.parquet, test.parquet, ...")
-    return found
 
 
 def _reports(folder: Path) -> list[FileReport]:

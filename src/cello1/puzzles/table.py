@@ -29,6 +29,7 @@ SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("system_msg", "user_msg", "assistant_msg", "id", *FILTERS)]
     + [("n_cells", pa.int32()), ("meta", pa.string())]
 )
+SPLIT_NAMES = ("all", "train", "validation", "test", "unseen")
 SUFFIXES = (".parquet", ".json", ".jsonl", ".ndjson")
 
 
@@ -125,6 +126,21 @@ def write_puzzles(puzzles: Iterable[Puzzle], path: str | Path) -> None:
         write_atomic(path, "".join(lines).encode())
     else:
         raise InputError(f"cannot write {path.name}: expected one of {', '.join(SUFFIXES)}")
+
+
+def read_splits(folder: Path) -> dict[str, Path]:
+    """Return the puzzle files of a build by the name of the split.
+
+    Raises
+    ------
+    InputError
+        When the folder holds none.
+    """
+    found = {name: folder / f"{name}.parquet" for name in SPLIT_NAMES}
+    found = {name: path for name, path in found.items() if path.exists()}
+    if not found:
+        raise InputError(f"{folder} holds no puzzles; expected train.parquet, test.parquet, ...")
+    return found
 
 
 def to_dataset(puzzles: Iterable[Puzzle]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,38 +12,8 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
 from cello1.runs import Run, file_hash, read_records, read_run
 from cello1.solvers.base import Failure, Response, Solver
-from cello1.solvers.centroids import Centroids
-from cello1.solvers.chance import Chance
-from cello1.solvers.classical import ClassicalSolver
-from cello1.solvers.markers import Markers
 
-CLASSICAL = ("chance", "markers", "centroids")
 _DIGITS = 6
-
-
-def classical_solver(
-    name: str,
-    *,
-    joint: bool = True,
-    seed: int = 0,
-    markers: Path | None = None,
-    train: Sequence[Puzzle] = (),
-    validation: Sequence[Puzzle] = (),
-) -> ClassicalSolver:
-    """Make one of the classical solvers by its name.
-
-    Raises
-    ------
-    InputError
-        When the name is none of theirs, or centroids have nothing to learn from.
-    """
-    if name == "chance":
-        return ClassicalSolver(Chance(seed), joint=joint)
-    if name == "markers":
-        return ClassicalSolver(Markers.from_file(markers), joint=joint)
-    if name == "centroids":
-        return ClassicalSolver(Centroids(train, validation), joint=joint)
-    raise InputError(f"no solver {name!r}; there are {', '.join(CLASSICAL)}")
 
 
 def solve(
@@ -121,6 +92,14 @@ def read_solved(
         raise InputError(f"{path} has changed since {run} was made; solve it again")
     records = {r["id"]: r for r in read_records(run) if "failure" not in r}
     return read_puzzles(path), records
+
+
+def unanswered(run: Path) -> tuple[int, list[tuple[str, int]]]:
+    """Count the puzzles a run still owes, and why its calls failed (reason, times), most first."""
+    puzzles, records = read_solved(run)
+    owed = {p.id for p in puzzles} - set(records)
+    reasons = {r["id"]: r["failure"] for r in read_records(run) if "failure" in r}
+    return len(owed), Counter(reasons[i] for i in sorted(owed) if i in reasons).most_common()
 
 
 def token_counts(records: Mapping[str, Mapping[str, Any]]) -> dict[str, int] | None:

@@ -74,7 +74,9 @@ class VotingSolver:
                 self._collect(k, ballots)
             seconds = (time.perf_counter() - start) / len(some)
             for ballot in ballots:
-                on_done(ballot.puzzle.id, _settle(ballot, seconds))
+                # A sampler that stopped (at its budget, say) leaves ballots that are owed.
+                if len(ballot.responses) + len(ballot.failures) == self.samples:
+                    on_done(ballot.puzzle.id, _settle(ballot, seconds))
 
     def _collect(self, k: int, ballots: Sequence[_Ballot]) -> None:
         """Ask for the k-th answer to every puzzle and count its votes."""
