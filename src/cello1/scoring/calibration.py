@@ -28,7 +28,7 @@ from cello1.scoring.reliability import (
     inner_edges,
     reliability,
 )
-from cello1.scoring.statistics import Interval, _cluster_codes, _percentiles
+from cello1.scoring.statistics import Interval, cluster_codes, percentiles
 
 RESAMPLES = 1_000
 _COVERAGES = np.arange(1, 21) / 20
@@ -191,7 +191,7 @@ def _ece_interval(
     """
     estimate = ece(p, r, bins)
     kept, number = np.unique(owner, return_inverse=True)
-    codes, unit = _cluster_codes(donors_of([puzzles[k] for k in kept]), len(kept))
+    codes, unit = cluster_codes(donors_of([puzzles[k] for k in kept]), len(kept))
     k, cluster = int(codes.max()) + 1, codes[number]
     if k == 1:  # a single puzzle says nothing of others
         return Interval(estimate, 0.0, 1.0, len(p), 1, unit)
@@ -199,5 +199,5 @@ def _ece_interval(
     gaps = np.bincount(cluster * bins + of, p - r, minlength=k * bins).reshape(k, bins)
     counts = np.random.default_rng(seed).multinomial(k, np.full(k, 1.0 / k), size=RESAMPLES)
     drawn = np.abs(counts @ gaps).sum(axis=1) / (counts @ np.bincount(cluster))
-    low, high = _percentiles(drawn - drawn.mean() + estimate)
+    low, high = percentiles(drawn - drawn.mean() + estimate)
     return Interval(estimate, max(0.0, low), min(1.0, high), len(p), k, unit)

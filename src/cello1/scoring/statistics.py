@@ -77,13 +77,13 @@ def clustered_interval(
     w = np.ones_like(x) if weights is None else np.asarray(weights, dtype=np.float64)
     if x.size == 0:
         return Interval(float("nan"), float("nan"), float("nan"), 0, 0, "puzzle")
-    codes, unit = _cluster_codes(clusters, x.size)
+    codes, unit = cluster_codes(clusters, x.size)
     estimate = float((x * w).sum() / w.sum())
     n_clusters = int(codes.max()) + 1
     if proportion and (np.all(x == 0.0) or np.all(x == 1.0)):
         exact = binomtest(round(estimate * x.size), x.size).proportion_ci(LEVEL)
         return Interval(estimate, float(exact.low), float(exact.high), x.size, n_clusters, "exact")
-    low, high = _percentiles(_resampled_means(x, w, codes, seed))
+    low, high = percentiles(_resampled_means(x, w, codes, seed))
     return Interval(estimate, low, high, x.size, n_clusters, unit)
 
 
@@ -127,10 +127,18 @@ def paired_difference(
     return Paired(interval, only_a, only_b, p)
 
 
-def _cluster_codes(
+def cluster_codes(
     clusters: Sequence[Hashable] | None, size: int
 ) -> tuple[npt.NDArray[np.intp], str]:
-    """Give numbers to the clusters, in order of first appearance; fall back to one per puzzle."""
+    """Give numbers to the clusters, in order of first appearance; fall back to one per puzzle.
+
+    Returns
+    -------
+    codes
+        The cluster of every value, shape (n,).
+    unit
+        ``donor``, or ``puzzle`` when fewer than two clusters are known.
+    """
     if clusters is not None:
         numbers: dict[Hashable, int] = {}
         codes = np.array([numbers.setdefault(c, len(numbers)) for c in clusters], dtype=np.intp)
@@ -151,7 +159,8 @@ def _resampled_means(x: Floats, w: Floats, codes: npt.NDArray[np.intp], seed: in
     return np.concatenate(means)
 
 
-def _percentiles(means: Floats) -> tuple[float, float]:
+def percentiles(means: Floats) -> tuple[float, float]:
+    """Return the bounds between which the middle 95 % of some resampled figures lie."""
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
     return float(low), float(high)
