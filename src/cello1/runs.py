@@ -132,10 +132,7 @@ class Run:
         except BlockingIOError as error:
             raise InputError(f"{folder} is in use by another process; wait for it") from error
         try:
-            if finished_by is None or (folder / finished_by).exists():
-                self._claim(identity)
-            else:
-                write_json(folder / "run.json", {**identity, "environment": environment()})
+            self._claim(identity, finished_by is None or (folder / finished_by).exists())
             self._cut_torn_line(folder / "responses.jsonl")
         except BaseException:
             self._lock.close()
@@ -143,12 +140,13 @@ class Run:
         self._file: FileIO | None = None
         self._synced = time.monotonic()
 
-    def _claim(self, identity: dict[str, Any]) -> None:
+    def _claim(self, identity: dict[str, Any], settled: bool) -> None:
+        """Make the folder ours, or see that it is; until it is settled its settings may change."""
         path = self.folder / "run.json"
-        if not path.exists():
+        earlier = read_run(self.folder) if path.exists() else None
+        if earlier is None or (not settled and earlier.get("command") == identity["command"]):
             write_json(path, {**identity, "environment": environment()})
             return
-        earlier = read_run(self.folder)
         # Inputs may have moved: what counts is what is in them.
         for key in ("command", "config"):
             if earlier.get(key) != json.loads(json.dumps(identity[key])):

@@ -202,3 +202,19 @@ def test_a_bad_file_alone_raises_one_error(bad, small, tmp_path):
         build([path], tmp_path / "out", small())
     assert_clear(str(error.value), message)
     assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+@pytest.mark.parametrize("signature", [b"SNOD", b"HEAP", b"TREE", b"GCOL"])
+def test_no_damage_to_the_tables_inside_a_file_ends_in_another_error(
+    make_cells, save, small, signature
+):
+    """HDF5 marks its inner tables by name; each one in turn is overwritten."""
+    path = save(make_cells())
+    whole, refused = path.read_bytes(), 0
+    for spot in re.finditer(signature, whole):
+        path.write_bytes(whole[: spot.start()] + b"\xff" * 8 + whole[spot.start() + 8 :])
+        try:
+            make_puzzles(path, small())
+        except InputError:
+            refused += 1
+    assert refused > 0

@@ -137,6 +137,16 @@ def test_a_folder_in_use_is_left_alone(small_files, small, tmp_path):
         assert stamps(out) == before
 
 
+def test_the_run_of_another_command_is_left_alone(small_files, small, tmp_path):
+    out = tmp_path / "out"
+    with Run(out, command="solve", config={"solver": "chance"}, inputs=small_files) as run:
+        run.append({"id": "1"})
+    before = stamps(out)
+    with pytest.raises(InputError, match="choose another --out"):
+        build(small_files, out, small())
+    assert stamps(out) == before
+
+
 def test_a_file_in_the_place_of_the_folder_is_refused(small_files, small, tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(InputError, match="is a file; expected a folder"):
@@ -161,3 +171,23 @@ def test_what_failed_by_misfortune_is_tried_again(
             "failed",
         ]
     assert build(small_files, tmp_path / "out", small()).ok
+
+
+def test_the_results_of_good_files_stay_while_a_bad_one_is_tried_again(
+    small_files, small, tmp_path, contents
+):
+    """Also when that trial is broken off, and also when it fails as before."""
+    bad, out = tmp_path / "bad.h5ad", tmp_path / "out"
+    bad.write_text("no HDF5")
+    files = [*small_files, bad]
+    build(files, out, small())
+    before = contents(out)
+
+    def break_off(dataset, share):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(files, out, small(), watch=break_off)
+    assert contents(out) == before
+    build(files, out, small())
+    assert contents(out) == before

@@ -95,14 +95,18 @@ def build(
     with Run(folder, command="build", config=config, inputs=paths, finished_by=LAST) as run:
         if (folder / LAST).exists() and not any(r.status == "failed" for r in _reports(folder)):
             return _finished(folder)
-        for leftover in (*folder.glob(".*.part"), *folder.glob("*.parquet")):
+        for leftover in folder.glob(".*.part"):
             leftover.unlink()
         parts = folder / ".parts"
         parts.mkdir(exist_ok=True)
         jobs = [Job(path, run.inputs[str(path)], parts, settings) for path in paths]
         reports = run_jobs(jobs, workers, watch)
-        write_json(folder / "build.json", [asdict(report) for report in reports])
-        result = _assemble(folder, jobs, reports, settings)
+        try:
+            result = _assemble(folder, jobs, reports, settings)
+        except InputError:
+            if not (folder / LAST).exists():
+                _write_reports(folder, reports)
+            raise
         if not any(report.status == "failed" for report in reports):
             shutil.rmtree(parts)  # else they serve the next try
     return result
@@ -128,8 +132,16 @@ def _assemble(
     for name, members in splits.items():
         if members or name in SPLITS:
             write_puzzles(members, folder / f"{name}.parquet")
+    for stale in {path.stem for path in folder.glob("*.parquet")} - set(splits):
+        (folder / f"{stale}.parquet").unlink()
+    # Only now: a build whose reports show a failure is tried again, with what it had in place.
+    _write_reports(folder, reports)
     write_json(folder / LAST, findings.to_json())
     return Build(folder, reports, findings)
+
+
+def _write_reports(folder: Path, reports: Sequence[FileReport]) -> None:
+    write_json(folder / "build.json", [asdict(report) for report in reports])
 
 
 def _reports(folder: Path) -> list[FileReport]:

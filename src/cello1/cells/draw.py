@@ -137,6 +137,7 @@ class _Artist:
         ]
         self.present = sorted({t for group in groups for t in group.cells})
         self.used: Counter[tuple[int, int]] = Counter()
+        self.laps: dict[tuple[int, int, int], list[int]] = {}
         self.seen: set[frozenset[int]] = set()
 
     def draw_size(self, n: int) -> list[Draw]:
@@ -195,8 +196,10 @@ class _Artist:
         used = self.used[group, kind]
         # A draw that only repeated a puzzle looks further, but never past cells still unused.
         lap, place = divmod(used if used < len(members) else used + ahead, len(members))
-        rng = self.rng("cells", self.groups[group].key, self.type_names[kind], lap)
-        return int(members[rng.permutation(len(members))[place]])
+        if (group, kind, lap) not in self.laps:
+            rng = self.rng("cells", self.groups[group].key, self.type_names[kind], lap)
+            self.laps[group, kind, lap] = rng.permutation(members).tolist()
+        return self.laps[group, kind, lap][place]
 
     def _choose_distractors(self, types: list[int], rng: np.random.Generator) -> list[int] | None:
         """Choose types of the file that fit no cell, none nested with one that does."""

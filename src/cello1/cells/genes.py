@@ -59,7 +59,8 @@ class Symbols(NamedTuple):
 
 def clean_symbol(symbol: str) -> str:
     """Strip blanks and an Ensembl suffix: `CSF2RA_ENSG00000198223` is `CSF2RA`."""
-    return _ENSEMBL_SUFFIX.sub("", symbol.strip())
+    symbol = symbol.strip()
+    return _ENSEMBL_SUFFIX.sub("", symbol) if "_ENS" in symbol else symbol
 
 
 def index_symbols(symbols: Iterable[str], exclude: Sequence[GeneClass] = ()) -> Symbols:
@@ -135,17 +136,24 @@ def _top(
     faults: Any,
 ) -> None:
     k = ranks.shape[1]
+    all_listed = rank.min() >= 0
     for row in numba.prange(len(wanted)):
         if not wanted[row]:
             continue
-        best = np.empty(k, dtype=data.dtype)
+        best = np.zeros(k, dtype=data.dtype)
         names = ranks[row]
         # A row should hold each column once. If one stands twice in the list after all, the row
         # is ranked again with every gene checked.
         for careful in (False, True):
             filled, positive, fault = 0, 0, 0
+            worst = best[0] * 0  # of a full list
             for at in range(indptr[row], indptr[row + 1]):
                 value = data[at]
+                # Nearly all values are too low for a full list; whether the gene may be listed
+                # matters only where some may not.
+                if 0 < value < worst and all_listed:
+                    positive += 1
+                    continue
                 if not value > 0:
                     if value != 0:  # NaN compares unequal to everything, itself included
                         fault |= NEGATIVE if value < 0 else UNREADABLE
@@ -156,10 +164,8 @@ def _top(
                         fault |= UNREADABLE
                     continue
                 positive += 1
-                if filled == k:
-                    worst = best[k - 1]
-                    if value < worst or (value == worst and name > names[k - 1]):
-                        continue
+                if filled == k and (value < worst or (value == worst and name > names[k - 1])):
+                    continue
                 if value == np.inf:
                     fault |= UNREADABLE
                 place = filled
@@ -184,6 +190,8 @@ def _top(
                     place -= 1
                 best[place] = value
                 names[place] = name
+                if filled == k:
+                    worst = best[k - 1]
             twice = False
             for i in range(filled):
                 for j in range(i):

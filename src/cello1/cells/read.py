@@ -107,8 +107,9 @@ def open_h5ad(path: Path) -> Iterator[h5py.File]:
         raise InputError(
             f"{path} is {kind} ({reason}); expected an .h5ad file: copy or download it again"
         ) from error
-    except KeyError as error:
-        if "Unable to" not in str(error):  # h5py's words for a node that cannot be opened
+    except (KeyError, RuntimeError) as error:
+        # h5py's words for a node that cannot be opened or listed
+        if not any(words in str(error) for words in ("Unable to", "Can't", "iteration failed")):
             raise
         raise InputError(
             f"{path} is damaged ({str(error).strip(chr(39))}); copy or download it again"
@@ -130,7 +131,16 @@ def column(group: h5py.Group, name: str) -> Any:
         return pd.Categorical(spelled[group[name][:]])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old encodings warn; we only read
-        return read_elem(group[name])
+        try:
+            return read_elem(group[name])
+        except (OSError, KeyError):
+            raise  # of the file itself; told where it was opened
+        except Exception as error:
+            first = str(error).strip().split("\n")[0]
+            raise InputError(
+                f"column {name!r} of {group.name.strip('/')} cannot be read ({first}); the file is "
+                "damaged or of another program: write it again with anndata"
+            ) from error
 
 
 def choose_matrix(file: h5py.File, layer: str | None) -> tuple[Matrix, Values]:
@@ -178,17 +188,16 @@ def find_symbols(file: h5py.File, matrix: Matrix) -> tuple[list[str], str]:
     symbols, origin = names, "var_names"
     for table, key in ((t, k) for t in tables for k in SYMBOL_COLUMNS if k in tables[t]):
         values = pd.Series(column(tables[table], key)).astype(object)
-        ids = names if table == own else _strings(_index(tables[table], table)[:])
-        pairs = zip(ids, values, strict=True)
-        known = {name: str(v) for name, v in pairs if not pd.isna(v) and str(v).strip()}
+        values = values.where(values.notna(), "").astype(str).str.strip()
         if table == own:
-            values = values.where(values.notna(), "")
-            symbols = [str(v).strip() or n for n, v in zip(names, values, strict=True)]
+            symbols = [v or n for n, v in zip(names, values, strict=True)]
         else:
-            symbols = [known.get(name, name) for name in names]
+            ids = _strings(_index(tables[table], table)[:])
+            known = dict(zip(ids, values, strict=True))
+            symbols = [known.get(name) or name for name in names]
         origin = key if table == own else f"{key} of {table}"
         break
-    ensembl = sum(bool(_ENSEMBL.match(symbol)) for symbol in symbols)
+    ensembl = sum(s.startswith("ENS") and bool(_ENSEMBL.match(s)) for s in symbols)
     if ensembl > len(symbols) / 2:
         raise InputError(
             f"genes are named by Ensembl id only (such as {names[0]}) and {own} has no column of "

@@ -24,6 +24,10 @@ FORBIDDEN = re.compile(
 )
 
 
+# An empty name, or blanks around one, in names joined by commas.
+_ODD = re.compile(r"(?:^|,)(?:\s|,|$)|\s(?:,|$)")
+
+
 def label_key(label: str) -> str:
     """Return the form in which labels are compared: case and outer blanks do not count."""
     return label.strip().casefold()
@@ -83,13 +87,11 @@ class Puzzle:
         for number, genes in enumerate(self.cells, start=1):
             if not genes:
                 raise PuzzleError(f"cell {number} has no genes; drop cells without expression")
-            for gene in genes:
-                _check_name(gene, f"gene symbol of cell {number}")
-                if "," in gene:
-                    raise PuzzleError(
-                        f"gene symbol {brief(gene)} of cell {number} holds a comma, which "
-                        "separates genes in the prompt; rename it"
-                    )
+            joined = ",".join(genes)
+            # One look at the whole cell; only if something is odd, which gene it is.
+            if FORBIDDEN.search(joined) or _ODD.search(joined) or joined.count(",") >= len(genes):
+                for gene in genes:
+                    _check_gene(gene, number)
         for label in self.candidates:
             _check_name(label, "candidate")
         if len(self.candidate_index) < len(self.candidates):
@@ -161,10 +163,19 @@ def _strings(values: Iterable[str], what: str) -> tuple[str, ...]:
     if isinstance(values, str):
         raise PuzzleError(f"{what} must be a list of strings, not the string {brief(values)}")
     items = tuple(values)
-    for item in items:
-        if not isinstance(item, str):
-            raise PuzzleError(f"{what} holds {brief(item)}; expected strings only")
+    if not all(isinstance(item, str) for item in items):
+        odd = next(item for item in items if not isinstance(item, str))
+        raise PuzzleError(f"{what} holds {brief(odd)}; expected strings only")
     return items
+
+
+def _check_gene(gene: str, number: int) -> None:
+    _check_name(gene, f"gene symbol of cell {number}")
+    if "," in gene:
+        raise PuzzleError(
+            f"gene symbol {brief(gene)} of cell {number} holds a comma, which separates genes in "
+            "the prompt; rename it"
+        )
 
 
 def _repeated(labels: Sequence[str]) -> str:

@@ -66,6 +66,8 @@ def _classical(
 
 
 def _local(settings: SolveSettings, name: str) -> Solver:
+    if settings.engine == "vllm":
+        return _vllm(settings, name)
     from cello1.solvers.language import LanguageModel, LanguageSolver
     from cello1.solvers.likelihood import LikelihoodSolver
 
@@ -76,6 +78,24 @@ def _local(settings: SolveSettings, name: str) -> Solver:
         settings,
         lambda k: LanguageSolver(
             language,
+            valid=settings.valid,
+            temperature=settings.sampling_temperature,
+            seed=settings.seed,
+            sample=k,
+            max_new_tokens=settings.max_new_tokens,
+        ),
+    )
+
+
+def _vllm(settings: SolveSettings, name: str) -> Solver:
+    if settings.decode == "assign":
+        raise UseError("decode=assign cannot be used with engine vllm; use engine transformers")
+    from cello1.solvers.vllm import VllmSolver
+
+    return _voting(
+        settings,
+        lambda k: VllmSolver(
+            name,
             valid=settings.valid,
             temperature=settings.sampling_temperature,
             seed=settings.seed,

@@ -277,11 +277,15 @@ class GuidedWriter(FreeWriter):
 
     def text(self) -> str:
         """Return the response in the exact format; tags inside the reasoning are dropped."""
-        thought = self.thought or ""
-        while any(tag in thought for tag in TAGS):
-            for tag in TAGS:
-                thought = thought.replace(tag, "")
-        return response_text(thought, tuple(self.labels))
+        return response_text(clean_thought(self.thought or ""), tuple(self.labels))
+
+
+def clean_thought(thought: str) -> str:
+    """Drop tags inside a reasoning, and those that dropping them puts together."""
+    while any(tag in thought for tag in TAGS):
+        for tag in TAGS:
+            thought = thought.replace(tag, "")
+    return thought
 
 
 def check_spelling(vocabulary: Vocabulary, candidates: Sequence[str]) -> None:

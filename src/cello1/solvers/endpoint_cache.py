@@ -1,0 +1,83 @@
+"""Answers that were paid for once: asking the same thing again costs nothing.
+
+A folder of append-only JSON Lines. Every process writes a file of its own, so that several can
+share a folder, and a line torn by a crash is simply passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cello1.solvers.base import Response
+
+_FIELDS = ("text", "prompt_tokens", "completion_tokens", "finish_reason")
+
+
+class Cache:
+    """Responses by key, on disk; only where they lie is held in memory.
+
+    Parameters
+    ----------
+    folder
+        Where the files are; made when the first response is added.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._places: dict[str, tuple[Path, int]] = {}
+        self._file: BinaryIO | None = None
+        for path in sorted(folder.glob("*.jsonl")):
+            self._index(path)
+
+    def _index(self, path: Path) -> None:
+        offset = 0
+        with path.open("rb") as file:
+            for line in file:
+                if (record := _parsed(line)) is not None:
+                    self._places[record["key"]] = (path, offset)
+                offset += len(line)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._places
+
+    def get(self, key: str) -> Response | None:
+        """Return the response kept under a key; it took no time."""
+        if key not in self._places:
+            return None
+        path, offset = self._places[key]
+        with path.open("rb") as file:
+            file.seek(offset)
+            record = _parsed(file.readline())
+        return None if record is None else Response(**{name: record[name] for name in _FIELDS})
+
+    def put(self, key: str, response: Response) -> None:
+        """Keep a response; the line is handed to the system before this returns."""
+        if self._file is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = (self.folder / f"{uuid.uuid4().hex}.jsonl").open("ab")
+        kept = replace(response, seconds=0.0)
+        record = {"key": key, **{name: getattr(kept, name) for name in _FIELDS}}
+        self._places[key] = (Path(self._file.name), self._file.tell())
+        self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Make sure that what was added survives a power cut; `put` may be called again."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._file = None
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    whole = isinstance(record, dict) and {"key", *_FIELDS} <= record.keys()
+    return record if whole else None
