@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 
 import cello1
-from cello1.cells.genes import index_symbols, top_genes
+from cello1.cells.genes import index_symbols, rank_chunks
 from cello1.cells.matrix import CHUNK_VALUES, row_chunks
 from cello1.cells.read import open_source
 
@@ -136,8 +136,9 @@ def rank(path: Path) -> float:
     with open_source(path) as source:
         symbols = index_symbols(source.symbols)
         began = perf_counter()
-        for chunk in row_chunks(source.matrix):
-            top_genes(chunk, symbols, np.ones(len(chunk.indptr) - 1, dtype=bool), 50)
+        keep = np.ones(source.n_cells, dtype=bool)
+        for _ in rank_chunks(row_chunks(source.matrix), symbols, keep, 50):
+            pass
     return perf_counter() - began
 
 

@@ -7,7 +7,9 @@ symbols, zeros never. Two columns with one symbol count as the higher of the two
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numba
@@ -34,6 +36,7 @@ _CLASSES: dict[GeneClass, Callable[[str], object]] = {
     ).match,
 }
 UNREADABLE, NEGATIVE = 1, 2
+_THREADS = 2
 
 
 class Symbols(NamedTuple):
@@ -55,6 +58,15 @@ class Symbols(NamedTuple):
     rank: Int32
     repeated: npt.NDArray[np.bool_]
     excluded: int
+
+
+class Ranked(NamedTuple):
+    """The result of :func:`top_genes` for the cells of one chunk."""
+
+    rows: slice
+    ranks: Int32
+    expressed: Int32
+    faults: npt.NDArray[np.uint8]
 
 
 def clean_symbol(symbol: str) -> str:
@@ -123,7 +135,57 @@ def top_genes(
     return ranks, expressed, faults
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def rank_chunks(
+    chunks: Iterable[Chunk], symbols: Symbols, keep: npt.NDArray[np.bool_], k: int
+) -> Iterator[Ranked]:
+    """Rank chunk after chunk, in order, reading the next ones meanwhile.
+
+    The kernel lets go of the interpreter, so reading and ranking share the cores; three chunks
+    are in memory at a time.
+
+    Parameters
+    ----------
+    chunks
+        Consecutive rows.
+    symbols, k
+        As for :func:`top_genes`.
+    keep
+        Which cells to look at, shape (cells,).
+    """
+    waiting: deque[tuple[slice, Future[tuple[Int32, Int32, npt.NDArray[np.uint8]]]]] = deque()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for chunk in chunks:
+            rows = slice(chunk.start, chunk.start + len(chunk.indptr) - 1)
+            waiting.append((rows, pool.submit(top_genes, chunk, symbols, keep[rows], k)))
+            if len(waiting) > _THREADS:
+                done, ranked = waiting.popleft()
+                yield Ranked(done, *ranked.result())
+        for done, ranked in waiting:
+            yield Ranked(done, *ranked.result())
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _sink(best: Any, names: Any, place: int, filled: int) -> None:
+    """Let an entry sink to its place in a heap whose root is the lowest: value, then late name."""
+    value, name = best[place], names[place]
+    while True:
+        child = 2 * place + 1
+        if child >= filled:
+            break
+        right = child + 1
+        if right < filled and (
+            best[right] < best[child]
+            or (best[right] == best[child] and names[right] > names[child])
+        ):
+            child = right
+        if best[child] > value or (best[child] == value and names[child] < name):
+            break
+        best[place], names[place] = best[child], names[child]
+        place = child
+    best[place], names[place] = value, name
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _top(
     indptr: Any,
     columns: Any,
@@ -137,16 +199,18 @@ def _top(
 ) -> None:
     k = ranks.shape[1]
     all_listed = rank.min() >= 0
-    for row in numba.prange(len(wanted)):
+    best = np.zeros(k, dtype=data.dtype)
+    guess = best[0] * 0
+    for row in range(len(wanted)):
         if not wanted[row]:
             continue
-        best = np.zeros(k, dtype=data.dtype)
         names = ranks[row]
-        # A row should hold each column once. If one stands twice in the list after all, the row
-        # is ranked again with every gene checked.
-        for careful in (False, True):
+        # Half of what the last row needed for a place in its list is a safe bet for this one. If
+        # it was too high, the row is ranked again without; also, with every gene checked, if a
+        # column stands twice in the row, which it should not.
+        worst, careful = guess, False
+        while True:
             filled, positive, fault = 0, 0, 0
-            worst = best[0] * 0  # of a full list
             for at in range(indptr[row], indptr[row + 1]):
                 value = data[at]
                 # Nearly all values are too low for a full list; whether the gene may be listed
@@ -159,15 +223,13 @@ def _top(
                         fault |= NEGATIVE if value < 0 else UNREADABLE
                     continue
                 name = rank[columns[at]]
-                if name < 0:
-                    if value == np.inf:
-                        fault |= UNREADABLE
-                    continue
-                positive += 1
-                if filled == k and (value < worst or (value == worst and name > names[k - 1])):
-                    continue
                 if value == np.inf:
                     fault |= UNREADABLE
+                if name < 0:
+                    continue
+                positive += 1
+                if filled == k and (value < worst or (value == worst and name > names[0])):
+                    continue
                 place = filled
                 if careful or repeated[name]:
                     for i in range(filled):
@@ -176,28 +238,44 @@ def _top(
                             break
                     if place < filled and best[place] >= value:
                         continue
-                if place == filled:
-                    if filled < k:
-                        filled += 1
-                    else:
-                        place = k - 1  # the worst one makes room
-                while place > 0 and (
-                    best[place - 1] < value
-                    or (best[place - 1] == value and names[place - 1] > name)
-                ):
-                    best[place] = best[place - 1]
-                    names[place] = names[place - 1]
-                    place -= 1
-                best[place] = value
-                names[place] = name
+                if place < filled:
+                    best[place] = value
+                    if filled == k:  # before that it is a plain list
+                        _sink(best, names, place, k)
+                elif filled < k:
+                    best[filled], names[filled] = value, name
+                    filled += 1
+                    if filled == k:
+                        for i in range(k // 2 - 1, -1, -1):
+                            _sink(best, names, i, k)
+                else:
+                    best[0], names[0] = value, name  # the worst one makes room
+                    _sink(best, names, 0, k)
                 if filled == k:
-                    worst = best[k - 1]
-            twice = False
-            for i in range(filled):
-                for j in range(i):
-                    twice |= names[i] == names[j]
-            if not twice:
+                    worst = best[0]
+            for i in range(filled // 2 - 1, -1, -1):
+                _sink(best, names, i, filled)
+            for last in range(filled - 1, 0, -1):
+                best[0], best[last] = best[last], best[0]
+                names[0], names[last] = names[last], names[0]
+                _sink(best, names, 0, last)
+            if filled < k and filled < positive and guess > 0:
+                guess = best[0] * 0
+            elif not careful and _holds_twice(names, filled):
+                careful = True
+            else:
                 break
             names[:] = -1
+            worst = guess
+        guess = best[k - 1] / 2 if filled == k else best[0] * 0
         expressed[row] = positive
         faults[row] = fault
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _holds_twice(names: Any, filled: int) -> bool:
+    for i in range(filled):
+        for j in range(i):
+            if names[i] == names[j]:
+                return True
+    return False

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from cello1.cells.context import FIELDS
 from cello1.cells.draw import Group, draw_puzzles
 from cello1.cells.fetch import Fetch, Home
-from cello1.cells.genes import NEGATIVE, UNREADABLE, Symbols, index_symbols, top_genes
-from cello1.cells.matrix import ahead, row_chunks
+from cello1.cells.genes import NEGATIVE, UNREADABLE, Symbols, index_symbols, rank_chunks
+from cello1.cells.matrix import row_chunks
 from cello1.cells.obs import Cells, read_obs, term_of_type
 from cello1.cells.read import Source, obs_names_node, open_source
 from cello1.cells.report import FileReport, explain
@@ -89,15 +89,14 @@ def _rank_all(
 ) -> npt.NDArray[np.int32]:
     """Rank the genes of all kept cells into `lists`; return how many each expresses."""
     expressed = np.zeros(source.n_cells, dtype=np.int32)
-    for chunk in ahead(row_chunks(source.matrix)):
-        rows = slice(chunk.start, chunk.start + len(chunk.indptr) - 1)
-        wanted = cells.keep[rows]
-        ranks, expressed[rows], faults = top_genes(chunk, symbols, wanted, settings.top_genes)
-        if faults.any():
-            row = int(np.argmax(faults > 0))
-            _refuse(source, chunk.start + row, int(faults[row]))
-        lists.write(ranks[wanted].tobytes())
-        progress(rows.stop / source.n_cells)
+    chunks = row_chunks(source.matrix)
+    for done in rank_chunks(chunks, symbols, cells.keep, settings.top_genes):
+        expressed[done.rows] = done.expressed
+        if done.faults.any():
+            row = int(np.argmax(done.faults > 0))
+            _refuse(source, done.rows.start + row, int(done.faults[row]))
+        lists.write(done.ranks[cells.keep[done.rows]].tobytes())
+        progress(done.rows.stop / source.n_cells)
     return expressed
 
 

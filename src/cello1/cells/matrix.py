@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
 import h5py
@@ -17,7 +16,7 @@ import numpy.typing as npt
 
 from cello1.errors import InputError
 
-CHUNK_VALUES = 1 << 22
+CHUNK_VALUES = 1 << 20
 Array = npt.NDArray[Any]
 
 
@@ -78,15 +77,6 @@ def row_chunks(matrix: Matrix, values: int = CHUNK_VALUES) -> Iterator[Chunk]:
         step = max(1, values // max(1, matrix.shape[1]))
         for start in range(0, matrix.shape[0], step):
             yield _from_dense(start, matrix.node[start : start + step])
-
-
-def ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """Read the next chunk while the last one is worked on: HDF5 and our kernel both let go."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, chunks, None)
-        while (chunk := coming.result()) is not None:
-            coming = reader.submit(next, chunks, None)
-            yield chunk
 
 
 def sample_values(matrix: Matrix, limit: int = 200_000) -> Array:

@@ -158,8 +158,8 @@ def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) 
 def _check_names(node: h5py.Dataset) -> None:
     """Refuse repeated observation names, reading them in pieces."""
     hashes = []
-    for start in range(0, len(node), 100_000):
-        names = np.asarray(node[start : start + 100_000], dtype=object)
+    for start in range(0, len(node), 10_000):
+        names = np.asarray(node[start : start + 10_000], dtype=object)
         hashes.append(pd.util.hash_array(names, categorize=False))
     _, first, counts = np.unique(np.concatenate(hashes), return_index=True, return_counts=True)
     if np.any(counts > 1):
@@ -238,11 +238,15 @@ def _group(
 ) -> tuple[npt.NDArray[np.int32], list[tuple[str, str | None, str | None]]]:
     """Give numbers to the (donor, batch, tissue) combinations of kept cells in sorted order."""
     parts = [donors, batches, tissue]
-    codes = [
-        np.full(len(keep), -1) if part is None else part.codes.astype(np.int64) for part in parts
-    ]
-    table = np.stack(codes, axis=1)[keep]
-    distinct, inverse = np.unique(table, axis=0, return_inverse=True)
+    # One number per combination: cheaper to sort than rows of codes (-1, nothing known, is 0).
+    sizes = [1 if part is None else len(part.categories) + 1 for part in parts]
+    combined = np.zeros(int(keep.sum()), dtype=np.int64)
+    for part, size in zip(parts, sizes, strict=True):
+        combined *= size
+        if part is not None:
+            combined += part.codes[keep] + 1
+    numbers, inverse = np.unique(combined, return_inverse=True)
+    distinct = np.stack(np.unravel_index(numbers, sizes), axis=1) - 1
 
     def name(part: pd.Categorical | None, code: int) -> str | None:
         return None if part is None or code < 0 else str(part.categories[code]).strip()
