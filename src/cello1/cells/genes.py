@@ -118,9 +118,6 @@ def top_genes(
     n = len(chunk.indptr) - 1
     ranks = np.full((n, k), -1, dtype=np.int32)
     expressed, faults = np.zeros(n, dtype=np.int32), np.zeros(n, dtype=np.uint8)
-    if columns.size and (int(columns.min()) < 0 or int(columns.max()) >= len(symbols.rank)):
-        faults[:] = UNREADABLE
-        return ranks, expressed, faults
     _top(
         chunk.indptr,
         columns,
@@ -200,7 +197,7 @@ def _top(
     k = ranks.shape[1]
     all_listed = rank.min() >= 0
     best = np.zeros(k, dtype=data.dtype)
-    guess = best[0] * 0
+    guess = np.zeros(1, dtype=data.dtype)  # an array, to stay in the precision of the data
     for row in range(len(wanted)):
         if not wanted[row]:
             continue
@@ -208,7 +205,7 @@ def _top(
         # Half of what the last row needed for a place in its list is a safe bet for this one. If
         # it was too high, the row is ranked again without; also, with every gene checked, if a
         # column stands twice in the row, which it should not.
-        worst, careful = guess, False
+        worst, careful = guess[0], False
         while True:
             filled, positive, fault = 0, 0, 0
             for at in range(indptr[row], indptr[row + 1]):
@@ -222,7 +219,11 @@ def _top(
                     if value != 0:  # NaN compares unequal to everything, itself included
                         fault |= NEGATIVE if value < 0 else UNREADABLE
                     continue
-                name = rank[columns[at]]
+                column = columns[at]
+                if column < 0 or column >= len(rank):
+                    fault |= UNREADABLE
+                    continue
+                name = rank[column]
                 if value == np.inf:
                     fault |= UNREADABLE
                 if name < 0:
@@ -259,15 +260,15 @@ def _top(
                 best[0], best[last] = best[last], best[0]
                 names[0], names[last] = names[last], names[0]
                 _sink(best, names, 0, last)
-            if filled < k and filled < positive and guess > 0:
-                guess = best[0] * 0
+            if filled < k and filled < positive and guess[0] > 0:
+                guess[0] = 0
             elif not careful and _holds_twice(names, filled):
                 careful = True
             else:
                 break
             names[:] = -1
-            worst = guess
-        guess = best[k - 1] / 2 if filled == k else best[0] * 0
+            worst = guess[0]
+        guess[0] = best[k - 1] / 2 if filled == k else 0
         expressed[row] = positive
         faults[row] = fault
 

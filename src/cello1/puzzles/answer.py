@@ -39,17 +39,21 @@ class Malformed:
 def parse_response(text: str) -> Answer | Malformed:
     """Read a response, or say which rule of the format it breaks."""
     text = text.strip()
-    for tag in TAGS:
-        count = text.count(tag)
-        if count != 1:
-            return Malformed(f"{tag} appears {count} times instead of once")
-    if not text.startswith("<think>"):
-        return Malformed("there is text before <think>")
-    if not text.endswith("</answer>"):
-        return Malformed("there is text after </answer>")
-    joint = text.find(_JOINT)
-    if joint < 0:
-        return Malformed("</think> and <answer> are not joined by exactly one newline")
+    joint = text.rfind(_JOINT)
+    framed = text.startswith("<think>") and text.endswith("</answer>") and joint >= 0
+    # With four '<' in all, the frame holds every one of them, so no tag can stand anywhere else;
+    # that spares most texts four searches from end to end.
+    if not (framed and text.count("<") == len(TAGS)):
+        for tag in TAGS:
+            count = text.count(tag)
+            if count != 1:
+                return Malformed(f"{tag} appears {count} times instead of once")
+        if not text.startswith("<think>"):
+            return Malformed("there is text before <think>")
+        if not text.endswith("</answer>"):
+            return Malformed("there is text after </answer>")
+        if joint < 0:
+            return Malformed("</think> and <answer> are not joined by exactly one newline")
     answer = text[joint + len(_JOINT) : -len("</answer>")]
     labels = tuple([slot.strip() for slot in answer.split("|")])
     return Answer(labels, text[len("<think>") : joint])
