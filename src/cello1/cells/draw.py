@@ -181,6 +181,8 @@ class _Artist:
         """Choose n types, no two nested: take a random one if n can still be reached with it."""
         left = sorted(self.groups[group].cells)
         rng.shuffle(left)
+        if self.largest[group] == len(left):
+            return left[:n]  # no two of them are nested
         chosen: list[int] = []
         while len(chosen) < n:
             candidate = left.pop(0)

@@ -13,7 +13,6 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecu
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
-from os import cpu_count
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +86,9 @@ def _run_job(job: Job, watch: Callable[[float], None]) -> FileReport:
 _shares: Any = None
 
 
-def _start_worker(shares: Any, threads: int) -> None:
-    import numba
-
+def _start_worker(shares: Any) -> None:
     global _shares
     _shares = shares
-    numba.set_num_threads(threads)
 
 
 def _run_in_worker(job: Job, slot: int) -> FileReport:
@@ -119,9 +115,8 @@ def run_jobs(jobs: Sequence[Job], workers: int, watch: Watch) -> list[FileReport
 def _run_parallel(todo: Sequence[Job], workers: int, watch: Watch) -> dict[Path, FileReport]:
     context = get_context("spawn")
     shares = context.Array("d", len(todo))
-    threads = max(1, (cpu_count() or 1) // workers)
     reports: dict[Path, FileReport] = {}
-    with ProcessPoolExecutor(workers, context, _start_worker, (shares, threads)) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker, (shares,)) as pool:
         jobs = {pool.submit(_run_in_worker, job, i): (i, job) for i, job in enumerate(todo)}
         running = set(jobs)
         while running:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import h5py
@@ -94,14 +95,21 @@ def sample_values(matrix: Matrix, limit: int = 200_000) -> Array:
 def _csr_chunks(matrix: Matrix, values: int) -> Iterator[Chunk]:
     indptr = _checked_indptr(matrix, matrix.shape[0])
     indices, data = _checked_arrays(matrix)
-    start = 0
-    while start < matrix.shape[0]:
+    bounds = [0]
+    while bounds[-1] < matrix.shape[0]:
         # The furthest row whose end still lies within the budget, and at least one row.
-        stop = int(np.searchsorted(indptr, indptr[start] + values, side="right")) - 1
-        stop = min(max(stop, start + 1), matrix.shape[0])
+        stop = int(np.searchsorted(indptr, indptr[bounds[-1]] + values, side="right")) - 1
+        bounds.append(min(max(stop, bounds[-1] + 1), matrix.shape[0]))
+    # All arrays have one size: arrays of many sizes fragment the heap, which grows with the file.
+    longest = int(np.diff(indptr[bounds]).max(initial=0))
+    for start, stop in pairwise(bounds):
         low, high = int(indptr[start]), int(indptr[stop])
-        yield Chunk(start, indptr[start : stop + 1] - low, indices[low:high], data[low:high])
-        start = stop
+        columns = np.empty(longest, indices.dtype)[: high - low]
+        numbers = np.empty(longest, data.dtype)[: high - low]
+        if high > low:
+            indices.read_direct(columns, np.s_[low:high])
+            data.read_direct(numbers, np.s_[low:high])
+        yield Chunk(start, indptr[start : stop + 1] - low, columns, numbers)
 
 
 def _checked_indptr(matrix: Matrix, major: int) -> npt.NDArray[np.int64]:

@@ -161,8 +161,9 @@ def _check_names(node: h5py.Dataset) -> None:
     for start in range(0, len(node), 10_000):
         names = np.asarray(node[start : start + 10_000], dtype=object)
         hashes.append(pd.util.hash_array(names, categorize=False))
-    _, first, counts = np.unique(np.concatenate(hashes), return_index=True, return_counts=True)
-    if np.any(counts > 1):
+    every = np.sort(np.concatenate(hashes))
+    if np.any(every[1:] == every[:-1]):
+        _, first, counts = np.unique(np.concatenate(hashes), return_index=True, return_counts=True)
         name = node[int(first[np.argmax(counts > 1)])]
         name = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
         raise InputError(

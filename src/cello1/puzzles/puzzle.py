@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from cello1.errors import PuzzleError, brief
@@ -22,10 +22,6 @@ from cello1.errors import PuzzleError, brief
 FORBIDDEN = re.compile(
     r"[|\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|</?(?:think|answer)>", re.IGNORECASE
 )
-
-
-# An empty name, or blanks around one, in names joined by commas.
-_ODD = re.compile(r"(?:^|,)(?:\s|,|$)|\s(?:,|$)")
 
 
 def label_key(label: str) -> str:
@@ -87,9 +83,7 @@ class Puzzle:
         for number, genes in enumerate(self.cells, start=1):
             if not genes:
                 raise PuzzleError(f"cell {number} has no genes; drop cells without expression")
-            joined = ",".join(genes)
-            # One look at the whole cell; only if something is odd, which gene it is.
-            if FORBIDDEN.search(joined) or _ODD.search(joined) or joined.count(",") >= len(genes):
+            if not all(map(_is_sound, genes)):
                 for gene in genes:
                     _check_gene(gene, number)
         for label in self.candidates:
@@ -167,6 +161,12 @@ def _strings(values: Iterable[str], what: str) -> tuple[str, ...]:
         odd = next(item for item in items if not isinstance(item, str))
         raise PuzzleError(f"{what} holds {brief(odd)}; expected strings only")
     return items
+
+
+@lru_cache(maxsize=1 << 17)
+def _is_sound(gene: str) -> bool:
+    """Say whether a symbol may stand in a prompt; remembered, for symbols recur in every cell."""
+    return bool(gene) and gene == gene.strip() and "," not in gene and not FORBIDDEN.search(gene)
 
 
 def _check_gene(gene: str, number: int) -> None:
