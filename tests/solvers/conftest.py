@@ -1,9 +1,17 @@
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
 import numpy as np
 import pytest
 
 from cello1.puzzles.prompt import user_message
 from cello1.puzzles.puzzle import Puzzle
 
+START_SECONDS = 120
 MARKERS = {
     "B cell": ["MS4A1", "CD79A", "CD79B"],
     "T cell": ["CD3D", "CD3E", "TRAC"],
@@ -62,3 +70,47 @@ def answers():
         return results
 
     return call
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Start `transformers serve` with a model folder and return the server's address."""
+    running = []
+
+    def start(model):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(model)]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        log = tmp_path / "server.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*command, "--dtype", "float32"], env=environment, stdout=output, stderr=output
+            )
+        running.append(process)
+        deadline = time.monotonic() + START_SECONDS
+        while not answering(port):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        return f"http://127.0.0.1:{port}/v1"
+
+    yield start
+    for process in running:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def answering(port):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://127.0.0.1:{port}/health", timeout=1) as reply:
+            return reply.status == 200
+    except OSError:
+        return False

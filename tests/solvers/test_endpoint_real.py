@@ -1,10 +1,3 @@
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-
 import pytest
 
 from cello1.puzzles.table import write_puzzles
@@ -17,51 +10,15 @@ from cello1.solvers.run import read_solved, solve, token_counts
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
-START_SECONDS, TOKENS = 120, 20
-
-
-@pytest.fixture
-def served(tiny_model, tmp_path):
-    """The address of a real server: `transformers serve` with the tiny model."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(tiny_model)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    log = tmp_path / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not answering(port):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def answering(port):
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"http://127.0.0.1:{port}/health", timeout=1) as reply:
-            return reply.status == 200
-    except OSError:
-        return False
+TOKENS = 20
 
 
 def test_a_served_model_answers_as_it_does_at_home_and_runs_resume(
-    served, tiny_model, language, toys, answers, tmp_path, monkeypatch
+    serve, tiny_model, language, toys, answers, tmp_path, monkeypatch
 ):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    served = serve(tiny_model)
     write_puzzles(toys[:20], tmp_path / "puzzles.parquet")
 
     def solver(model=str(tiny_model)):

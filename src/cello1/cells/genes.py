@@ -225,7 +225,7 @@ def _floor(values: Any, wish: int) -> float:
 def _insert(
     values: Any, genes: Any, floor: float, rank: Any, names: Any, met: Any, row: int
 ) -> int:
-    """Sort the genes whose values reach `floor` into `names`; return how many names there are."""
+    """List the genes whose values reach `floor`, best first, in `names`; return how many."""
     k = len(names)
     best = np.empty(k, dtype=values.dtype)
     bound = values.dtype.type(floor)

@@ -7,7 +7,8 @@ token of a row is, a :class:`Writer` decides; the loop only feeds the model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -103,6 +104,7 @@ def generate(
     prompts: Sequence[Sequence[int]],
     writers: Sequence[Writer],
     *,
+    on_done: Callable[[int, float], None],
     pad: int,
     temperature: float = 0.0,
     seeds: Sequence[Sequence[int]] | None = None,
@@ -117,6 +119,9 @@ def generate(
         Token ids, one list per row.
     writers
         One per row; they collect the tokens.
+    on_done
+        Called as soon as a row is finished, with its number and its seconds: the time of every
+        step is shared out among the rows that took part.
     pad
         The id to pad with (it is masked).
     temperature
@@ -131,6 +136,8 @@ def generate(
     position = (mask.cumsum(-1) - 1).clamp(min=0)
     dice = [np.random.default_rng(list(seed)) for seed in seeds] if temperature > 0 else None  # type: ignore[union-attr]
     rows = list(range(len(prompts)))  # which prompt each row of the batch belongs to
+    at_work = set(rows)
+    spent, last = 0.0, time.perf_counter()  # seconds of a row that has been here all the time
     cache = new_cache(model)
     while rows:
         logits = model(
@@ -145,6 +152,11 @@ def generate(
         draws = None if dice is None else [dice[row].random() for row in rows]
         tokens = _next_tokens(logits.float(), active, temperature, draws)
         left = [i for i, writer in enumerate(active) if not writer.done]
+        now = time.perf_counter()
+        spent, last = spent + (now - last) / len(at_work), now
+        for row in [row for row in rows if row in at_work and writers[row].done]:
+            at_work.remove(row)
+            on_done(row, spent)
         if not left:
             return
         ids = torch.tensor(tokens, device=device)[:, None]

@@ -7,7 +7,6 @@ all is halved and tried again. Remote code is never trusted.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -190,13 +189,20 @@ class LanguageSolver:
             yield batch
 
     def _answer(self, batch: list[Any], on_done: OnDone) -> None:
-        """Decode a batch; out of memory halves it and goes on."""
-        start = time.perf_counter()
+        """Decode a batch; out of memory halves what is left of it and goes on."""
+        reported: set[int] = set()
+
+        def report(row: int, seconds: float) -> None:
+            prompt, writer, puzzle = batch[row]
+            reported.add(row)
+            on_done(puzzle.id, _response(writer, len(prompt), seconds))
+
         try:
             generate(
                 self.language.model,
                 [prompt for prompt, _, _ in batch],
                 [writer for _, writer, _ in batch],
+                on_done=report,
                 pad=self.language.tokenizer.pad_token_id or 0,
                 temperature=self.temperature,
                 seeds=[(self.seed, self.sample, int(p.id, 16)) for _, _, p in batch],
@@ -206,28 +212,27 @@ class LanguageSolver:
                 raise
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+            left = [job for row, job in enumerate(batch) if row not in reported]
             if len(batch) == 1:
                 on_done(batch[0][2].id, Failure("out of memory for this puzzle alone"))
                 return
             # The writers have begun; each half starts afresh.
-            again = [(p, self._writer(z, w.budget, w.opened), z) for p, w, z in batch]
+            again = [(p, self._writer(z, w.budget, w.opened), z) for p, w, z in left]
             middle = len(again) // 2
-            self._answer(again[:middle], on_done)
-            self._answer(again[middle:], on_done)
-            return
-        seconds = (time.perf_counter() - start) / len(batch)
-        for prompt, writer, puzzle in batch:
-            on_done(
-                puzzle.id,
-                Response(
-                    writer.text(),
-                    seconds=seconds,
-                    prompt_tokens=len(prompt),
-                    completion_tokens=len(writer.tokens),
-                    finish_reason=writer.finish_reason,
-                    logprob=writer.mean_logprob,
-                ),
-            )
+            for half in (again[:middle], again[middle:]):
+                if half:
+                    self._answer(half, on_done)
+
+
+def _response(writer: FreeWriter, prompt_tokens: int, seconds: float) -> Response:
+    return Response(
+        writer.text(),
+        seconds=seconds,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=len(writer.tokens),
+        finish_reason=writer.finish_reason,
+        logprob=writer.mean_logprob,
+    )
 
 
 def too_long(puzzle: Puzzle, length: int, context: int) -> Failure:
