@@ -13,6 +13,8 @@ from typing import Annotated
 import typer
 
 from cello1.cli_solving import AsJson, Out, Seed, evaluate, example, print_json, solve
+from cello1.cli_training import distill
+from cello1.cli_tuning import merge, sft
 from cello1.errors import InputError, UseError
 
 app = typer.Typer(
@@ -26,6 +28,11 @@ app = typer.Typer(
 Names = list[str] | None
 app.command(epilog=example("cello1 solve puzzles --solver centroids --out runs/centroids"))(solve)
 app.command("eval", epilog=example("cello1 eval runs/centroids runs/markers"))(evaluate)
+app.command(epilog=example("cello1 sft recipes/cell-o1-7b.yaml traces=t.parquet --out runs/sft"))(
+    sft
+)
+app.command(epilog=example("cello1 merge runs/sft --out models/tuned"))(merge)
+app.command(epilog=example("cello1 distill puzzles --teacher centroids --out traces"))(distill)
 
 
 @app.command(epilog=example("cello1 demo my_cells.h5ad --out demo"))

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cello1.errors import UseError
+from cello1.recipes_training import SftSettings
 
 GeneClass = Literal["mitochondrial", "ribosomal", "pseudogene"]
 
@@ -150,6 +151,7 @@ class Recipe(_Section):
     """A whole pipeline; every section has defaults."""
 
     build: BuildSettings = BuildSettings()
+    sft: SftSettings = SftSettings()
 
 
 def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
@@ -181,7 +183,7 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
     return checked(Recipe, content)
 
 
-S = TypeVar("S", bound=_Section)
+S = TypeVar("S", bound=BaseModel)
 
 
 def checked(section: type[S], content: dict[str, Any]) -> S:

@@ -1,0 +1,108 @@
+"""The verbs of the command line that train: `distill`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from cello1.cli_solving import AsJson, Out, Seed, print_json
+from cello1.errors import UseError
+
+
+def distill(
+    puzzles: Annotated[Path, typer.Argument(help="Folder of a build, or one file of puzzles.")],
+    out: Out,
+    teacher: Annotated[
+        str, typer.Option(help="markers, centroids, hf:FOLDER_OR_NAME or openai:MODEL.")
+    ] = "centroids",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the teacher, as in solve: base_url=URL, price_in=2; repeatable."),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Responses per puzzle, at most.")] = 8,
+    temperature: Annotated[float, typer.Option(help="Of the samples.")] = 1.0,
+    target: Annotated[
+        int | None, typer.Option(help="Stop at so many solved puzzles; resample the unsolved.")
+    ] = None,
+    hint: Annotated[
+        bool, typer.Option("--hint", help="The teacher sees the answer and justifies it.")
+    ] = False,
+    min_true_genes: Annotated[
+        float | None, typer.Option(help="Share of cited genes that must be in their cell.")
+    ] = None,
+    min_words: Annotated[int | None, typer.Option(help="Fewest words of reasoning.")] = None,
+    max_words: Annotated[int | None, typer.Option(help="Most words of reasoning.")] = None,
+    no_early_answer: Annotated[
+        bool, typer.Option("--no-early-answer", help="Refuse answers before the reasoning.")
+    ] = False,
+    keep: Annotated[
+        str, typer.Option(help="shortest, longest, random or best_supported.")
+    ] = "shortest",
+    per_puzzle: Annotated[int, typer.Option(help="Traces per puzzle, at most.")] = 1,
+    train: Annotated[
+        Path | None, typer.Option(help="Centroids learn from these [other donors' puzzles].")
+    ] = None,
+    validation: Annotated[Path | None, typer.Option(help="Puzzles to choose a model on.")] = None,
+    split: Annotated[str, typer.Option(help="Which split of a folder to ask.")] = "train",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Let a teacher answer puzzles and keep what is right as traces. Resumes when killed."""
+    given = dict(locals())
+    from cello1.puzzles.table import read_splits
+    from cello1.recipes import checked
+    from cello1.recipes_training import DistillSettings
+    from cello1.reports.acceptance_table import acceptance_table
+    from cello1.reports.progress import watching
+    from cello1.reports.tables import show
+    from cello1.training.distill import TRACES
+    from cello1.training.distill import distill as run_distill
+
+    named = {k: v for k, v in given.items() if k in DistillSettings.model_fields}
+    settings = checked(DistillSettings, named | {"options": _options(option or [])})
+    if puzzles.is_dir() and not (puzzles / "dataset_info.json").exists():
+        splits = read_splits(puzzles)
+        if teacher == "centroids":
+            validation = validation or splits.get("validation")
+        if (found := splits.get(split, splits.get("all"))) is None:
+            raise UseError(f"{puzzles} has no split {split!r}; it has {', '.join(splits)}")
+        puzzles = found
+    with watching() as watch:
+        made = run_distill(
+            puzzles,
+            out,
+            settings,
+            train=train,
+            validation=validation,
+            watch=lambda n, of: watch("traces" if target else "responses", n / max(1, of)),
+        )
+    if as_json:
+        print_json(made.metrics)
+    else:
+        show(acceptance_table(made.metrics))
+    if made.owed:
+        typer.echo(
+            f"error: {made.owed} responses are owed ({made.why}); run it again to go on", err=True
+        )
+        raise typer.Exit(1)
+    if target is not None and made.metrics["traces"] and made.metrics["solved"] < target:
+        typer.echo(f"note: {made.metrics['solved']} of {target} puzzles solved", err=True)
+    if not as_json:
+        typer.echo(f"traces in {out / TRACES}")
+
+
+def _options(given: list[str]) -> dict[str, Any]:
+    """Read NAME=VALUE pairs; values are YAML, as in recipes."""
+    options = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise UseError(f"--option {pair!r} must look like base_url=http://localhost:8000/v1")
+        try:
+            options[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UseError(f"--option {pair!r} is no YAML: {error}") from error
+    return options

@@ -1,0 +1,1 @@
+"""How a model learns: a base model, traces of a teacher, fine-tuning, reinforcement."""

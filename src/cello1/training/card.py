@@ -1,0 +1,135 @@
+"""The model card: what a model was made of, how, how good it is, and under which licence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_METRICS = {
+    "cell_accuracy": "cell-level accuracy",
+    "batch_accuracy": "batch-level accuracy",
+    "format_validity": "format validity",
+    "uniqueness": "answer uniqueness",
+}
+
+
+def model_card(
+    record: Mapping[str, Any],
+    base: Path,
+    metrics: Mapping[str, Any] | None,
+    licence: str | None,
+) -> str:
+    """Write the card of a model that was fine-tuned here.
+
+    Parameters
+    ----------
+    record
+        The ``training.json`` of the training.
+    base
+        Folder of the base model; its own card may name a licence.
+    metrics
+        The overall metrics of an evaluation, if there was one.
+    licence
+        Overrules that of the base.
+    """
+    source = record["base"]["source"]
+    licence = licence or base_licence(base)
+    head: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["cell-type-annotation", "single-cell", "cello1"],
+    }
+    if licence:
+        head["license"] = licence
+    if not Path(source).exists():  # a name on the hub
+        head["base_model"] = source
+    return "\n".join(
+        [
+            f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
+            "# A model that annotates cell types, batch by batch",
+            "",
+            f"Fine-tuned from `{source}` on traces of solved puzzles: the cells of one donor, each "
+            "of another type, are matched to the candidate types with reasons. Method: Cell-o1 "
+            "(arXiv 2506.02911), supervised fine-tuning, made with `cello1 sft`.",
+            "",
+            *_data(record),
+            *_recipe(record),
+            *_results(record, metrics),
+            "## Licence",
+            "",
+            f"{licence or 'That of the base model, which its folder does not name.'} The data it "
+            "learned from may come with terms of their own. For research; not for diagnosis.",
+            "",
+        ]
+    )
+
+
+def base_licence(folder: Path) -> str | None:
+    """Return the licence that the card of a model names in its head."""
+    card = folder / "README.md"
+    if not card.exists():
+        return None
+    parts = card.read_text("utf-8").split("---\n", 2)
+    if len(parts) < 3 or parts[0].strip():
+        return None
+    try:
+        head = yaml.safe_load(parts[1])
+    except yaml.YAMLError:
+        return None
+    named = head.get("license") if isinstance(head, dict) else None
+    return str(named) if named else None
+
+
+def _data(record: Mapping[str, Any]) -> list[str]:
+    data, settings = record["data"], record["settings"]
+    held = ", ".join(data["held_out_donors"]) or "not recorded"
+    lines = [
+        "## Data",
+        "",
+        f"- {data['learned']} traces ({', '.join(settings['traces'])}), of which "
+        f"{data['response_tokens']:,} tokens are responses; {data['dropped_too_long']} longer than "
+        f"{data['limit']} tokens were left out",
+        f"- answers {'without' if settings['answers_only'] else 'with'} reasoning",
+        f"- donors: {len(data['donors'])} learned from; held out: {held}",
+    ]
+    if data["hinted"]:
+        lines.append(f"- {data['hinted']} traces by a teacher that was shown the answer")
+    return [*lines, ""]
+
+
+def _recipe(record: Mapping[str, Any]) -> list[str]:
+    settings = record["settings"]
+    shown = {k: v for k, v in settings.items() if v is not None and k not in ("traces", "gpus")}
+    libraries = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    text = yaml.safe_dump(shown, sort_keys=True)
+    return ["## Recipe", "", f"```yaml\n{text}```", "", f"With {libraries}.", ""]
+
+
+def _results(record: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> list[str]:
+    result = record.get("result", {})
+    lines = ["## Results", ""]
+    if "eval_batch_accuracy" in result:
+        lines += [
+            f"On {result['eval_solved']:.0f} puzzles of held-out donors, on which the checkpoint "
+            f"was chosen (step {result['step']}): cell-level accuracy "
+            f"{result['eval_cell_accuracy']:.3f}, batch-level {result['eval_batch_accuracy']:.3f}.",
+            "",
+        ]
+    if metrics is None:
+        return [*lines, "No test results are recorded.", ""]
+    lines += [
+        f"On {metrics['n']} test puzzles:",
+        "",
+        "| | mean | 95 % interval |",
+        "|---|---:|---:|",
+    ]
+    for key, name in _METRICS.items():
+        found = metrics[key]
+        spread = f"{found['low']:.3f} to {found['high']:.3f}"
+        lines.append(f"| {name} | {found['estimate']:.3f} | {spread} |")
+    unit = metrics["batch_accuracy"].get("unit", "puzzle")
+    chance = f"chance: {metrics['chance_cell']:.3f} / {metrics['chance_batch']:.2g}"
+    return [*lines, "", f"Intervals: over {unit}s; {chance} (cell, batch).", ""]

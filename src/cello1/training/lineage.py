@@ -1,0 +1,121 @@
+"""Which model is which: where a base lives, and what tells it from every other one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cello1.errors import InputError
+
+RECORD = "training.json"
+_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "tokenizers")
+# What a library may rewrite in config.json without making it another model.
+_VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache")
+_SAMPLED_BYTES = 4_096
+
+
+def model_folder(source: str) -> Path:
+    """Return the folder of a model; a name on the hub is fetched (or found in the cache).
+
+    Raises
+    ------
+    InputError
+        When there is no such model.
+    """
+    folder = Path(source)
+    if (folder / "config.json").exists():
+        return folder
+    if (folder / "adapter_config.json").exists():
+        raise InputError(f"{source} is an adapter, not a model; merge it first: cello1 merge")
+    if folder.exists():
+        raise InputError(f"{source} is no model folder: config.json is missing")
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md", "LICENSE*"]
+    try:
+        return Path(snapshot_download(source, allow_patterns=wanted))
+    except (OSError, ValueError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"there is no model folder {source!r}, and the Hugging Face hub gave none ({first})"
+        ) from error
+
+
+def identity(folder: Path) -> dict[str, str]:
+    """Return what tells a model from others: hashes of its config, tokenizer and weights.
+
+    Of the weights, names, shapes and the beginning of every tensor are hashed, so that two models
+    of one architecture differ and 15 GB need not be read.
+
+    Raises
+    ------
+    InputError
+        When there are no weights.
+    """
+    return {**shape_identity(folder), "weights": _weights_hash(folder)}
+
+
+def shape_identity(folder: Path) -> dict[str, str]:
+    """Return the part of :func:`identity` that a folder without weights has."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    kept = {key: value for key, value in config.items() if key not in _VOLATILE}
+    names = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model")
+    digest = hashlib.sha256()
+    for path in (folder / name for name in names):
+        if path.exists():
+            digest.update(path.read_bytes())
+    text = json.dumps(kept, sort_keys=True)
+    return {
+        "config": hashlib.sha256(text.encode()).hexdigest(),
+        "tokenizer": digest.hexdigest(),
+    }
+
+
+def _weights_hash(folder: Path) -> str:
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InputError(f"{folder} holds no weights (*.safetensors)")
+    parts = []
+    for path in files:
+        try:
+            with safe_open(path, framework="pt") as file, path.open("rb") as raw:
+                names = file.keys()
+                start = 8 + int.from_bytes(raw.read(8), "little")
+                header = json.loads(raw.read(start - 8))
+                for name in names:
+                    entry = header[name]
+                    first, last = entry["data_offsets"]
+                    raw.seek(start + first)
+                    content = raw.read(min(_SAMPLED_BYTES, last - first))
+                    sample = hashlib.sha256(content).hexdigest()
+                    parts.append(f"{name} {entry['dtype']} {entry['shape']} {sample}")
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path} is damaged: {error}") from error
+    return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that train."""
+    return {name: metadata.version(name) for name in _PACKAGES}
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read what a training left beside its model: in the folder, or up to two above it.
+
+    Raises
+    ------
+    InputError
+        When there is none.
+    """
+    for place in (folder, folder.parent, folder.parent.parent):
+        if (place / RECORD).exists():
+            return json.loads((place / RECORD).read_text("utf-8"))  # type: ignore[no-any-return]
+    raise InputError(
+        f"{folder} has no {RECORD}, so nothing says which base its adapter belongs to; expected "
+        "the run folder of `cello1 sft`, or the adapter in it"
+    )

@@ -1,0 +1,164 @@
+"""From an adapter to a plain model: weights added up, checked, and described in a card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cello1.errors import InputError
+from cello1.puzzles.puzzle import Puzzle
+from cello1.runs import write_atomic, write_json
+from cello1.training.card import model_card
+from cello1.training.lineage import RECORD, identity, model_folder, read_record
+from cello1.training.quiet import quiet
+
+# Relative difference of the logits: float32 rounds at 1e-7 a step, bfloat16 at 4e-3.
+_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+_PROBE = Puzzle(
+    "Blood of a healthy donor.",
+    (("MS4A1", "CD79A", "CD74"), ("CD3D", "CD3E", "TRAC")),
+    ("T cell", "B cell"),
+)
+
+
+def merge(
+    adapter: str | Path,
+    out: str | Path,
+    *,
+    base: str | Path | None = None,
+    metrics: Path | None = None,
+    licence: str | None = None,
+    watch: Callable[[str, float], None] = lambda what, share: None,
+) -> Path:
+    """Add an adapter to its base and write a model folder that needs neither.
+
+    Parameters
+    ----------
+    adapter
+        A run folder of `cello1 sft`, the adapter in it, or one of its checkpoints.
+    out
+        A new folder; it appears whole, and only if the check passes.
+    base
+        The base model, if it was moved; default: where it was for the training.
+    metrics
+        A ``metrics.json`` of `cello1 eval` for the card.
+    licence
+        For the card; default: that of the base.
+    watch
+        Called with what is going on and the share done.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    InputError
+        When the base is not the one the adapter was trained on, something is missing, or the
+        merged model says something else than base and adapter together.
+    """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out} exists and is not empty; choose another --out")
+    folder = _adapter_folder(Path(adapter))
+    record = read_record(folder)
+    measured = None if metrics is None else _read_metrics(metrics)
+    origin = model_folder(str(base or record["base"]["source"]))
+    check_base(folder, record["base"], origin)
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with quiet():
+            difference = _merge(folder, origin, part, watch)
+        card = model_card(record, origin, measured, licence)
+        write_atomic(part / "README.md", card.encode())
+        merged = {"logits_differ_by": difference, "identity": identity(part)}
+        write_json(part / RECORD, {**record, "merged": merged})
+        for path in part.iterdir():
+            path.chmod(0o644)  # the libraries write some for the owner alone
+        if out.exists():
+            out.rmdir()
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return out
+
+
+def check_base(folder: Path, trained_on: Mapping[str, str], origin: Path) -> None:
+    """See that a base is the one an adapter was trained on.
+
+    Raises
+    ------
+    InputError
+        When it is another; the message says in what.
+    """
+    now = identity(origin)
+    if other := [part for part in now if now[part] != trained_on.get(part)]:
+        raise InputError(
+            f"{folder} was trained on another base than {origin}: {' and '.join(other)} differ; "
+            f"its base was {trained_on.get('source')!r}: name where that is now with --base"
+        )
+
+
+def _adapter_folder(folder: Path) -> Path:
+    for place in (folder, folder / "adapter"):
+        if (place / "adapter_config.json").exists():
+            return place
+    if (folder / "model").exists() or (folder / "config.json").exists():
+        raise InputError(f"{folder} is a whole model, not an adapter; there is nothing to merge")
+    if (folder / "checkpoints").exists():
+        raise InputError(f"the training in {folder} is not finished; run `cello1 sft` again")
+    raise InputError(f"{folder} holds no adapter; expected the run folder of `cello1 sft`")
+
+
+def _read_metrics(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))["overall"]  # type: ignore[no-any-return]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} holds no metrics ({error}); expected the metrics.json of `cello1 eval`"
+        ) from error
+
+
+def _merge(folder: Path, origin: Path, part: Path, watch: Callable[[str, float], None]) -> float:
+    """Write the merged model and return by how much its logits differ, relatively."""
+    import torch
+    from peft import PeftModel
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    from cello1.training.examples import Student
+
+    watch("merging", 0.0)
+    student = Student(origin)
+    prompt, _ = student.prompt(_PROBE)
+    plain: Any = AutoModelForCausalLM.from_pretrained(origin, dtype="auto")
+    try:
+        tuned: Any = PeftModel.from_pretrained(plain, str(folder)).eval()
+    except (RuntimeError, ValueError, SafetensorError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise InputError(f"the adapter in {folder} cannot be put on {origin}: {first}") from error
+    with torch.inference_mode():
+        expected = tuned(input_ids=torch.tensor([prompt])).logits.float()
+    watch("merging", 0.4)
+    merged = tuned.merge_and_unload(safe_merge=True)
+    dtype = str(merged.dtype).removeprefix("torch.")
+    merged.save_pretrained(part)
+    student.tokenizer.save_pretrained(part)
+    del plain, tuned, merged
+    watch("merging", 0.7)
+    saved: Any = AutoModelForCausalLM.from_pretrained(part, dtype="auto")
+    with torch.inference_mode():
+        found = saved(input_ids=torch.tensor([prompt])).logits.float()
+    difference = float((found - expected).norm() / expected.norm())
+    if not difference <= _TOLERANCE.get(dtype, _TOLERANCE["bfloat16"]):
+        raise InputError(
+            f"the merged model differs from base and adapter together: its logits are "
+            f"{difference:.1%} off; nothing was written"
+        )
+    watch("merging", 1.0)
+    return difference
