@@ -1,4 +1,4 @@
-"""The verbs of the command line that train: `distill`."""
+"""The verbs `base` and `distill` of the command line."""
 
 from __future__ import annotations
 
@@ -8,52 +8,76 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from cello1.cli_solving import AsJson, Out, Seed, print_json
+from cello1.cli_solving import AsJson, Out, print_json
+from cello1.cli_tuning import within
 from cello1.errors import UseError
+
+
+def base(
+    recipe: Annotated[Path, typer.Argument(help="YAML with a section `base`.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings: puzzles='[FILE, FILE]' hidden=128 ...")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder.")] = Path("base"),
+    seed: Annotated[int | None, typer.Option(help="Of weights and data.", min=0)] = None,
+) -> None:
+    """Train a small model from scratch. Killed and called again, it goes on where it was."""
+    from cello1.recipes import read_recipe
+    from cello1.reports.progress import watching
+    from cello1.training.base import base as run_base
+
+    given = [*(overrides or []), *([] if seed is None else [f"seed={seed}"])]
+    settings = read_recipe(recipe, within("base", given)).base
+    with watching() as watch:
+        made = run_base(settings, out, watch=watch)
+    typer.echo(f"base model: {made}; next: cello1 distill, cello1 sft RECIPE model={made}")
 
 
 def distill(
     puzzles: Annotated[Path, typer.Argument(help="Folder of a build, or one file of puzzles.")],
     out: Out,
+    recipe: Annotated[Path | None, typer.Option(help="YAML with a section `distill`.")] = None,
     teacher: Annotated[
-        str, typer.Option(help="markers, centroids, hf:FOLDER_OR_NAME or openai:MODEL.")
-    ] = "centroids",
+        str | None,
+        typer.Option(help="markers, centroids, hf:NAME or openai:MODEL [centroids]."),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(help="Of the teacher, as in solve: base_url=URL, price_in=2; repeatable."),
     ] = None,
-    samples: Annotated[int, typer.Option(help="Responses per puzzle, at most.")] = 8,
-    temperature: Annotated[float, typer.Option(help="Of the samples.")] = 1.0,
+    samples: Annotated[int | None, typer.Option(help="Most responses per puzzle [8].")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the samples [1].")] = None,
     target: Annotated[
         int | None, typer.Option(help="Stop at so many solved puzzles; resample the unsolved.")
     ] = None,
     hint: Annotated[
-        bool, typer.Option("--hint", help="The teacher sees the answer and justifies it.")
-    ] = False,
+        bool | None, typer.Option("--hint", help="The teacher sees the answer and justifies it.")
+    ] = None,
     min_true_genes: Annotated[
         float | None, typer.Option(help="Share of cited genes that must be in their cell.")
     ] = None,
     min_words: Annotated[int | None, typer.Option(help="Fewest words of reasoning.")] = None,
     max_words: Annotated[int | None, typer.Option(help="Most words of reasoning.")] = None,
     no_early_answer: Annotated[
-        bool, typer.Option("--no-early-answer", help="Refuse answers before the reasoning.")
-    ] = False,
+        bool | None,
+        typer.Option("--no-early-answer", help="Refuse answers before the reasoning."),
+    ] = None,
     keep: Annotated[
-        str, typer.Option(help="shortest, longest, random or best_supported.")
-    ] = "shortest",
-    per_puzzle: Annotated[int, typer.Option(help="Traces per puzzle, at most.")] = 1,
+        str | None, typer.Option(help="shortest, longest, random or best_supported [shortest].")
+    ] = None,
+    per_puzzle: Annotated[int | None, typer.Option(help="Most traces per puzzle [1].")] = None,
     train: Annotated[
         Path | None, typer.Option(help="Centroids learn from these [other donors' puzzles].")
     ] = None,
     validation: Annotated[Path | None, typer.Option(help="Puzzles to choose a model on.")] = None,
     split: Annotated[str, typer.Option(help="Which split of a folder to ask.")] = "train",
-    seed: Seed = 0,
+    seed: Annotated[int | None, typer.Option(help="Of every random choice [0].", min=0)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Let a teacher answer puzzles and keep what is right as traces. Resumes when killed."""
     given = dict(locals())
     from cello1.puzzles.table import read_splits
-    from cello1.recipes import checked
+    from cello1.recipes import checked, read_recipe
     from cello1.recipes_training import DistillSettings
     from cello1.reports.acceptance_table import acceptance_table
     from cello1.reports.progress import watching
@@ -61,8 +85,11 @@ def distill(
     from cello1.training.distill import TRACES
     from cello1.training.distill import distill as run_distill
 
-    named = {k: v for k, v in given.items() if k in DistillSettings.model_fields}
-    settings = checked(DistillSettings, named | {"options": _options(option or [])})
+    named = {k: v for k, v in given.items() if k in DistillSettings.model_fields and v is not None}
+    section = read_recipe(recipe).distill.model_dump()
+    options = section["options"] | _options(option or [])
+    settings = checked(DistillSettings, section | named | {"options": options})
+    teacher, target = settings.teacher, settings.target
     if puzzles.is_dir() and not (puzzles / "dataset_info.json").exists():
         splits = read_splits(puzzles)
         if teacher == "centroids":

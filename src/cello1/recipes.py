@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cello1.errors import UseError
-from cello1.recipes_training import SftSettings
+from cello1.recipes_training import BaseModelSettings, DistillSettings, SftSettings
 
 GeneClass = Literal["mitochondrial", "ribosomal", "pseudogene"]
 
@@ -151,6 +151,8 @@ class Recipe(_Section):
     """A whole pipeline; every section has defaults."""
 
     build: BuildSettings = BuildSettings()
+    base: BaseModelSettings = BaseModelSettings()
+    distill: DistillSettings = DistillSettings()
     sft: SftSettings = SftSettings()
 
 

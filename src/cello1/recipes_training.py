@@ -20,19 +20,21 @@ class Stage(TrainingSection):
     cells: Annotated[tuple[int, int], Field(description="fewest and most cells")]
     genes: Annotated[tuple[int, int], Field(description="fewest and most genes per cell")]
     distractors: Annotated[int, Field(ge=0, description="most types without a cell")] = 0
+    batch_tokens: Annotated[int, Field(ge=256, description="tokens per step, about")] = 2_048
 
 
 class BaseModelSettings(TrainingSection):
     """How a small model is trained from scratch."""
 
-    puzzles: Annotated[tuple[str, ...], Field(description="files to draw cells from")] = ()
+    puzzles: Annotated[
+        tuple[str, ...], Field(description="files to draw cells from, each as often as the others")
+    ] = ()
     vocabulary: Annotated[int, Field(ge=600, description="tokens")] = 6_000
     hidden: Annotated[int, Field(ge=32, description="width of the model")] = 128
     layers: Annotated[int, Field(ge=1, description="depth")] = 4
     heads: Annotated[int, Field(ge=1, description="attention heads")] = 4
     context: Annotated[int, Field(ge=256, description="most positions")] = 4_096
     stages: Annotated[tuple[Stage, ...], Field(description="from easy to hard")] = ()
-    batch_tokens: Annotated[int, Field(ge=256, description="tokens per step, about")] = 8_192
     learning_rate: Annotated[float, Field(gt=0, description="at its highest")] = 2e-3
     seed: Annotated[int, Field(ge=0, description="of weights and data")] = 0
 

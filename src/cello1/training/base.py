@@ -1,232 +1,130 @@
-"""A small base model from scratch, on a laptop: it learns to look genes up, then to reason.
+"""`cello1 base`: a small model from scratch, ready to be fine-tuned like any other.
 
-The corpus is `stream.py`: puzzles that grow from a few cells with a few genes to whole ones, each
-with the worked response of the offline teacher. The loss counts the response, which cites genes
-and names types; what stands in the prompt is data, not language to be learned. Killed at any
-moment it goes on from the last checkpoint to the same weights.
+Puzzles in, a Hugging Face folder out: the cells of built training puzzles are drawn into endless
+new ones (`stream.py`), a tokenizer is made for them (`tokens.py`), and a Qwen3 model of a few
+million parameters learns from them (`pretrain.py`) on a laptop. Killed and called again, it goes
+on to the same weights.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
-from safetensors.torch import load, save
-from torch.nn import functional
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from typing import Any
 
 from cello1.errors import InputError
-from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
+from cello1.puzzles.table import read_puzzles
 from cello1.recipes_training import BaseModelSettings, Stage
-from cello1.runs import write_atomic
+from cello1.runs import Run, write_atomic, write_json
+from cello1.solvers.centroids import Centroids
+from cello1.training.lineage import RECORD, versions
 from cello1.training.stream import Stream
+from cello1.training.tokens import make_tokenizer
 
-WARM_UP, FLOOR = 0.02, 0.05  # share of all tokens; share of the highest learning rate at the end
-BETAS, DECAY, CLIP = (0.9, 0.95), 0.1, 1.0
-CHECKPOINT_SECONDS = 60.0
-_IGNORED = -100
-
-
-class Batch(NamedTuple):
-    """Token ids, padded on the right, and where the loss counts, both of shape (rows, length)."""
-
-    ids: torch.Tensor
-    labels: torch.Tensor
+LOG = "log.jsonl"
+# What the tokenizer sees: puzzles spread over each source, and worked ones for the reasoning.
+_PROMPTS, _WORKED = 400, 300
+_WORKED_STEP = 1 << 30  # far from any step of training
 
 
-def new_model(settings: BaseModelSettings, tokenizer: Any) -> Qwen3ForCausalLM:
-    """Make a model with random weights that fits the tokenizer."""
-    torch.manual_seed(settings.seed)
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=settings.hidden,
-        intermediate_size=3 * settings.hidden,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        num_key_value_heads=settings.heads,
-        head_dim=settings.hidden // settings.heads,
-        max_position_embeddings=settings.context,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return Qwen3ForCausalLM(config)
-
-
-def encode(tokenizer: Any, examples: Sequence[tuple[Puzzle, str]]) -> Batch:
-    """Lay examples out as the solver will: prompt of the chat template, then the response."""
-    rows = []
-    for puzzle, response in examples:
-        chat = [message._asdict() for message in messages(puzzle)]
-        prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        asked = tokenizer.encode(prompt, add_special_tokens=False)
-        said = [*tokenizer.encode(response, add_special_tokens=False), tokenizer.eos_token_id]
-        rows.append((asked + said, [_IGNORED] * len(asked) + said))
-    width = max(len(ids) for ids, _ in rows)
-    pad = tokenizer.pad_token_id
-    ids = torch.tensor([ids + [pad] * (width - len(ids)) for ids, _ in rows])
-    labels = torch.tensor([lab + [_IGNORED] * (width - len(lab)) for _, lab in rows])
-    return Batch(ids, labels)
-
-
-def loss_of(model: Any, batch: Batch) -> torch.Tensor:
-    """Return the mean loss of the response tokens.
-
-    Padding is on the right, so causal attention alone keeps it out; and only the states that the
-    loss counts meet the vocabulary, which for a small model is half of the work.
-    """
-    states = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state[:, :-1]
-    wanted = batch.labels[:, 1:]
-    counts = wanted != _IGNORED
-    return functional.cross_entropy(model.lm_head(states[counts]), wanted[counts])
-
-
-class Trainer:
-    """The loop: one optimiser, a learning rate that warms up and fades, checkpoints.
+def base(
+    settings: BaseModelSettings,
+    out: str | Path,
+    *,
+    watch: Callable[[str, float], None] = lambda what, share: None,
+) -> Path:
+    """Train a small model from scratch; killed and called again, it goes on.
 
     Parameters
     ----------
-    model, tokenizer
-        What learns.
-    stream
-        Where the puzzles come from.
     settings
-        Stages, learning rate and size of a step.
+        The section `base` of a recipe.
     out
-        The run folder: `state.safetensors` while it trains, `log.jsonl`.
+        The run folder.
+    watch
+        Called with what is going on and the share of it that is done.
+
+    Returns
+    -------
+    Path
+        The model folder, `out/model`: weights, tokenizer, card.
+
+    Raises
+    ------
+    InputError
+        When the puzzles cannot be used, or the loss is no number.
     """
+    if not settings.puzzles or not settings.stages:
+        raise InputError("base needs puzzles (files of training puzzles) and stages; see recipes/")
+    folder, files = Path(out), [Path(name) for name in settings.puzzles]
+    sources = [_with_answers(path) for path in files]
+    config = {k: v for k, v in settings.model_dump(mode="json").items() if k != "puzzles"}
+    with Run(folder, command="base", config=config, inputs=files, finished_by=LOG):
+        final = folder / "model"
+        if not final.exists():
+            trainer = _prepare(settings, sources, folder)
+            trainer.resume()
+            trainer.train(lambda share, loss: watch(f"base, loss {loss:.2f}", share))
+            _publish(trainer, settings, sources, final)
+    return final
 
-    def __init__(
-        self, model: Any, tokenizer: Any, stream: Stream, settings: BaseModelSettings, out: Path
-    ) -> None:
-        self.model, self.tokenizer, self.stream = model, tokenizer, stream
-        self.settings, self.out = settings, out
-        self.step, self.tokens = 0, 0
-        self.total = sum(stage.tokens for stage in settings.stages)
-        matrices = [p for p in model.parameters() if p.ndim > 1]
-        vectors = [p for p in model.parameters() if p.ndim == 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": DECAY}, {"params": vectors, "weight_decay": 0.0}],
-            lr=settings.learning_rate,
-            betas=BETAS,
-        )
 
-    def stage(self) -> Stage:
-        """Return the stage that the tokens read so far have led to."""
-        end = 0
-        for stage in self.settings.stages:
-            end += stage.tokens
-            if self.tokens < end:
-                return stage
-        return self.settings.stages[-1]
+def _with_answers(path: Path) -> list[Puzzle]:
+    puzzles = [puzzle for puzzle in read_puzzles(path) if puzzle.answer is not None]
+    if not puzzles:
+        raise InputError(f"{path} has no puzzle with an answer; expected a train split")
+    return puzzles
 
-    def rate(self) -> float:
-        """Return the learning rate: up in a line, down in a cosine."""
-        done = self.tokens / self.total
-        if done < WARM_UP:
-            return self.settings.learning_rate * max(done / WARM_UP, 0.01)
-        fade = (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
-        return self.settings.learning_rate * (FLOOR + (1 - FLOOR) * fade)
 
-    def train(self, watch: Callable[[float, float], None]) -> None:
-        """Read all tokens there are to read.
+def _prepare(settings: BaseModelSettings, sources: list[list[Puzzle]], folder: Path) -> Any:
+    from cello1.training.pretrain import Trainer, new_model
 
-        Parameters
-        ----------
-        watch
-            Called after every step with the share done and the loss.
+    expert = Centroids([puzzle for puzzles in sources for puzzle in puzzles])
+    stream = Stream(sources, expert, settings.seed)
+    whole = Stage(tokens=1, cells=(2, 15), genes=(50, 50))
+    worked = [stream.batch(_WORKED_STEP + i, whole) for i in range(_WORKED)]
+    shown = [p for puzzles in sources for p in puzzles[:: max(1, len(puzzles) // _PROMPTS)]]
+    responses = [response for examples in worked for _, response in examples]
+    tokenizer = make_tokenizer(shown, responses, settings.vocabulary)
+    return Trainer(new_model(settings, tokenizer), tokenizer, stream, settings, folder)
 
-        Raises
-        ------
-        InputError
-            When the loss is no number; the last checkpoint stays.
-        """
-        self.model.train()
-        saved = time.monotonic()
-        while self.tokens < self.total:
-            start = time.monotonic()
-            stage = self.stage()
-            batch = encode(
-                self.tokenizer, self.stream.batch(self.step, stage, self.settings.batch_tokens)
-            )
-            loss, norm = self._learn(batch)
-            self.step += 1
-            self.tokens += batch.ids.numel()
-            seconds = time.monotonic() - start
-            self._log(stage, batch, loss, norm, seconds)
-            watch(self.tokens / self.total, loss)
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self.save()
-                saved = time.monotonic()
 
-    def _learn(self, batch: Batch) -> tuple[float, float]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
-        loss = loss_of(self.model, batch)
-        if not torch.isfinite(loss):
-            raise InputError(
-                f"the loss is {loss.item()} at step {self.step}; lower learning_rate "
-                f"({self.settings.learning_rate}) and run it again: it goes on from the last "
-                "checkpoint, or from the start in another --out"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
-        self.optimizer.step()
-        return float(loss.detach()), float(norm.detach())
+def _publish(
+    trainer: Any, settings: BaseModelSettings, sources: list[list[Puzzle]], final: Path
+) -> None:
+    """Write the model folder, whole or not at all."""
+    part = final.with_name(".model.part")
+    shutil.rmtree(part, ignore_errors=True)
+    trainer.model.save_pretrained(part)
+    trainer.tokenizer.save_pretrained(part)
+    donors = sorted({str(p.meta.get("donor_id")) for puzzles in sources for p in puzzles})
+    record = {
+        "command": "base",
+        "settings": settings.model_dump(mode="json"),
+        "donors": donors,
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "steps": trainer.step,
+        "tokens": trainer.tokens,
+        "versions": versions(),
+    }
+    write_json(part / RECORD, record)
+    write_atomic(part / "README.md", _card(record).encode())
+    part.rename(final)
+    (final.parent / "state.safetensors").unlink(missing_ok=True)
 
-    def _log(self, stage: Stage, batch: Batch, loss: float, norm: float, seconds: float) -> None:
-        line = {
-            "step": self.step,
-            "tokens": self.tokens,
-            "stage": self.settings.stages.index(stage),
-            "loss": round(loss, 5),
-            "learning_rate": self.rate(),
-            "gradient_norm": round(norm, 4),
-            "rows": len(batch.ids),
-            "padding": round(float((batch.ids == self.tokenizer.pad_token_id).float().mean()), 4),
-            "tokens_per_second": round(batch.ids.numel() / seconds),
-        }
-        with (self.out / "log.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
 
-    def _parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
-        names = {id(p): name for name, p in self.model.named_parameters()}
-        for group in self.optimizer.param_groups:
-            for parameter in group["params"]:
-                yield names[id(parameter)], parameter
-
-    def save(self) -> None:
-        """Write weights and optimiser as one file, whole or not at all; nothing is pickled."""
-        state = {}
-        for name, parameter in self._parameters():
-            state[f"weight.{name}"] = parameter.detach()
-            for key, value in self.optimizer.state[parameter].items():
-                state[f"{key}.{name}"] = value.detach()
-        where = {"step": str(self.step), "tokens": str(self.tokens)}
-        write_atomic(self.out / "state.safetensors", save(state, metadata=where))
-
-    def resume(self) -> None:
-        """Go on from the last checkpoint, if there is one; what the log says beyond it goes."""
-        path = self.out / "state.safetensors"
-        if not path.exists():
-            return
-        content = path.read_bytes()
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        self.step = int(header["__metadata__"]["step"])
-        self.tokens = int(header["__metadata__"]["tokens"])
-        state = load(content)
-        for name, parameter in self._parameters():
-            parameter.data.copy_(state[f"weight.{name}"])
-            self.optimizer.state[parameter] = {
-                key: state[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
-            }
-        log = self.out / "log.jsonl"
-        lines = log.read_text().splitlines()[: self.step] if log.exists() else []
-        write_atomic(log, "".join(line + "\n" for line in lines).encode())
+def _card(record: dict[str, Any]) -> str:
+    files = "\n".join(f"- `{Path(name).name}`" for name in record["settings"]["puzzles"])
+    return (
+        "---\nlibrary_name: transformers\npipeline_tag: text-generation\nlicense: bsd-3-clause\n"
+        "tags: [cell-type-annotation, single-cell, cello1]\n---\n"
+        "# A small base model that annotates cell types, batch by batch\n\n"
+        f"{record['parameters']:,} parameters, trained from scratch by `cello1 base` on "
+        f"{record['tokens']:,} tokens of puzzles, each with the worked response of the offline "
+        f"teacher. Its cells come from the training puzzles of\n\n{files}\n\n"
+        f"with {len(record['donors'])} donors: {', '.join(record['donors'][:40])}. It knows the "
+        "types of these files and little else; fine-tune it with `cello1 sft`. The exact settings "
+        "are in `training.json`.\n"
+    )

@@ -14,7 +14,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle, label_key
 from cello1.recipes_training import Stage
 from cello1.solvers.classical import Expert
@@ -31,38 +30,31 @@ class Stream:
     Parameters
     ----------
     sources
-        Built puzzles with answers, by source; every source is drawn from equally often.
+        Built puzzles, all with answers, by source; every source is drawn from equally often.
     expert
         Knows which genes tell, for the reasoning.
     seed
         Of everything.
-
-    Raises
-    ------
-    InputError
-        When a source has no puzzle with an answer.
     """
 
     def __init__(self, sources: Sequence[Sequence[Puzzle]], expert: Expert, seed: int) -> None:
         self.expert, self.seed = expert, seed
-        self.moulds = [[p for p in puzzles if p.answer is not None] for puzzles in sources]
-        if not all(self.moulds):
-            raise InputError("a file of training puzzles has no answers; expected a train split")
+        self.moulds = sources
         self.pools: dict[tuple[str, str], list[tuple[str, ...]]] = defaultdict(list)
         for puzzle in (p for moulds in self.moulds for p in moulds):
             for label, genes in zip(puzzle.answer or (), puzzle.cells, strict=True):
                 self.pools[_home(puzzle), label_key(label)].append(genes)
         self.pools = {key: sorted(set(cells)) for key, cells in self.pools.items()}
 
-    def batch(self, step: int, stage: Stage, tokens: int) -> list[tuple[Puzzle, str]]:
-        """Return the puzzles of one step, about so many tokens, each with a worked response.
+    def batch(self, step: int, stage: Stage) -> list[tuple[Puzzle, str]]:
+        """Return the puzzles of one step, each with a worked response.
 
         All have one size, so that little of the batch is padding.
         """
         rng = np.random.default_rng([self.seed, step])
         n = int(rng.integers(*stage.cells, endpoint=True))
         genes = int(rng.integers(*stage.genes, endpoint=True))
-        size = max(1, tokens // (n * (genes + _PER_CELL) + _PER_PUZZLE))
+        size = max(1, stage.batch_tokens // (n * (genes + _PER_CELL) + _PER_PUZZLE))
         puzzles = [
             self._draw(np.random.default_rng([self.seed, step, i]), stage, n, genes)
             for i in range(size)

@@ -1,0 +1,169 @@
+"""A base model from scratch, small enough to be trained in seconds."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+import cello1
+from cello1.errors import InputError
+from cello1.puzzles.prompt import messages
+from cello1.recipes_training import BaseModelSettings, Stage
+from cello1.solvers.centroids import Centroids
+from cello1.solvers.language import LanguageModel
+from cello1.training.base import base
+from cello1.training.pretrain import encode, loss_of, new_model
+from cello1.training.stream import Stream
+from cello1.training.tokens import make_tokenizer
+
+STAGE = Stage(tokens=4_000, cells=(2, 3), genes=(2, 4), distractors=1, batch_tokens=512)
+FULL = Stage(tokens=4_000, cells=(4, 4), genes=(50, 50), batch_tokens=1_024)
+
+
+def settings(file, **more):
+    small = {"hidden": 32, "layers": 2, "heads": 2, "vocabulary": 700, "stages": (STAGE, FULL)}
+    return BaseModelSettings(puzzles=(str(file),), **(small | more))
+
+
+@pytest.fixture
+def file(toys, tmp_path):
+    cello1.write_puzzles(toys, tmp_path / "train.parquet")
+    return tmp_path / "train.parquet"
+
+
+@pytest.fixture
+def stream(toys):
+    return Stream([toys], Centroids(toys), 0)
+
+
+def test_drawn_puzzles_keep_to_their_donor_and_are_solved_by_their_response(toys, stream):
+    cells = {
+        (p.meta["donor_id"], t, g) for p in toys for t, g in zip(p.answer, p.cells, strict=True)
+    }
+    donors = {}
+    for donor, label, genes in cells:
+        donors.setdefault((label, genes), set()).add(donor)
+    for step in range(20):
+        for puzzle, response in stream.batch(step, FULL):
+            assert cello1.score(puzzle, response).exact
+            held = [donors[x] for x in zip(puzzle.answer, puzzle.cells, strict=True)]
+            assert set.intersection(*held)
+
+
+def test_short_lists_keep_their_order_and_hold_telling_genes(toys, stream):
+    whole = {genes for p in toys for genes in p.cells}
+    for puzzle, _ in stream.batch(0, STAGE):
+        assert 2 <= len(puzzle.cells) <= 3
+        assert len(puzzle.candidates) <= len(puzzle.cells) + 1
+        for cell in puzzle.cells:
+            assert 2 <= len(cell) <= 4
+            assert any([g for g in full if g in cell] == list(cell) for full in whole)
+
+
+def test_a_batch_depends_on_seed_and_step_alone(toys, stream):
+    stream.batch(3, FULL)
+    again = Stream([toys], Centroids(toys), 0)
+    assert again.batch(7, STAGE) == stream.batch(7, STAGE)
+    assert again.batch(8, STAGE) != stream.batch(7, STAGE)
+
+
+def test_the_tokenizer_is_exact_and_a_gene_a_cell_a_type_and_a_tag_are_one_token(toys, stream):
+    examples = stream.batch(0, FULL)
+    words = make_tokenizer(toys, [r for _, r in examples], 900)
+    for puzzle, response in examples:
+        for text in [m.content for m in messages(puzzle)] + [response, "ungesehen: β-Zelle | 你好"]:
+            assert words.decode(words.encode(text, add_special_tokens=False)) == text
+        pieces = [words.decode([i]) for i in words.encode(response, add_special_tokens=False)]
+        for piece in ("Cell 1", "<think>", "</think>", "<answer>", "</answer>", *puzzle.answer):
+            assert piece in pieces
+    assert len(words.encode("MS4A1, ", add_special_tokens=False)) == 1
+    assert "Match the cells above to one of the following cell types:" in words.get_vocab()
+
+
+def test_the_loss_counts_the_response_and_the_prompt_is_that_of_the_solver(
+    toys, stream, file, tmp_path
+):
+    folder = base(settings(file), tmp_path / "run")
+    language = LanguageModel(folder)
+    examples = stream.batch(0, FULL)
+    batch = encode(language.tokenizer, examples)
+    for (puzzle, response), ids, labels in zip(examples, *batch, strict=True):
+        prompt, _ = language.prompt(puzzle)
+        assert ids[: len(prompt)].tolist() == prompt
+        counted = labels[labels != -100].tolist()
+        assert language.vocabulary.text(counted) == response + "<|im_end|>"
+        assert (labels[: len(prompt)] == -100).all()
+    whole = language.model(input_ids=batch.ids, labels=batch.labels).loss
+    assert torch.allclose(loss_of(language.model, batch), whole, atol=1e-5)
+
+
+def test_it_learns(file, stream, tmp_path):
+    longer = STAGE.model_copy(update={"tokens": 120_000})
+    run = base(settings(file, stages=(longer,), learning_rate=5e-3), tmp_path / "run").parent
+    losses = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+
+
+def weights(run):
+    return hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest()
+
+
+def work(given, out):
+    from cello1.training import pretrain
+
+    torch.set_num_threads(1)
+    pretrain.CHECKPOINT_SECONDS = 0.05
+    base(given, out)
+
+
+def test_killed_with_9_and_resumed_it_ends_with_the_same_weights(file, tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cello1.training.pretrain", "cello1.training.base"])
+    given = settings(file, stages=(STAGE.model_copy(update={"tokens": 40_000}), FULL))
+    whole = context.Process(target=work, args=(given, tmp_path / "whole"))
+    whole.start()
+    whole.join()
+    run = tmp_path / "run"
+    for kill in range(2):
+        process = context.Process(target=work, args=(given, run))
+        process.start()
+        while process.is_alive() and not (run / "state.safetensors").exists():
+            time.sleep(0.005)
+        time.sleep(0.2 * kill)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    assert (run / "state.safetensors").exists()
+    last = context.Process(target=work, args=(given, run))
+    last.start()
+    last.join()
+    assert weights(run) == weights(tmp_path / "whole")
+    log = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert log == list(range(1, len(log) + 1))
+
+
+def test_a_loss_that_is_no_number_stops_with_a_clear_error(file, tmp_path):
+    with pytest.raises(InputError, match="lower learning_rate"):
+        base(settings(file, learning_rate=1e30), tmp_path / "run")
+
+
+def test_puzzles_without_answers_are_refused(toys, tmp_path):
+    from dataclasses import replace
+
+    cello1.write_puzzles([replace(p, answer=None) for p in toys], tmp_path / "asked.parquet")
+    with pytest.raises(InputError, match="answers"):
+        base(settings(tmp_path / "asked.parquet"), tmp_path / "run")
+    with pytest.raises(InputError, match="puzzles"):
+        base(BaseModelSettings(), tmp_path / "run2")
+
+
+def test_types_and_genes_never_seen_can_still_be_spelled(toys):
+    words = make_tokenizer(toys, [], 700)
+    model = new_model(settings("x"), words)
+    assert model.config.vocab_size == len(words)
+    ids = words.encode("gamma-delta T cell | NEVERSEEN7, ", add_special_tokens=False)
+    assert words.decode(ids) == "gamma-delta T cell | NEVERSEEN7, "
