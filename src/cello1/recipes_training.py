@@ -14,12 +14,15 @@ class TrainingSection(BaseModel):
 
 
 class Stage(TrainingSection):
-    """One stretch of pre-training, with puzzles of a certain size."""
+    """One stretch of pre-training, with puzzles or drills of a certain size."""
 
     tokens: Annotated[int, Field(ge=1, description="tokens read in this stage")]
     cells: Annotated[tuple[int, int], Field(description="fewest and most cells")]
     genes: Annotated[tuple[int, int], Field(description="fewest and most genes per cell")]
     distractors: Annotated[int, Field(ge=0, description="most types without a cell")] = 0
+    drill: Annotated[
+        bool, Field(description="no puzzles: lists of any genes, to be said again by cell")
+    ] = False
     batch_tokens: Annotated[int, Field(ge=256, description="tokens per step, about")] = 2_048
 
 
@@ -35,7 +38,7 @@ class BaseModelSettings(TrainingSection):
     heads: Annotated[int, Field(ge=1, description="attention heads")] = 4
     context: Annotated[int, Field(ge=256, description="most positions")] = 4_096
     stages: Annotated[tuple[Stage, ...], Field(description="from easy to hard")] = ()
-    learning_rate: Annotated[float, Field(gt=0, description="at its highest")] = 2e-3
+    learning_rate: Annotated[float, Field(gt=0, description="at its highest")] = 1e-3
     seed: Annotated[int, Field(ge=0, description="of weights and data")] = 0
 
 

@@ -38,7 +38,7 @@ def file(toys, tmp_path):
 
 @pytest.fixture
 def stream(toys):
-    return Stream([toys], Centroids(toys), 0)
+    return Stream([toys], [Centroids(toys)], 0)
 
 
 def test_drawn_puzzles_keep_to_their_donor_and_are_solved_by_their_response(toys, stream):
@@ -67,7 +67,7 @@ def test_short_lists_keep_their_order_and_hold_telling_genes(toys, stream):
 
 def test_a_batch_depends_on_seed_and_step_alone(toys, stream):
     stream.batch(3, FULL)
-    again = Stream([toys], Centroids(toys), 0)
+    again = Stream([toys], [Centroids(toys)], 0)
     assert again.batch(7, STAGE) == stream.batch(7, STAGE)
     assert again.batch(8, STAGE) != stream.batch(7, STAGE)
 
@@ -92,14 +92,35 @@ def test_the_loss_counts_the_response_and_the_prompt_is_that_of_the_solver(
     language = LanguageModel(folder)
     examples = stream.batch(0, FULL)
     batch = encode(language.tokenizer, examples)
-    for (puzzle, response), ids, labels in zip(examples, *batch, strict=True):
+    for (puzzle, response), ids, weights in zip(examples, *batch, strict=True):
         prompt, _ = language.prompt(puzzle)
         assert ids[: len(prompt)].tolist() == prompt
-        counted = labels[labels != -100].tolist()
-        assert language.vocabulary.text(counted) == response + "<|im_end|>"
-        assert (labels[: len(prompt)] == -100).all()
-    whole = language.model(input_ids=batch.ids, labels=batch.labels).loss
-    assert torch.allclose(loss_of(language.model, batch), whole, atol=1e-5)
+        assert (weights[: len(prompt)] == 0).all()
+        assert language.vocabulary.text(ids[weights > 0].tolist()) == response + "<|im_end|>"
+        telling = [language.vocabulary.text([i]) for i in ids[weights == 1].tolist()]
+        assert set(puzzle.answer) <= set(telling)
+        assert all(t in puzzle.answer or t.endswith(", ") for t in telling)
+    logits = language.model(input_ids=batch.ids).logits[:, :-1].log_softmax(-1)
+    logs = logits.gather(-1, batch.ids[:, 1:, None])[..., 0]
+    mean = -(logs * batch.weights[:, 1:]).sum() / batch.weights[:, 1:].sum()
+    assert torch.allclose(loss_of(language.model, batch), mean, atol=1e-5)
+
+
+def test_of_drills_only_the_genes_count_and_each_is_listed_by_its_cell(stream, toys):
+    words = make_tokenizer(toys, [], 700)
+    drill = STAGE.model_copy(update={"drill": True})
+    examples = stream.batch(1, drill)
+    for asked, said in examples:
+        cells = dict(line.split(": ") for line in asked.strip().split("\n"))
+        for line in said.strip().split("\n"):
+            cell, genes = line.split(": ")
+            assert set(genes.strip(" ,").split(", ")) <= set(cells[cell].split(", "))
+    batch = encode(words, examples)
+    for ids, weights in zip(*batch, strict=True):
+        counted = words.decode(ids[weights > 0])
+        assert counted
+        assert "Cell" not in counted
+        assert set(weights.tolist()) == {0.0, 1.0}
 
 
 def test_it_learns(file, stream, tmp_path):

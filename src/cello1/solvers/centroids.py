@@ -74,6 +74,10 @@ class Centroids:
         self.genes = {g: i for i, g in enumerate(sorted({g for _, genes in cells for g in genes}))}
         presence = self._presence([genes for _, genes in cells])
         labels = np.array([self.types[label] for label, _ in cells])
+        # How often each type lists each gene: what reasons are made of. Weights of rare genes are
+        # extreme and decide little.
+        members = csr_array((np.ones(len(labels)), (labels, np.arange(len(labels)))))
+        self.rates = np.asarray((members @ presence).todense()).T / np.bincount(labels)
         self.model = _naive_bayes(presence, labels)
         self.validated: dict[str, float] = {}
         known = [p for p in validation if p.answer is not None]
@@ -93,15 +97,17 @@ class Centroids:
         return self._scores(self.model, puzzle)
 
     def evidence(self, genes: Sequence[str], label: str, rival: str | None) -> list[str]:
-        """Return the listed genes whose weight for the type exceeds that of the rival."""
+        """Return the listed genes that cells of the type list more often than those of the rival.
+
+        Without a rival, than cells of all types on average; the widest gap comes first.
+        """
         j = self.types.get(label_key(label))
         if j is None:
             return []
         k = None if rival is None else self.types.get(label_key(rival))
         rows = [(gene, self.genes[gene]) for gene in genes if gene in self.genes]
-        weights = self.model.weights
-        against = weights.mean(axis=1) if k is None else weights[:, k]
-        gains = [(float(weights[row, j] - against[row]), gene) for gene, row in rows]
+        against = self.rates.mean(axis=1) if k is None else self.rates[:, k]
+        gains = [(float(self.rates[row, j] - against[row]), gene) for gene, row in rows]
         return [gene for gain, gene in sorted(gains, key=lambda g: (-g[0], g[1])) if gain > 0]
 
     def _scores(self, model: Linear, puzzle: Puzzle) -> Floats:

@@ -81,8 +81,7 @@ def _with_answers(path: Path) -> list[Puzzle]:
 def _prepare(settings: BaseModelSettings, sources: list[list[Puzzle]], folder: Path) -> Any:
     from cello1.training.pretrain import Trainer, new_model
 
-    expert = Centroids([puzzle for puzzles in sources for puzzle in puzzles])
-    stream = Stream(sources, expert, settings.seed)
+    stream = Stream(sources, [Centroids(puzzles) for puzzles in sources], settings.seed)
     whole = Stage(tokens=1, cells=(2, 15), genes=(50, 50))
     worked = [stream.batch(_WORKED_STEP + i, whole) for i in range(_WORKED)]
     shown = [p for puzzles in sources for p in puzzles[:: max(1, len(puzzles) // _PROMPTS)]]

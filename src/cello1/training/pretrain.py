@@ -1,9 +1,9 @@
 """Pre-training of a small model: it learns to look genes up, then to reason over whole puzzles.
 
-The loss counts the response, which cites genes and names types; what stands in the prompt is
-data, not language to be learned. Batches are small, for a small model gains more from many steps
-than from quiet ones. Each batch depends on the seed and the step alone, so training killed at any
-moment goes on from its checkpoint to the same weights.
+The loss counts the response, most of all the genes it cites and the types it names; what stands
+in the prompt is data, not language to be learned. Batches are small, for a small model gains more
+from many steps than from quiet ones. Each batch depends on the seed and the step alone, so
+training killed at any moment goes on from its checkpoint to the same weights.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,14 +31,14 @@ from cello1.training.stream import Stream
 WARM_UP, FLOOR = 0.02, 0.05  # share of all tokens; share of the highest learning rate at the end
 BETAS, DECAY, CLIP = (0.9, 0.95), 0.1, 1.0
 CHECKPOINT_SECONDS = 60.0
-_IGNORED = -100
+PLAIN_WEIGHT = 0.1  # of words, beside genes and types
 
 
 class Batch(NamedTuple):
-    """Token ids, padded on the right, and where the loss counts, both of shape (rows, length)."""
+    """Token ids, padded on the right, and how much each counts, both of shape (rows, length)."""
 
     ids: torch.Tensor
-    labels: torch.Tensor
+    weights: torch.Tensor
 
 
 def new_model(settings: BaseModelSettings, tokenizer: Any) -> Qwen3ForCausalLM:
@@ -59,32 +60,54 @@ def new_model(settings: BaseModelSettings, tokenizer: Any) -> Qwen3ForCausalLM:
     return Qwen3ForCausalLM(config)
 
 
-def encode(tokenizer: Any, examples: Sequence[tuple[Puzzle, str]]) -> Batch:
-    """Lay examples out as the solver will: prompt of the chat template, then the response."""
+def encode(tokenizer: Any, examples: Sequence[tuple[Puzzle | str, str]]) -> Batch:
+    """Lay examples out and weigh their tokens.
+
+    A puzzle is laid out as the solver will, by the chat template; a drill as it stands. Nothing
+    of the question counts. Of a response genes and types count most, for which wording comes by
+    chance: its noise drowns the look-up that is to be learned. Of a drill only genes count.
+    """
+    telling = telling_tokens(tokenizer)
     rows = []
-    for puzzle, response in examples:
-        chat = [message._asdict() for message in messages(puzzle)]
-        prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    for question, response in examples:
+        said = tokenizer.encode(response, add_special_tokens=False)
+        if isinstance(question, str):
+            prompt, plain = question, 0.0
+        else:
+            chat = [message._asdict() for message in messages(question)]
+            prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            said.append(tokenizer.eos_token_id)
+            plain = PLAIN_WEIGHT
         asked = tokenizer.encode(prompt, add_special_tokens=False)
-        said = [*tokenizer.encode(response, add_special_tokens=False), tokenizer.eos_token_id]
-        rows.append((asked + said, [_IGNORED] * len(asked) + said))
+        weights = [1.0 if token in telling else plain for token in said]
+        rows.append((asked + said, [0.0] * len(asked) + weights))
     width = max(len(ids) for ids, _ in rows)
     pad = tokenizer.pad_token_id
     ids = torch.tensor([ids + [pad] * (width - len(ids)) for ids, _ in rows])
-    labels = torch.tensor([lab + [_IGNORED] * (width - len(lab)) for _, lab in rows])
-    return Batch(ids, labels)
+    return Batch(ids, torch.tensor([w + [0.0] * (width - len(w)) for _, w in rows]))
+
+
+@lru_cache(maxsize=4)
+def telling_tokens(tokenizer: Any) -> frozenset[int]:
+    """Return the tokens that are a gene with its comma, or a type."""
+    added = tokenizer.added_tokens_decoder
+    types = {i for i, token in added.items() if not token.special}
+    return frozenset(types | {i for t, i in tokenizer.get_vocab().items() if t.endswith(",Ġ")})
 
 
 def loss_of(model: Any, batch: Batch) -> torch.Tensor:
-    """Return the mean loss of the response tokens.
+    """Return the weighted mean loss.
 
-    Padding is on the right, so causal attention alone keeps it out; and only the states that the
-    loss counts meet the vocabulary, which for a small model is half of the work.
+    Padding is on the right, so causal attention alone keeps it out; and only the states that
+    count meet the vocabulary, which for a small model is half of the work.
     """
     states = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state[:, :-1]
-    wanted = batch.labels[:, 1:]
-    counts = wanted != _IGNORED
-    return functional.cross_entropy(model.lm_head(states[counts]), wanted[counts])
+    weights, wanted = batch.weights[:, 1:], batch.ids[:, 1:]
+    counts = weights > 0
+    losses = functional.cross_entropy(
+        model.lm_head(states[counts]), wanted[counts], reduction="none"
+    )
+    return (losses * weights[counts]).sum() / weights[counts].sum()
 
 
 class Trainer:

@@ -8,7 +8,7 @@ a model can start with easy ones. Puzzle i of batch t depends on (seed, t, i) al
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -19,8 +19,10 @@ from cello1.recipes_training import Stage
 from cello1.solvers.classical import Expert
 from cello1.training.teacher import steer, tell
 from cello1.training.tokens import worked_example
+from cello1.training.wording import listed
 
 _PER_CELL, _PER_PUZZLE = 22, 50  # tokens beside the genes, answer included
+_DRILL_GENES = 300  # few enough to be learned at once, many enough not to be guessed
 _TELLING = 0.5  # share of a shortened list that the expert finds telling
 
 
@@ -31,45 +33,71 @@ class Stream:
     ----------
     sources
         Built puzzles, all with answers, by source; every source is drawn from equally often.
-    expert
-        Knows which genes tell, for the reasoning.
+    experts
+        One per source: it knows which genes tell there, for the reasoning.
     seed
         Of everything.
     """
 
-    def __init__(self, sources: Sequence[Sequence[Puzzle]], expert: Expert, seed: int) -> None:
-        self.expert, self.seed = expert, seed
-        self.moulds = sources
+    def __init__(
+        self, sources: Sequence[Sequence[Puzzle]], experts: Sequence[Expert], seed: int
+    ) -> None:
+        self.experts, self.moulds, self.seed = experts, sources, seed
         self.pools: dict[tuple[str, str], list[tuple[str, ...]]] = defaultdict(list)
         for puzzle in (p for moulds in self.moulds for p in moulds):
             for label, genes in zip(puzzle.answer or (), puzzle.cells, strict=True):
                 self.pools[_home(puzzle), label_key(label)].append(genes)
         self.pools = {key: sorted(set(cells)) for key, cells in self.pools.items()}
+        counts = Counter(g for cells in self.pools.values() for cell in cells for g in cell)
+        self.common = sorted(counts, key=lambda gene: (-counts[gene], gene))[:_DRILL_GENES]
 
-    def batch(self, step: int, stage: Stage) -> list[tuple[Puzzle, str]]:
-        """Return the puzzles of one step, each with a worked response.
+    def batch(self, step: int, stage: Stage) -> list[tuple[Puzzle | str, str]]:
+        """Return what is asked in one step, and what is to be said.
 
-        All have one size, so that little of the batch is padding.
+        Puzzles come with a worked response, drills are plain text. All have one size, so that
+        little of the batch is padding.
         """
         rng = np.random.default_rng([self.seed, step])
         n = int(rng.integers(*stage.cells, endpoint=True))
         genes = int(rng.integers(*stage.genes, endpoint=True))
-        size = max(1, stage.batch_tokens // (n * (genes + _PER_CELL) + _PER_PUZZLE))
-        puzzles = [
-            self._draw(np.random.default_rng([self.seed, step, i]), stage, n, genes)
-            for i in range(size)
-        ]
-        return [(puzzle, self.work(puzzle, rng)) for puzzle in puzzles]
+        per_cell = 2 * genes + 8 if stage.drill else genes + _PER_CELL
+        size = max(1, stage.batch_tokens // (n * per_cell + (0 if stage.drill else _PER_PUZZLE)))
+        dice = [np.random.default_rng([self.seed, step, i]) for i in range(size)]
+        if stage.drill:
+            return [self._drill(rng, n, genes) for rng in dice]
+        return [self._work(rng, stage, n, genes) for rng in dice]
 
-    def work(self, puzzle: Puzzle, rng: np.random.Generator) -> str:
-        """Reason like the expert towards the known answer."""
+    def _drill(self, rng: np.random.Generator, n: int, genes: int) -> tuple[str, str]:
+        """List cells of any genes, then say in another order what each one lists.
+
+        Without look-up no reasoning can be true, and it is learned soonest where nothing else
+        helps: by chance any gene may stand anywhere.
+        """
+        cells = [[self.common[i] for i in rng.permutation(len(self.common))[: genes + 1]]
+                 for _ in range(n)]  # fmt: skip
+        asked = "\n".join(f"Cell {i}: {', '.join(cell)}" for i, cell in enumerate(cells, 1))
+        said = []
+        in_order = rng.random() < 0.5
+        for i in rng.permutation(n):
+            cited = cells[i][:-1] if in_order else [cells[i][k] for k in rng.permutation(genes)]
+            said.append(f"Cell {i + 1}: {listed(cited)}")
+        return asked + "\n\n", "\n".join(said) + "\n"
+
+    def _work(
+        self, rng: np.random.Generator, stage: Stage, n: int, genes: int
+    ) -> tuple[Puzzle, str]:
+        """Draw a puzzle and reason like the expert of its source towards the known answer."""
+        source = int(rng.integers(len(self.moulds)))
+        puzzle, expert = self._draw(rng, source, stage, n, genes), self.experts[source]
         gold = [puzzle.candidate_index[key] for key in puzzle.answer_keys or ()]
-        scores = steer(self.expert.scores(puzzle), gold)
-        return worked_example(puzzle, tell(puzzle, gold, scores, self.expert.evidence, rng))
+        scores = steer(expert.scores(puzzle), gold)
+        return puzzle, worked_example(puzzle, tell(puzzle, gold, scores, expert.evidence, rng))
 
-    def _draw(self, rng: np.random.Generator, stage: Stage, n: int, genes: int) -> Puzzle:
-        moulds = self.moulds[rng.integers(len(self.moulds))]
-        mould = moulds[rng.integers(len(moulds))]
+    def _draw(
+        self, rng: np.random.Generator, source: int, stage: Stage, n: int, genes: int
+    ) -> Puzzle:
+        moulds = self.moulds[source]
+        mould = moulds[int(rng.integers(len(moulds)))]
         answer = mould.answer or ()
         n = min(n, len(answer))
         types = [answer[i] for i in rng.permutation(len(answer))]
@@ -78,21 +106,24 @@ class Stream:
         cells = []
         for label in chosen:
             pool = self.pools[_home(mould), label_key(label)]
-            cells.append(self._shorten(pool[rng.integers(len(pool))], label, genes, rng))
+            cell = pool[rng.integers(len(pool))]
+            telling = self.experts[source].evidence(cell, label, None)
+            cells.append(_shorten(cell, telling, genes, rng))
         order = rng.permutation(len(candidates))
         offered = tuple(candidates[i] for i in order)
         return replace(mould, cells=tuple(cells), candidates=offered, answer=tuple(chosen), meta={})
 
-    def _shorten(
-        self, cell: tuple[str, ...], label: str, genes: int, rng: np.random.Generator
-    ) -> tuple[str, ...]:
-        """Keep some genes in their order: half of them telling ones, the others by chance."""
-        if genes >= len(cell):
-            return cell
-        telling = self.expert.evidence(cell, label, None)[: round(genes * _TELLING)]
-        rest = [gene for gene in cell if gene not in telling]
-        kept = {*telling, *(rest[i] for i in rng.permutation(len(rest))[: genes - len(telling)])}
-        return tuple(gene for gene in cell if gene in kept)
+
+def _shorten(
+    cell: tuple[str, ...], telling: Sequence[str], genes: int, rng: np.random.Generator
+) -> tuple[str, ...]:
+    """Keep some genes in their order: half of them telling ones, the others by chance."""
+    if genes >= len(cell):
+        return cell
+    first = list(telling[: round(genes * _TELLING)])
+    rest = [gene for gene in cell if gene not in first]
+    kept = {*first, *(rest[i] for i in rng.permutation(len(rest))[: genes - len(first)])}
+    return tuple(gene for gene in cell if gene in kept)
 
 
 def _home(puzzle: Puzzle) -> str:

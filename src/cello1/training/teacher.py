@@ -173,14 +173,19 @@ def _line(puzzle: Puzzle, step: Step, evidence: Evidence, words: Wording) -> str
         other = None if step.other is None else step.other + 1
         return words.hard(number, label, genes, rival, words.some(listed, 1, _AGAINST), other)
     named = rival if words.chance(_RIVAL_SHARE) else None
-    return words.plain(number, label, _pro(puzzle, step, evidence, words, named), named)
+    return words.plain(number, label, _pro(puzzle, step, evidence, words, rival), named)
 
 
 def _pro(
     puzzle: Puzzle, step: Step, evidence: Evidence, words: Wording, rival: str | None
 ) -> list[str]:
-    """Choose the genes to cite for a type; all are in the list, whatever the evidence says."""
+    """Choose the genes to cite for a type; all are in the list, whatever the evidence says.
+
+    Best are genes that speak for the type both in general and against the rival at hand.
+    """
     cell, label = puzzle.cells[step.cell], puzzle.candidates[step.label]
-    genes = (evidence(cell, label, rival) if rival else []) or evidence(cell, label, None)
+    typical = evidence(cell, label, None)
+    telling = evidence(cell, label, rival) if rival else typical
+    genes = [gene for gene in telling if gene in typical] or telling or typical
     most = _HARD_GENES if step.margin < _SURE or step.kind != "settle" else _PLAIN_GENES
     return words.some([g for g in genes if g in cell], _FEWEST, most)
