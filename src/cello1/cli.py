@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from cello1.cli_solving import AsJson, Out, Seed, evaluate, example, print_json, solve
-from cello1.cli_training import base, distill
+from cello1.cli_training import base, distill, simulate
 from cello1.cli_tuning import merge, sft
 from cello1.errors import InputError, UseError
 
@@ -32,6 +32,7 @@ app.command(epilog=example("cello1 sft recipes/cell-o1-7b.yaml traces=t.parquet 
     sft
 )
 app.command(epilog=example("cello1 merge runs/sft --out models/tuned"))(merge)
+app.command(epilog=example("cello1 simulate lung.parquet --out simulated"))(simulate)
 app.command(epilog=example("cello1 base recipes/mini-cpu.yaml --out runs/base"))(base)
 app.command(epilog=example("cello1 distill puzzles --teacher centroids --out traces"))(distill)
 

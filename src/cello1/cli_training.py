@@ -1,4 +1,4 @@
-"""The verbs `base` and `distill` of the command line."""
+"""The verbs `simulate`, `base` and `distill` of the command line."""
 
 from __future__ import annotations
 
@@ -8,9 +8,43 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from cello1.cli_solving import AsJson, Out, print_json
+from cello1.cli_solving import AsJson, Out, Seed, print_json
 from cello1.cli_tuning import within
 from cello1.errors import UseError
+
+
+def simulate(
+    tables: Annotated[list[Path], typer.Argument(help="Mean profiles, genes x types, or CSV.")],
+    out: Out,
+    cell_types: Annotated[
+        Path | None, typer.Option(help="CSV: profile, column, cell_type, keep, tissue, disease.")
+    ] = None,
+    donors: Annotated[int, typer.Option(help="Donors per table.", min=1)] = 8,
+    cells_per_type: Annotated[int, typer.Option(help="Cells per donor and type.", min=1)] = 20,
+    seed: Seed = 0,
+) -> None:
+    """Simulate cells of named types from mean profiles, one .h5ad per table, marked synthetic."""
+    from cello1.cells.simulate import described, read_profiles
+    from cello1.cells.simulate import simulate as run_simulate
+    from cello1.reports.progress import watching
+
+    out.mkdir(parents=True, exist_ok=True)
+    with watching() as watch:
+        for number, table in enumerate(sorted(tables), start=1):
+            made = out / f"{table.stem}.h5ad"
+            profiles = read_profiles(table, cell_types)
+            cells = run_simulate(
+                profiles.loc[:, ~profiles.columns.duplicated()],
+                donors=donors,
+                cells_per_type=cells_per_type,
+                seed=seed,
+                obs=described(table, cell_types),
+            )
+            part = made.with_suffix(".part")
+            cells.write_h5ad(part)
+            part.replace(made)
+            watch("tables", number / len(tables))
+    typer.echo(f"{len(tables)} files in {out}; next: cello1 build {out}/*.h5ad")
 
 
 def base(

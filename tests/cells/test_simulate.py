@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import read_h5ad
 
 from cello1.cells.build import build
 from cello1.cells.simulate import read_profiles, simulate
@@ -70,3 +71,22 @@ def test_a_table_without_genes_is_refused(tmp_path):
     pd.DataFrame({"x": [1]}).to_csv(tmp_path / "x.csv")
     with pytest.raises(InputError, match="no column 'gene'"):
         read_profiles(tmp_path / "x.csv")
+
+
+def test_the_command_writes_files_that_build_takes(shared, tmp_path):
+    from typer.testing import CliRunner
+
+    from cello1.cli import app
+
+    profiles = shared / "data" / "profiles"
+    table, types = profiles / "Adult_Heart_HCA.parquet", profiles / "cell_types.csv"
+    small = ["--donors", "3", "--cells-per-type", "2", "--out", str(tmp_path / "cells")]
+    runner = CliRunner()
+    done = runner.invoke(app, ["simulate", str(table), "--cell-types", str(types), *small])
+    assert done.exit_code == 0, done.output
+    made = tmp_path / "cells" / "Adult_Heart_HCA.h5ad"
+    cells = read_h5ad(made)
+    assert set(cells.obs["tissue"]) == {"heart"}
+    assert cells.obs["donor_id"].nunique() == 3
+    built = build([made], tmp_path / "puzzles", BuildSettings(n_min=3, n_max=4, per_n=2))
+    assert built.ok

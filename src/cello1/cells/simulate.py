@@ -56,6 +56,16 @@ def read_profiles(table: str | Path, cell_types: str | Path | None = None) -> pd
     return frame
 
 
+def described(table: str | Path, cell_types: str | Path | None) -> dict[str, str]:
+    """Return what a curation says of a table: tissue and disease, where all rows agree."""
+    if cell_types is None:
+        return {}
+    curated = pd.read_csv(cell_types, dtype=str)
+    rows = curated[curated["profile"] == Path(table).stem]
+    known = {c: rows[c].dropna().unique() for c in ("tissue", "disease") if c in rows.columns}
+    return {column: str(values[0]) for column, values in known.items() if len(values) == 1}
+
+
 def simulate(
     profiles: pd.DataFrame,
     *,
