@@ -44,6 +44,7 @@ check: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/score.py
 	$(BIN)/python benchmarks/solve.py
+	$(BIN)/python benchmarks/language.py
 	$(BIN)/python benchmarks/build.py
 
 clean:

@@ -1,10 +1,13 @@
 """One model, 200 puzzles of real cells, every way of asking it: Kang 2018, 8 donors."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import make_model, make_tokenizer
 
 import cello1
+from cello1.puzzles.answer import parse_response
 from cello1.puzzles.prompt import user_message
 from cello1.recipes import BuildSettings
 from cello1.scoring.score import score
@@ -101,3 +104,22 @@ def test_a_server_says_what_the_batch_says_and_both_what_one_at_a_time_says(
         text = kang_language.vocabulary.text([t for t in alone if t not in kang_language.ends])
         assert batched[puzzle.id]["text"] == text
         assert served[puzzle.id]["text"] == text.strip()  # the server trims blanks
+
+
+def test_published_rows_work_with_and_without_their_answers_and_with_more_types(
+    shared, kang_language, tmp_path
+):
+    published = cello1.read_puzzles(shared / "data" / "cellpuzzles_rows.jsonl")
+    asked = [replace(p, answer=None) for p in published]
+    more = [replace(p, candidates=(*p.candidates, "type from elsewhere")) for p in published]
+    for name, puzzles in {"published": published, "asked": asked, "more": more}.items():
+        path = tmp_path / f"{name}.parquet"
+        cello1.write_puzzles(puzzles, path)
+        guided = LanguageSolver(kang_language, valid=True, max_new_tokens=600)
+        for kind, solver in {"valid": guided, "assign": LikelihoodSolver(kang_language)}.items():
+            _, records = read_solved(solve(path, solver, tmp_path / f"{name}-{kind}"))
+            assert len(records) == 3
+            for puzzle in puzzles:
+                labels = parse_response(records[puzzle.id]["text"]).labels
+                assert len(set(labels)) == len(labels) == len(puzzle.cells)
+                assert set(labels) <= set(puzzle.candidates)

@@ -1,7 +1,8 @@
 """Generate for many prompts at once with any causal language model of `transformers`.
 
-Prompts are padded on the left and decoded in one batch with a KV cache. Rows that are finished
-leave the batch, so that it never waits for its longest answer with most rows idle. What the next
+Prompts are read one by one, so that reading wastes nothing on padding, and their keys and values
+laid side by side, ends aligned. Then all rows are decoded together. Rows that are finished leave
+the batch, so that it never waits for its longest answer with most rows idle. What the next
 token of a row is, a :class:`Writer` decides; the loop only feeds the model.
 """
 
@@ -55,6 +56,18 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.length = 0
         self.buffers: list[torch.Tensor] = []
+
+    def place(self, row: int, rows: int, width: int, states: tuple[torch.Tensor, ...]) -> None:
+        """Put the keys and values of one prompt in its row, ending where all prompts end."""
+        if not self.buffers:
+            self.lazy_initialization(*states)
+            self.buffers = [
+                s.new_zeros((rows, s.shape[1], width + _GROWTH, s.shape[3])) for s in states
+            ]
+            self.length = width
+        for buffer, own in zip(self.buffers, states, strict=True):
+            buffer[row, :, width - own.shape[2] : width] = own[0]
+        self._show()
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -131,23 +144,15 @@ def generate(
     """
     device = model.device
     width = max(map(len, prompts))
-    ids = torch.tensor([[pad] * (width - len(p)) + [*p] for p in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-    position = (mask.cumsum(-1) - 1).clamp(min=0)
     dice = [np.random.default_rng(list(seed)) for seed in seeds] if temperature > 0 else None  # type: ignore[union-attr]
     rows = list(range(len(prompts)))  # which prompt each row of the batch belongs to
     at_work = set(rows)
     spent, last = 0.0, time.perf_counter()  # seconds of a row that has been here all the time
     cache = new_cache(model)
-    while rows:
-        logits = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+    logits = _read(model, prompts, mask, pad, cache)
+    position = torch.tensor([[len(p) - 1] for p in prompts], device=device)
+    while True:
         active = [writers[row] for row in rows]
         draws = None if dice is None else [dice[row].random() for row in rows]
         tokens = _next_tokens(logits.float(), active, temperature, draws)
@@ -160,13 +165,55 @@ def generate(
         if not left:
             return
         ids = torch.tensor(tokens, device=device)[:, None]
-        position = position[:, -1:] + 1
+        position = position + 1
         if len(left) < _COMPACT_BELOW * len(rows):
             keep = torch.tensor(left, device=device)
             cache.batch_select_indices(keep)
             ids, mask, position = ids[keep], mask[keep], position[keep]
             rows = [rows[i] for i in left]
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+
+
+def _read(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    mask: torch.Tensor,
+    pad: int,
+    cache: DynamicCache,
+) -> torch.Tensor:
+    """Read all prompts into the cache; return the logits behind their last tokens."""
+    rows, width = mask.shape
+    layers: list[Any] = cache.layers
+    if not all(isinstance(layer, _GrowingLayer) for layer in layers):
+        # Sliding windows and the like keep their own books, so these are read in one batch.
+        ids = [[pad] * (width - len(p)) + [*p] for p in prompts]
+        position = (mask.cumsum(-1) - 1).clamp(min=0)
+        out = model(
+            input_ids=torch.tensor(ids, device=mask.device),
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return torch.as_tensor(out.logits[:, -1])
+    logits = []
+    for row, prompt in enumerate(prompts):
+        own: Any = DynamicCache(config=model.config)
+        one = torch.tensor([list(prompt)], device=mask.device)
+        out = model(input_ids=one, past_key_values=own, use_cache=True, logits_to_keep=1)
+        logits.append(out.logits[:, -1])
+        for layer, read in zip(layers, own.layers, strict=True):
+            layer.place(row, rows, width, (read.keys, read.values))
+    return torch.cat(logits)
 
 
 def _next_tokens(
@@ -177,7 +224,8 @@ def _next_tokens(
 ) -> list[int]:
     """Choose and write one token per row; rows that are done get a token nobody reads."""
     chosen = _choose(logits, temperature, draws).tolist()
-    logs = torch.log_softmax(logits, dim=-1)
+    total = torch.logsumexp(logits, dim=-1).tolist()
+    raw = logits.gather(1, torch.tensor(chosen, device=logits.device)[:, None])[:, 0].tolist()
     tokens = []
     for i, writer in enumerate(writers):
         token = int(chosen[i])
@@ -189,7 +237,8 @@ def _next_tokens(
                     among = torch.tensor(allowed, device=logits.device)
                     draw = None if draws is None else [draws[i]]
                     token = allowed[int(_choose(logits[i, among][None], temperature, draw))]
-                token = writer.write(token, float(logs[i, token]))
+                    raw[i] = float(logits[i, token])
+                token = writer.write(token, raw[i] - total[i])
         tokens.append(token)
     return tokens
 

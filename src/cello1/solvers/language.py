@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from cello1.errors import InputError
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
+from cello1.solvers.attention import decode_faster
 from cello1.solvers.base import Failure, OnDone, Response
 from cello1.solvers.generate import bytes_per_token, generate
 from cello1.solvers.writers import FreeWriter, GuidedWriter, Vocabulary
@@ -24,7 +25,7 @@ from cello1.solvers.writers import FreeWriter, GuidedWriter, Vocabulary
 MAX_NEW_TOKENS = 3_500
 _CPU_CACHE_BYTES = 2 << 30
 _GPU_SHARE = 0.7
-_MAX_ROWS = {"cpu": 64, "cuda": 256}
+_MAX_ROWS = {"cpu": 128, "cuda": 256}
 
 
 class LanguageModel:
@@ -67,6 +68,7 @@ class LanguageModel:
                 "instruct model, or set tokenizer.chat_template and save it"
             )
         self.model.to(self.device).eval()  # type: ignore[arg-type]
+        decode_faster(self.model)
         self.vocabulary = Vocabulary(self.tokenizer)
         config = self.model.config.get_text_config(decoder=True)
         self.context = int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
