@@ -79,10 +79,12 @@ PASSING = {
 @pytest.mark.parametrize("name", PASSING)
 def test_what_may_pass_is_tried_again_then_answered_or_failed(server, toys, name):
     behave, reason = PASSING[name]
-    answered = ask_one(server, toys[0], behave, behave, bad.right, timeout=0.3)
+    # Only the drip is about time; a busy machine must not make the others late.
+    timeout = 0.3 if name == "slow drip" else 10.0
+    answered = ask_one(server, toys[0], behave, behave, bad.right, timeout=timeout)
     assert answered.text == bad.expected(toys[0])
     assert len(server.requests) == 3
-    failed = ask_one(server, toys[1], behave, timeout=0.3)
+    failed = ask_one(server, toys[1], behave, timeout=timeout)
     assert isinstance(failed, Failure)
     assert reason in failed.reason
     assert failed.reason.endswith("(tried 3 times)")
