@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import make_model, make_tokenizer
+from tiny import make_model, make_tokenizer, one_by_one
 
 from cello1.errors import InputError
 from cello1.puzzles.prompt import system_message, user_message
@@ -11,18 +11,6 @@ from cello1.solvers import language as room
 from cello1.solvers.base import Failure
 from cello1.solvers.generate import _choose
 from cello1.solvers.language import LanguageModel, LanguageSolver
-
-
-def one_by_one(language, puzzle, n):
-    """The peer: `generate` of transformers, one prompt at a time."""
-    prompt, _ = language.prompt(puzzle)
-    out = language.model.generate(
-        input_ids=torch.tensor([prompt]),
-        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-        max_new_tokens=n,
-        do_sample=False,
-    )[0, len(prompt) :].tolist()
-    return language.tokenizer.decode([t for t in out if t not in language.ends])
 
 
 def test_greedy_answers_are_those_of_one_at_a_time_generation(language, toys, answers):

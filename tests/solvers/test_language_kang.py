@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import make_model, make_tokenizer
+from tiny import make_model, make_tokenizer, one_by_one
 
 import cello1
 from cello1.puzzles.answer import parse_response
@@ -94,14 +94,7 @@ def test_a_server_says_what_the_batch_says_and_both_what_one_at_a_time_says(
     remote = EndpointSolver(str(model), base_url=serve(model), max_new_tokens=n, in_flight=4)
     _, served = solved(remote, kang, tmp_path / "remote")
     for puzzle in puzzles:
-        prompt, _ = kang_language.prompt(puzzle)
-        alone = kang_language.model.generate(
-            input_ids=torch.tensor([prompt]),
-            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-            max_new_tokens=n,
-            do_sample=False,
-        )[0, len(prompt) :].tolist()
-        text = kang_language.vocabulary.text([t for t in alone if t not in kang_language.ends])
+        text = one_by_one(kang_language, puzzle, n)
         assert batched[puzzle.id]["text"] == text
         assert served[puzzle.id]["text"] == text.strip()  # the server trims blanks
 

@@ -54,3 +54,15 @@ def make_model(folder: Path, tokenizer, *, context=4096, seed=0) -> Path:
     Qwen3ForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def one_by_one(language, puzzle, n):
+    """The peer: `generate` of transformers, one prompt at a time."""
+    prompt, _ = language.prompt(puzzle)
+    out = language.model.generate(
+        input_ids=torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        max_new_tokens=n,
+        do_sample=False,
+    )[0, len(prompt) :].tolist()
+    return language.tokenizer.decode([t for t in out if t not in language.ends])

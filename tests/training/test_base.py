@@ -167,6 +167,24 @@ def test_killed_with_9_and_resumed_it_ends_with_the_same_weights(file, tmp_path)
     assert log == list(range(1, len(log) + 1))
 
 
+def test_killed_before_the_first_checkpoint_no_step_stands_twice_in_the_log(file, tmp_path):
+    run = tmp_path / "run"
+
+    class KilledError(Exception):
+        pass
+
+    def kill(what, share):
+        if share > 0.3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        base(settings(file), run, watch=kill)
+    assert not (run / "state.safetensors").exists()
+    base(settings(file), run)
+    log = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert log == list(range(1, len(log) + 1))
+
+
 def test_a_loss_that_is_no_number_stops_with_a_clear_error(file, tmp_path):
     with pytest.raises(InputError, match="lower learning_rate"):
         base(settings(file, learning_rate=1e30), tmp_path / "run")

@@ -19,11 +19,11 @@ from cello1.puzzles.table import read_puzzles
 from cello1.recipes_training import BaseModelSettings, Stage
 from cello1.runs import Run, write_atomic, write_json
 from cello1.solvers.centroids import Centroids
+from cello1.training.checkpoints import LOG
 from cello1.training.lineage import RECORD, versions
 from cello1.training.stream import Stream
 from cello1.training.tokens import make_tokenizer
 
-LOG = "log.jsonl"
 # What the tokenizer sees: puzzles spread over each source, and worked ones for the reasoning.
 _PROMPTS, _WORKED = 400, 300
 _WORKED_STEP = 1 << 30  # far from any step of training

@@ -13,6 +13,7 @@ from cello1.errors import InputError
 from cello1.runs import write_atomic, write_json
 from cello1.training.lineage import RECORD
 
+LOG = "log.jsonl"
 # The trainer writes this file last: a folder without it was cut off.
 _LAST = "trainer_state.json"
 _NEEDLESS = ("optimizer", "scheduler", "rng_state", "trainer_state", "training_args", "README")

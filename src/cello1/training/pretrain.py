@@ -26,6 +26,7 @@ from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes_training import BaseModelSettings, Stage
 from cello1.runs import write_atomic
+from cello1.training.checkpoints import LOG, cut_log
 from cello1.training.stream import Stream
 
 WARM_UP, FLOOR = 0.02, 0.05  # share of all tokens; share of the highest learning rate at the end
@@ -214,7 +215,7 @@ class Trainer:
             "padding": round(float((batch.ids == self.tokenizer.pad_token_id).float().mean()), 4),
             "tokens_per_second": round(batch.ids.numel() / seconds),
         }
-        with (self.out / "log.jsonl").open("a") as file:
+        with (self.out / LOG).open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def _parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
@@ -236,9 +237,11 @@ class Trainer:
     def resume(self) -> None:
         """Go on from the last checkpoint, if there is one; what the log says beyond it goes."""
         path = self.out / "state.safetensors"
-        if not path.exists():
-            return
-        content = path.read_bytes()
+        if path.exists():
+            self._load(path.read_bytes())
+        cut_log(self.out / LOG, self.step)
+
+    def _load(self, content: bytes) -> None:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         self.step = int(header["__metadata__"]["step"])
         self.tokens = int(header["__metadata__"]["tokens"])
@@ -248,6 +251,3 @@ class Trainer:
             self.optimizer.state[parameter] = {
                 key: state[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
             }
-        log = self.out / "log.jsonl"
-        lines = log.read_text().splitlines()[: self.step] if log.exists() else []
-        write_atomic(log, "".join(line + "\n" for line in lines).encode())

@@ -17,6 +17,7 @@ from typing import Any
 from cello1.recipes_training import SftSettings
 from cello1.runs import Run, write_json
 from cello1.training.checkpoints import (
+    LOG,
     best_checkpoint,
     checkpoints,
     clear_torn,
@@ -30,7 +31,6 @@ from cello1.training.quiet import quiet
 from cello1.training.sft_data import SftData, input_files, read_sft_data
 from cello1.training.sft_settings import adapter_config, trainer_config
 
-LOG = "log.jsonl"
 Watch = Callable[[str, float], None]
 
 

@@ -14,11 +14,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle, label_key
 from cello1.recipes_training import Stage
 from cello1.solvers.classical import Expert
 from cello1.training.teacher import steer, tell
-from cello1.training.tokens import worked_example
 from cello1.training.wording import listed
 
 _PER_CELL, _PER_PUZZLE = 22, 50  # tokens beside the genes, answer included
@@ -91,7 +91,8 @@ class Stream:
         puzzle, expert = self._draw(rng, source, stage, n, genes), self.experts[source]
         gold = [puzzle.candidate_index[key] for key in puzzle.answer_keys or ()]
         scores = steer(expert.scores(puzzle), gold)
-        return puzzle, worked_example(puzzle, tell(puzzle, gold, scores, expert.evidence, rng))
+        reasoning = tell(puzzle, gold, scores, expert.evidence, rng)
+        return puzzle, response_text(reasoning, puzzle.answer or ())
 
     def _draw(
         self, rng: np.random.Generator, source: int, stage: Stage, n: int, genes: int

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cello1.puzzles.answer import TAGS
-from cello1.puzzles.prompt import response_text, system_message, user_message
+from cello1.puzzles.prompt import system_message, user_message
 from cello1.puzzles.puzzle import Puzzle
 
 END_OF_TEXT, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -101,8 +101,3 @@ def standing_sentences(puzzles: Sequence[Puzzle]) -> list[str]:
         counts.update({part for part in parts if len(part) >= _SHORTEST_SENTENCE})
     common = [part for part, n in counts.items() if n >= 0.01 * len(some)]
     return sorted(common, key=lambda part: (-len(part), part))
-
-
-def worked_example(puzzle: Puzzle, reasoning: str) -> str:
-    """Write the right response to a puzzle around a reasoning."""
-    return response_text(reasoning, puzzle.answer or ())
