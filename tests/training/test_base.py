@@ -12,12 +12,13 @@ import torch
 
 import cello1
 from cello1.errors import InputError
+from cello1.puzzles.answer import parse_response
 from cello1.puzzles.prompt import messages
 from cello1.recipes_training import BaseModelSettings, Stage
 from cello1.solvers.centroids import Centroids
 from cello1.solvers.language import LanguageModel
 from cello1.training.base import base
-from cello1.training.pretrain import encode, loss_of, new_model
+from cello1.training.pretrain import CELL_WEIGHT, encode, loss_of, new_model
 from cello1.training.stream import Stream
 from cello1.training.tokens import make_tokenizer
 
@@ -100,6 +101,8 @@ def test_the_loss_counts_the_response_and_the_prompt_is_that_of_the_solver(
         telling = [language.vocabulary.text([i]) for i in ids[weights == 1].tolist()]
         assert set(puzzle.answer) <= set(telling)
         assert all(t in puzzle.answer or t.endswith(", ") for t in telling)
+        cells = [language.vocabulary.text([i]) for i in ids[weights == CELL_WEIGHT].tolist()]
+        assert set(cells) == {f"Cell {i}" for i in range(1, len(puzzle.cells) + 1)}
     logits = language.model(input_ids=batch.ids).logits[:, :-1].log_softmax(-1)
     logs = logits.gather(-1, batch.ids[:, 1:, None])[..., 0]
     mean = -(logs * batch.weights[:, 1:]).sum() / batch.weights[:, 1:].sum()
@@ -108,7 +111,7 @@ def test_the_loss_counts_the_response_and_the_prompt_is_that_of_the_solver(
 
 def test_of_drills_only_the_genes_count_and_each_is_listed_by_its_cell(stream, toys):
     words = make_tokenizer(toys, [], 700)
-    drill = STAGE.model_copy(update={"drill": True})
+    drill = STAGE.model_copy(update={"says": "genes"})
     examples = stream.batch(1, drill)
     for asked, said in examples:
         cells = dict(line.split(": ") for line in asked.strip().split("\n"))
@@ -121,6 +124,14 @@ def test_of_drills_only_the_genes_count_and_each_is_listed_by_its_cell(stream, t
         assert counted
         assert "Cell" not in counted
         assert set(weights.tolist()) == {0.0, 1.0}
+
+
+def test_a_stage_of_types_names_each_cell_once(stream):
+    for puzzle, response in stream.batch(1, STAGE.model_copy(update={"says": "types"})):
+        said = parse_response(response)
+        named = dict(part.split(" is ") for part in said.reasoning.strip(".").split("; "))
+        assert named == {f"Cell {i}": x for i, x in enumerate(puzzle.answer, 1)}
+        assert cello1.score(puzzle, response).exact
 
 
 def test_it_learns(file, stream, tmp_path):

@@ -1,5 +1,9 @@
 import json
+import multiprocessing
+import os
 import shutil
+import signal
+import time
 
 import pytest
 import torch
@@ -48,6 +52,23 @@ def test_merged_and_adapter_say_the_same(tuned, tmp_path):
     assert "license: apache-2.0" in card
     assert "held out: d2" in card
     assert json.loads((merged / "training.json").read_text())["merged"]["logits_differ_by"] < 1e-4
+
+
+def test_killed_with_9_nothing_is_there_and_again_it_is_the_same(tuned, tmp_path):
+    run, _, _ = tuned
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "transformers", "peft"])
+    process = context.Process(target=merge, args=(run, tmp_path / "model"))
+    process.start()
+    while process.is_alive() and not (tmp_path / ".model.part").exists():
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not (tmp_path / "model").exists()
+    again, whole = merge(run, tmp_path / "model"), merge(run, tmp_path / "whole")
+    assert not (tmp_path / ".model.part").exists()
+    for path in whole.iterdir():
+        assert (again / path.name).read_bytes() == path.read_bytes()
 
 
 def test_dora_keeps_the_dtype_of_the_base(tuned, tmp_path):

@@ -1,12 +1,19 @@
 import errno
 import json
 import math
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
 
 import pytest
 import torch
 from sft_toys import TEMPLATES, toy_base, toy_files, toy_settings, toy_trace, toy_traces
 from transformers import AutoTokenizer
+from trl import SFTTrainer
 
+import cello1
 from cello1.errors import InputError, UseError
 from cello1.puzzles.table import row_from_puzzle, write_puzzles
 from cello1.solvers.language import LanguageModel
@@ -116,6 +123,57 @@ def test_killed_and_resumed_gives_the_same_weights(files, tmp_path):
     steps = [entry for entry in log_of(whole.parent) if "loss" in entry]
     assert all(entry["tokens_per_second"] > 0 for entry in steps)
     assert all(0 <= entry["padding_waste"] < 0.2 for entry in steps)
+
+
+def work(settings, out):
+    torch.set_num_threads(1)
+    sft(settings, out)
+
+
+def test_killed_with_9_and_resumed_it_ends_with_the_same_weights(files, tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cello1.training.sft_trainer", "cello1.training.sft"])
+    settings, run = toy_settings(*files), tmp_path / "run"
+    whole = context.Process(target=work, args=(settings, tmp_path / "whole"))
+    whole.start()
+    whole.join()
+    for wanted in (1, 2):  # killed while it steps towards the next checkpoint
+        process = context.Process(target=work, args=(settings, run))
+        process.start()
+        while process.is_alive() and len(checkpoints(run / "checkpoints")) < wanted:
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    assert not (run / "adapter").exists()
+    last = context.Process(target=work, args=(settings, run))
+    last.start()
+    last.join()
+    name = "adapter/adapter_model.safetensors"
+    assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_loss_on_a_processor_is_that_of_trl(files, tmp_path, method):
+    trainer, _ = prepared(*files, tmp_path, method=method, dropout=0.0)
+    trainer.model.eval()
+    for batch in list(trainer.get_train_dataloader())[:3]:
+        ours = trainer.compute_loss(trainer.model, dict(batch))
+        theirs = SFTTrainer.compute_loss(trainer, trainer.model, dict(batch))
+        assert torch.allclose(ours, theirs, rtol=1e-5)
+    noted = trainer._metrics["eval"]
+    for name in ("entropy", "mean_token_accuracy"):
+        assert noted[name][::2] == pytest.approx(noted[name][1::2], rel=1e-4)
+
+
+def test_held_out_puzzles_need_no_traces(files, tmp_path):
+    base, traces = files
+    write_puzzles([toy_trace(77, "d77")], tmp_path / "v.parquet")
+    puzzle = cello1.read_puzzles(tmp_path / "v.parquet")[0]
+    meta = {k: v for k, v in puzzle.meta.items() if k != "assistant_msg"}
+    write_puzzles([replace(puzzle, meta=meta)], tmp_path / "v.parquet")
+    more = {"validation": str(tmp_path / "v.parquet"), "trainer": {"num_train_epochs": 1}}
+    run = sft(toy_settings(base, traces, **more), tmp_path / "run").parent
+    assert "eval_batch_accuracy" in json.loads((run / "training.json").read_text())["result"]
 
 
 def test_a_finished_run_refuses_other_settings(files, tmp_path):

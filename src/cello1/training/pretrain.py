@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -18,7 +19,6 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load, save
-from torch.nn import functional
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from cello1.errors import InputError
@@ -27,12 +27,13 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes_training import BaseModelSettings, Stage
 from cello1.runs import write_atomic
 from cello1.training.checkpoints import LOG, cut_log
+from cello1.training.loss import chosen_losses
 from cello1.training.stream import Stream
 
 WARM_UP, FLOOR = 0.02, 0.05  # share of all tokens; share of the highest learning rate at the end
 BETAS, DECAY, CLIP = (0.9, 0.95), 0.1, 1.0
 CHECKPOINT_SECONDS = 60.0
-PLAIN_WEIGHT = 0.1  # of words, beside genes and types
+PLAIN_WEIGHT, CELL_WEIGHT = 0.1, 0.3  # of words, and of which cell comes next
 
 
 class Batch(NamedTuple):
@@ -66,21 +67,23 @@ def encode(tokenizer: Any, examples: Sequence[tuple[Puzzle | str, str]]) -> Batc
 
     A puzzle is laid out as the solver will, by the chat template; a drill as it stands. Nothing
     of the question counts. Of a response genes and types count most, for which wording comes by
-    chance: its noise drowns the look-up that is to be learned. Of a drill only genes count.
+    chance: its noise drowns the look-up that is to be learned. Which cell comes next is less of
+    a chance: one not yet settled. Of a drill only genes count.
     """
-    telling = telling_tokens(tokenizer)
+    weight = token_weights(tokenizer)
     rows = []
     for question, response in examples:
         said = tokenizer.encode(response, add_special_tokens=False)
+        weights = [weight.get(token, PLAIN_WEIGHT) for token in said]
         if isinstance(question, str):
-            prompt, plain = question, 0.0
+            prompt = question
+            weights = [float(w == 1.0) for w in weights]
         else:
             chat = [message._asdict() for message in messages(question)]
             prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
             said.append(tokenizer.eos_token_id)
-            plain = PLAIN_WEIGHT
+            weights.append(PLAIN_WEIGHT)
         asked = tokenizer.encode(prompt, add_special_tokens=False)
-        weights = [1.0 if token in telling else plain for token in said]
         rows.append((asked + said, [0.0] * len(asked) + weights))
     width = max(len(ids) for ids, _ in rows)
     pad = tokenizer.pad_token_id
@@ -89,26 +92,20 @@ def encode(tokenizer: Any, examples: Sequence[tuple[Puzzle | str, str]]) -> Batc
 
 
 @lru_cache(maxsize=4)
-def telling_tokens(tokenizer: Any) -> frozenset[int]:
-    """Return the tokens that are a gene with its comma, or a type."""
-    added = tokenizer.added_tokens_decoder
-    types = {i for i, token in added.items() if not token.special}
-    return frozenset(types | {i for t, i in tokenizer.get_vocab().items() if t.endswith(",Ġ")})
+def token_weights(tokenizer: Any) -> dict[int, float]:
+    """Return what tokens count for: a gene with its comma, a type, a cell."""
+    added, vocabulary = tokenizer.added_tokens_decoder, tokenizer.get_vocab()
+    weights = {i: CELL_WEIGHT for t, i in vocabulary.items() if re.fullmatch(r"CellĠ\d+", t)}
+    weights |= {i: 1.0 for i, token in added.items() if not token.special}
+    return weights | {i: 1.0 for t, i in vocabulary.items() if t.endswith(",Ġ")}
 
 
 def loss_of(model: Any, batch: Batch) -> torch.Tensor:
-    """Return the weighted mean loss.
-
-    Padding is on the right, so causal attention alone keeps it out; and only the states that
-    count meet the vocabulary, which for a small model is half of the work.
-    """
-    states = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state[:, :-1]
-    weights, wanted = batch.weights[:, 1:], batch.ids[:, 1:]
-    counts = weights > 0
-    losses = functional.cross_entropy(
-        model.lm_head(states[counts]), wanted[counts], reduction="none"
-    )
-    return (losses * weights[counts]).sum() / weights[counts].sum()
+    """Return the weighted mean loss."""
+    counts = batch.weights > 0
+    counts[:, 0] = False  # nothing comes before it
+    weights = batch.weights[counts]
+    return (chosen_losses(model, batch.ids, counts) * weights).sum() / weights.sum()
 
 
 class Trainer:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from torch.utils.data import SequentialSampler
 from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
@@ -25,7 +26,8 @@ from cello1.scoring.evaluate import evaluate
 from cello1.solvers.base import Failure, Response
 from cello1.solvers.language import LanguageSolver
 from cello1.training.checkpoints import telling_disk_errors, unmark
-from cello1.training.examples import Student
+from cello1.training.examples import IGNORED, Student
+from cello1.training.loss import chosen_logits, is_straight
 from cello1.training.sampling import LengthSampler
 
 Watch = Callable[[str, float], None]
@@ -70,6 +72,9 @@ class PuzzleTrainer(SFTTrainer):  # type: ignore[misc]
         lengths = [len(ids) for ids in rows["input_ids"]]
         return LengthSampler(lengths, self.args.train_batch_size, self.args.seed)
 
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        return SequentialSampler(eval_dataset)  # the grouping one fails where there are no traces
+
     def training_step(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> torch.Tensor:
         """Take one step; stop at once when the loss is no number."""
         ids = inputs["input_ids"]
@@ -80,6 +85,36 @@ class PuzzleTrainer(SFTTrainer):  # type: ignore[misc]
         if not torch.isfinite(loss):
             self._tell_nan(f"the loss is {float(loss)}")
         return loss
+
+    def compute_loss(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
+        """Compute the loss as TRL does; on a processor only where it counts, which TRL does not."""
+        if not self._is_plain(inputs, more):
+            return super().compute_loss(model, inputs, *rest, **more)
+        ids, labels = inputs["input_ids"], inputs["labels"]
+        chosen = labels != IGNORED
+        logits = chosen_logits(model, ids, chosen).float()
+        logs, wanted = logits.log_softmax(-1), labels[:, 1:][chosen[:, 1:]]
+        losses = -logs.gather(-1, wanted[:, None])
+        count = more.get("num_items_in_batch")
+        self._note(logs.detach(), wanted, inputs["attention_mask"])
+        return losses.sum() / (len(wanted) if count is None else count)
+
+    def _is_plain(self, inputs: Any, more: Any) -> bool:
+        """Say whether the loss is the mean over tokens of whole rows, in one process on a CPU."""
+        usual = self.args.loss_type == "nll" and self.label_smoother is None
+        alone = self.accelerator.num_processes == 1 and self.accelerator.device.type == "cpu"
+        rows = "position_ids" not in inputs and not more.get("return_outputs")
+        return usual and alone and rows and not self.aux_loss_enabled and is_straight(self.model)
+
+    def _note(self, logs: torch.Tensor, wanted: torch.Tensor, mask: torch.Tensor) -> None:
+        """Measure what TRL measures, under its names."""
+        measured = self._metrics["train" if self.model.training else "eval"]
+        entropy = -(logs.exp() * logs).sum(-1).mean()
+        measured["entropy"].append(float(entropy))
+        measured["mean_token_accuracy"].append(float((logs.argmax(-1) == wanted).float().mean()))
+        if self.model.training:
+            self._total_train_tokens += int(mask.sum())
+        measured["num_tokens"] = [self._total_train_tokens]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         trained = (p for p in self.model.parameters() if p.requires_grad)

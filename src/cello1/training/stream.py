@@ -21,7 +21,9 @@ from cello1.solvers.classical import Expert
 from cello1.training.teacher import steer, tell
 from cello1.training.wording import listed
 
-_PER_CELL, _PER_PUZZLE = 22, 50  # tokens beside the genes, answer included
+# Tokens of a puzzle beside the genes of the question, answer included.
+_PER_CELL = {"types": 9, "reasons": 22}
+_PER_PUZZLE = 50
 _DRILL_GENES = 300  # few enough to be learned at once, many enough not to be guessed
 _TELLING = 0.5  # share of a shortened list that the expert finds telling
 
@@ -60,10 +62,11 @@ class Stream:
         rng = np.random.default_rng([self.seed, step])
         n = int(rng.integers(*stage.cells, endpoint=True))
         genes = int(rng.integers(*stage.genes, endpoint=True))
-        per_cell = 2 * genes + 8 if stage.drill else genes + _PER_CELL
-        size = max(1, stage.batch_tokens // (n * per_cell + (0 if stage.drill else _PER_PUZZLE)))
+        drill = stage.says == "genes"
+        length = n * (2 * genes + 8) if drill else n * (genes + _PER_CELL[stage.says]) + _PER_PUZZLE
+        size = max(1, stage.batch_tokens // length)
         dice = [np.random.default_rng([self.seed, step, i]) for i in range(size)]
-        if stage.drill:
+        if drill:
             return [self._drill(rng, n, genes) for rng in dice]
         return [self._work(rng, stage, n, genes) for rng in dice]
 
@@ -86,9 +89,11 @@ class Stream:
     def _work(
         self, rng: np.random.Generator, stage: Stage, n: int, genes: int
     ) -> tuple[Puzzle, str]:
-        """Draw a puzzle and reason like the expert of its source towards the known answer."""
+        """Draw a puzzle; name its types, or reason like the expert of its source towards them."""
         source = int(rng.integers(len(self.moulds)))
         puzzle, expert = self._draw(rng, source, stage, n, genes), self.experts[source]
+        if stage.says == "types":
+            return puzzle, response_text(_name(puzzle, rng), puzzle.answer or ())
         gold = [puzzle.candidate_index[key] for key in puzzle.answer_keys or ()]
         scores = steer(expert.scores(puzzle), gold)
         reasoning = tell(puzzle, gold, scores, expert.evidence, rng)
@@ -113,6 +118,12 @@ class Stream:
         order = rng.permutation(len(candidates))
         offered = tuple(candidates[i] for i in order)
         return replace(mould, cells=tuple(cells), candidates=offered, answer=tuple(chosen), meta={})
+
+
+def _name(puzzle: Puzzle, rng: np.random.Generator) -> str:
+    """Name the types cell by cell in any order: much to learn from few tokens."""
+    answer = puzzle.answer or ()
+    return "; ".join(f"Cell {i + 1} is {answer[i]}" for i in rng.permutation(len(answer))) + "."
 
 
 def _shorten(

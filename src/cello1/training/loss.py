@@ -1,0 +1,57 @@
+"""The loss of chosen tokens on a processor: nothing is computed that does not count.
+
+Padding stands on the right, so causal attention alone keeps it out and no mask is needed, with
+which attention takes its slow path on a CPU. And only the states before a token that counts meet
+the vocabulary, which for a small model is half of the work.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+# By these names configs say that logits are scaled or bent behind the output layer.
+_BENT = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "lm_head_multiplier",
+    "output_multiplier",
+)
+
+
+def is_straight(model: Any) -> bool:
+    """Say whether the logits are what the output layer gives, so that this module holds."""
+    config = model.config.get_text_config()
+    return not any(getattr(config, name, None) for name in _BENT)
+
+
+def chosen_logits(model: Any, ids: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Return the logits that predict the chosen tokens.
+
+    Parameters
+    ----------
+    model
+        A causal language model, with an adapter or without.
+    ids
+        Token ids, padded on the right, of shape (rows, length).
+    chosen
+        Which tokens are to be predicted, of the same shape; the first of a row never can be.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (chosen tokens, vocabulary), row by row.
+    """
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+    states = whole.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+    logits: torch.Tensor = whole.get_output_embeddings()(states[chosen[:, 1:]])
+    return logits
+
+
+def chosen_losses(model: Any, ids: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Return the loss of each chosen token, row by row; see :func:`chosen_logits`."""
+    logits = chosen_logits(model, ids, chosen)
+    return functional.cross_entropy(logits.float(), ids[:, 1:][chosen[:, 1:]], reduction="none")
