@@ -39,6 +39,7 @@ def simulate(
                 cells_per_type=cells_per_type,
                 seed=seed,
                 obs=described(table, cell_types),
+                name=f"{table.stem}-",
             )
             part = made.with_suffix(".part")
             cells.write_h5ad(part)

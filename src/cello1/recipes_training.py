@@ -14,19 +14,15 @@ class TrainingSection(BaseModel):
 
 
 class Stage(TrainingSection):
-    """One stretch of pre-training, with puzzles or drills of a certain size.
-
-    What is said grows: ``genes`` are no puzzles but lists of any genes, to be said again by cell;
-    ``types`` name the type of each cell, ``reasons`` tell how one comes to it.
-    """
+    """One stretch of pre-training, with puzzles or drills of a certain size."""
 
     tokens: Annotated[int, Field(ge=1, description="tokens read in this stage")]
     cells: Annotated[tuple[int, int], Field(description="fewest and most cells")]
     genes: Annotated[tuple[int, int], Field(description="fewest and most genes per cell")]
     distractors: Annotated[int, Field(ge=0, description="most types without a cell")] = 0
-    says: Annotated[
-        Literal["genes", "types", "reasons"], Field(description="what the model learns to say")
-    ] = "reasons"
+    drill: Annotated[
+        bool, Field(description="no puzzles: lists of any genes, to be said again by cell")
+    ] = False
     batch_tokens: Annotated[int, Field(ge=256, description="tokens per step, about")] = 2_048
 
 

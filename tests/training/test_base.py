@@ -6,13 +6,13 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 import cello1
 from cello1.errors import InputError
-from cello1.puzzles.answer import parse_response
 from cello1.puzzles.prompt import messages
 from cello1.recipes_training import BaseModelSettings, Stage
 from cello1.solvers.centroids import Centroids
@@ -111,7 +111,7 @@ def test_the_loss_counts_the_response_and_the_prompt_is_that_of_the_solver(
 
 def test_of_drills_only_the_genes_count_and_each_is_listed_by_its_cell(stream, toys):
     words = make_tokenizer(toys, [], 700)
-    drill = STAGE.model_copy(update={"says": "genes"})
+    drill = STAGE.model_copy(update={"drill": True})
     examples = stream.batch(1, drill)
     for asked, said in examples:
         cells = dict(line.split(": ") for line in asked.strip().split("\n"))
@@ -126,12 +126,14 @@ def test_of_drills_only_the_genes_count_and_each_is_listed_by_its_cell(stream, t
         assert set(weights.tolist()) == {0.0, 1.0}
 
 
-def test_a_stage_of_types_names_each_cell_once(stream):
-    for puzzle, response in stream.batch(1, STAGE.model_copy(update={"says": "types"})):
-        said = parse_response(response)
-        named = dict(part.split(" is ") for part in said.reasoning.strip(".").split("; "))
-        assert named == {f"Cell {i}": x for i, x in enumerate(puzzle.answer, 1)}
-        assert cello1.score(puzzle, response).exact
+def test_puzzles_have_the_cells_wanted_where_a_source_has_as_many(toys):
+    most = len(toys[0].cells)
+    few = [replace(p, cells=p.cells[:-1], answer=p.answer[:-1]) for p in toys]
+    stream = Stream([few, toys], [Centroids(few), Centroids(toys)], 0)
+    large = Stage(tokens=1, cells=(most, most), genes=(50, 50), batch_tokens=4_096)
+    assert {len(p.cells) for step in range(5) for p, _ in stream.batch(step, large)} == {most}
+    larger = large.model_copy(update={"cells": (most + 1, most + 1)})
+    assert max(len(p.cells) for p, _ in stream.batch(0, larger)) == most
 
 
 def test_it_learns(file, stream, tmp_path):

@@ -74,6 +74,7 @@ def simulate(
     depth: float = 3_000.0,
     seed: int = 0,
     obs: Mapping[str, str] | None = None,
+    name: str = "sim",
 ) -> Any:
     """Simulate cells of every type for every donor.
 
@@ -89,6 +90,8 @@ def simulate(
         Of all draws; a donor's cells do not depend on the number of donors.
     obs
         Constant columns of obs, such as ``{"tissue": "lung", "disease": "normal"}``.
+    name
+        What donor ids begin with. Donors of two tables with one name count as the same people.
 
     Returns
     -------
@@ -103,9 +106,9 @@ def simulate(
     from anndata import AnnData
 
     means = profiles.to_numpy(dtype=np.float64)
-    for name, total in zip(profiles.columns, means.sum(axis=0), strict=True):
-        if not np.isfinite(total) or total <= 0 or (profiles[name] < 0).any():
-            raise InputError(f"profile {brief(name)} must be >= 0, finite and not all zero")
+    for column, total in zip(profiles.columns, means.sum(axis=0), strict=True):
+        if not np.isfinite(total) or total <= 0 or (profiles[column] < 0).any():
+            raise InputError(f"profile {brief(column)} must be >= 0, finite and not all zero")
     shares = means / means.sum(axis=0)
     blocks, rows = [], []
     for donor in range(donors):
@@ -113,7 +116,7 @@ def simulate(
         shift = np.exp(rng.normal(0.0, DONOR_SD, len(shares)))
         for t, label in enumerate(profiles.columns):
             blocks.append(_cells(shares[:, t] * shift, cells_per_type, depth, rng))
-            rows += [(f"sim{donor + 1:03d}", str(label))] * cells_per_type
+            rows += [(f"{name}{donor + 1:03d}", str(label))] * cells_per_type
     frame = pd.DataFrame(rows, columns=["donor_id", "cell_type"])
     frame.index = pd.Index([f"synthetic-{i}" for i in range(len(frame))])
     frame["cell_type_ontology_term_id"] = [term_id(label) or "unknown" for _, label in rows]

@@ -8,6 +8,7 @@ a model can start with easy ones. Puzzle i of batch t depends on (seed, t, i) al
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,9 +22,7 @@ from cello1.solvers.classical import Expert
 from cello1.training.teacher import steer, tell
 from cello1.training.wording import listed
 
-# Tokens of a puzzle beside the genes of the question, answer included.
-_PER_CELL = {"types": 9, "reasons": 22}
-_PER_PUZZLE = 50
+_PER_CELL, _PER_PUZZLE = 22, 50  # tokens beside the genes, answer included
 _DRILL_GENES = 300  # few enough to be learned at once, many enough not to be guessed
 _TELLING = 0.5  # share of a shortened list that the expert finds telling
 
@@ -34,7 +33,8 @@ class Stream:
     Parameters
     ----------
     sources
-        Built puzzles, all with answers, by source; every source is drawn from equally often.
+        Built puzzles, all with answers, by source; every source that has enough types for the
+        puzzle wanted is drawn from equally often.
     experts
         One per source: it knows which genes tell there, for the reasoning.
     seed
@@ -44,7 +44,8 @@ class Stream:
     def __init__(
         self, sources: Sequence[Sequence[Puzzle]], experts: Sequence[Expert], seed: int
     ) -> None:
-        self.experts, self.moulds, self.seed = experts, sources, seed
+        self.experts, self.seed = experts, seed
+        self.moulds = [sorted(source, key=lambda puzzle: -len(puzzle.cells)) for source in sources]
         self.pools: dict[tuple[str, str], list[tuple[str, ...]]] = defaultdict(list)
         for puzzle in (p for moulds in self.moulds for p in moulds):
             for label, genes in zip(puzzle.answer or (), puzzle.cells, strict=True):
@@ -62,11 +63,10 @@ class Stream:
         rng = np.random.default_rng([self.seed, step])
         n = int(rng.integers(*stage.cells, endpoint=True))
         genes = int(rng.integers(*stage.genes, endpoint=True))
-        drill = stage.says == "genes"
-        length = n * (2 * genes + 8) if drill else n * (genes + _PER_CELL[stage.says]) + _PER_PUZZLE
+        length = n * (2 * genes + 8) if stage.drill else n * (genes + _PER_CELL) + _PER_PUZZLE
         size = max(1, stage.batch_tokens // length)
         dice = [np.random.default_rng([self.seed, step, i]) for i in range(size)]
-        if drill:
+        if stage.drill:
             return [self._drill(rng, n, genes) for rng in dice]
         return [self._work(rng, stage, n, genes) for rng in dice]
 
@@ -89,11 +89,10 @@ class Stream:
     def _work(
         self, rng: np.random.Generator, stage: Stage, n: int, genes: int
     ) -> tuple[Puzzle, str]:
-        """Draw a puzzle; name its types, or reason like the expert of its source towards them."""
-        source = int(rng.integers(len(self.moulds)))
+        """Draw a puzzle and reason like the expert of its source towards the known answer."""
+        able = [i for i, moulds in enumerate(self.moulds) if len(moulds[0].cells) >= n]
+        source = int(rng.choice(able or len(self.moulds)))
         puzzle, expert = self._draw(rng, source, stage, n, genes), self.experts[source]
-        if stage.says == "types":
-            return puzzle, response_text(_name(puzzle, rng), puzzle.answer or ())
         gold = [puzzle.candidate_index[key] for key in puzzle.answer_keys or ()]
         scores = steer(expert.scores(puzzle), gold)
         reasoning = tell(puzzle, gold, scores, expert.evidence, rng)
@@ -103,7 +102,8 @@ class Stream:
         self, rng: np.random.Generator, source: int, stage: Stage, n: int, genes: int
     ) -> Puzzle:
         moulds = self.moulds[source]
-        mould = moulds[int(rng.integers(len(moulds)))]
+        large = bisect_right(moulds, -n, key=lambda mould: -len(mould.cells))
+        mould = moulds[int(rng.integers(large or len(moulds)))]
         answer = mould.answer or ()
         n = min(n, len(answer))
         types = [answer[i] for i in rng.permutation(len(answer))]
@@ -118,12 +118,6 @@ class Stream:
         order = rng.permutation(len(candidates))
         offered = tuple(candidates[i] for i in order)
         return replace(mould, cells=tuple(cells), candidates=offered, answer=tuple(chosen), meta={})
-
-
-def _name(puzzle: Puzzle, rng: np.random.Generator) -> str:
-    """Name the types cell by cell in any order: much to learn from few tokens."""
-    answer = puzzle.answer or ()
-    return "; ".join(f"Cell {i + 1} is {answer[i]}" for i in rng.permutation(len(answer))) + "."
 
 
 def _shorten(

@@ -1,0 +1,188 @@
+"""The small model from nothing to its figures, by the verbs a user would type.
+
+Run ``python benchmarks/mini.py DATA [--out runs/mini] [--table]``. DATA is a folder with ``cells``
+(kang2018_ifnb2800.h5ad, kang2018_muscat_1287genes.h5ad, pbmc3k_lognorm.h5ad) and ``profiles`` (mean
+profiles and cell_types.csv). Builds puzzles, trains by ``recipes/mini-cpu.yaml``, solves Kang's
+held-out donors and prints each verb with its minutes. ``--table`` also fine-tunes on answers only
+and prints base, answers-only and traces for greedy, valid and assign decoding, beside the classical
+solvers, on Kang, on simulated cells of profiles never trained on, and on PBMC3k.
+
+Called again it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from cello1.puzzles.table import read_puzzles, write_puzzles
+
+RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "mini-cpu.yaml"
+DECODINGS = {"greedy": [], "valid": ["--valid"], "assign": ["--decode", "assign"]}
+# Types told from mean profiles alone need enough of them for a puzzle.
+FEWEST_TYPES, SEED = 8, "1"
+
+
+def verb(*arguments: str | Path, log: Path) -> float:
+    """Run one verb of the command line and return its minutes; finished ones return at once."""
+    start = time.monotonic()
+    command = [sys.executable, "-m", "cello1", *map(str, arguments)]
+    with log.open("a") as file:
+        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
+    if code:
+        sys.exit(f"cello1 {arguments[0]} failed, see {log}")
+    return (time.monotonic() - start) / 60
+
+
+def rich_profiles(folder: Path) -> list[Path]:
+    """Return the profiles of at least so many types that are kept."""
+    import pandas as pd
+
+    types = pd.read_csv(folder / "cell_types.csv")
+    kept = types[types["keep"]].groupby("profile")["cell_type"].nunique()
+    names = sorted(kept[kept >= FEWEST_TYPES].index)
+    return [path for name in names if (path := folder / f"{name}.parquet").exists()]
+
+
+def build(data: Path, out: Path, log: Path) -> None:
+    """Build the puzzles: two extracts of Kang, cells simulated from profiles, PBMC3k."""
+    cells = data / "cells"
+    for name in ("kang2018_ifnb2800", "kang2018_muscat_1287genes"):
+        if not (out / name).exists():
+            verb("build", cells / f"{name}.h5ad", "--recipe", RECIPE, "--out", out / name, log=log)
+    if not (out / "simulated").exists():
+        tables = rich_profiles(data / "profiles")
+        verb("simulate", *tables, "--cell-types", data / "profiles" / "cell_types.csv",
+             "--out", out / "simulated", "--donors", "4", "--cells-per-type", "40",
+             "--seed", SEED, log=log)  # fmt: skip
+    if not (out / "profiles").exists():
+        verb("build", *sorted((out / "simulated").glob("*.h5ad")), "--out", out / "profiles",
+             "--split", "dataset", "--n-min", "5", "--per-n", "60", "--seed", SEED,
+             log=log)  # fmt: skip
+    if not (out / "pbmc3k").exists():
+        verb("build", cells / "pbmc3k_lognorm.h5ad", "--out", out / "pbmc3k", "--split", "none",
+             "--per-n", "200", log=log)  # fmt: skip
+    for name, path in tests(out).items():
+        if not (out / f"test-{name}.parquet").exists():
+            puzzles = read_puzzles(path)
+            few = puzzles[:: max(1, len(puzzles) // 200)][:200]
+            write_puzzles(few, out / f"test-{name}.parquet")
+
+
+def tests(out: Path) -> dict[str, Path]:
+    """Return the files of puzzles no model was trained on."""
+    return {
+        "kang": out / "kang2018_ifnb2800" / "test.parquet",
+        "profiles": out / "profiles" / "test.parquet",
+        "pbmc3k": out / "pbmc3k" / "all.parquet",
+    }
+
+
+def train(out: Path, log: Path) -> dict[str, float]:
+    """Run the verbs of the recipe and return their minutes."""
+    kang = out / "kang2018_ifnb2800"
+    names = ("kang2018_ifnb2800", "kang2018_muscat_1287genes", "profiles")
+    files = ", ".join(str(out / name / "train.parquet") for name in names)
+    return {
+        "base": verb("base", RECIPE, f"puzzles=[{files}]", "--out", out / "base", log=log),
+        "distill": verb("distill", kang, "--recipe", RECIPE, "--out", out / "traces", log=log),
+        "sft": verb("sft", RECIPE, *student(out), "--out", out / "sft", log=log),
+        "merge": verb("merge", out / "sft", "--out", out / "model", log=log)
+        if not (out / "model").exists()
+        else 0.0,
+        "solve": solve(f"hf:{out / 'model'}", "kang", out / "solved" / "sft-kang-greedy", [], log),
+    }
+
+
+def student(out: Path) -> list[str]:
+    """Return what `cello1 sft` is told beside the recipe."""
+    kang = out / "kang2018_ifnb2800"
+    return [
+        f"model={out / 'base' / 'model'}",
+        f"traces={out / 'traces' / 'reasoning.parquet'}",
+        f"validation={kang / 'validation.parquet'}",
+    ]
+
+
+def solve(solver: str, test: str, run: Path, options: list[str], log: Path) -> float:
+    """Solve and evaluate the puzzles of a test."""
+    puzzles = run.parents[1] / f"test-{test}.parquet"
+    minutes = verb("solve", puzzles, "--solver", solver, "--out", run, "--max-new-tokens", "800",
+                   *options, log=log)  # fmt: skip
+    return minutes + verb("eval", run, log=log)
+
+
+def answers_only(out: Path, log: Path) -> None:
+    """Fine-tune on answers without reasons, to see what the reasons are worth."""
+    verb("sft", RECIPE, *student(out), "answers_only=true", "--out", out / "sft-answers", log=log)
+    if not (out / "model-answers").exists():
+        verb("merge", out / "sft-answers", "--out", out / "model-answers", log=log)
+
+
+def table(out: Path, log: Path) -> None:
+    """Solve every test with every model and the classical solvers, and print the figures."""
+    answers_only(out, log)
+    models = {
+        "base": out / "base" / "model",
+        "answers": out / "model-answers",
+        "sft": out / "model",
+    }
+    trained = ["--train", str(out / "kang2018_ifnb2800" / "train.parquet"),
+               "--validation", str(out / "kang2018_ifnb2800" / "validation.parquet")]  # fmt: skip
+    print("| test | model | decoding | cell-level | batch-level | format | unique |")
+    print("|---|---|---|---|---|---:|---:|")
+    for test in tests(out):
+        runs = {("chance", "alone"): ("chance", ["--alone"])}
+        for classical in ("markers", "centroids"):
+            learned = trained if classical == "centroids" else []
+            if test == "profiles":
+                learned = []  # the types of other tissues are known to the markers alone
+                if classical == "centroids":
+                    continue
+            runs[classical, "alone"] = (classical, [*learned, "--alone"])
+            runs[classical, "jointly"] = (classical, learned)
+        for name, model in models.items():
+            for how, options in DECODINGS.items():
+                runs[name, how] = (f"hf:{model}", options)
+        for (name, how), (solver, options) in runs.items():
+            run = out / "solved" / f"{name}-{test}-{how}"
+            solve(solver, test, run, options, log)
+            print(f"| {test} | {name} | {how} | {figures(run)} |", flush=True)
+
+
+def figures(run: Path) -> str:
+    """Return cell and batch accuracy with their intervals, format validity and uniqueness."""
+    overall = json.loads((run / "metrics.json").read_text("utf-8"))["overall"]
+    cells = []
+    for name in ("cell_accuracy", "batch_accuracy"):
+        entry = overall[name]
+        cells.append(f"{entry['estimate']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]")
+    cells += [f"{overall[name]['estimate']:.3f}" for name in ("format_validity", "uniqueness")]
+    return " | ".join(cells)
+
+
+def main() -> None:
+    """Run and print everything."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("data", type=Path)
+    arguments.add_argument("--out", type=Path, default=Path("runs/mini"))
+    arguments.add_argument("--table", action="store_true")
+    args = arguments.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    log = args.out / "log.txt"
+    build(args.data, args.out, log)
+    minutes = train(args.out, log)
+    for name, spent in minutes.items():
+        print(f"{name:8} {spent:5.1f} min")
+    run = args.out / "solved" / "sft-kang-greedy"
+    print(f"together {sum(minutes.values()):5.1f} min; Kang, held-out donors: {figures(run)}")
+    if args.table:
+        table(args.out, log)
+
+
+if __name__ == "__main__":
+    main()
