@@ -16,6 +16,8 @@ from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
 from cello1.scoring.score import score
 
+Genes = tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class Shared:
@@ -104,9 +106,13 @@ def audit(splits: Mapping[str, Sequence[Puzzle]]) -> Audit:
     sets = Counter(frozenset(Counter(p.cells).items()) for p in every)
     failures = [p.id for p in every if p.answer is not None and not _gold_is_right(p)]
     donors_declared = any(p.meta.get("split") == "cell" for p in every)
+    lists = {name: {genes for p in ps for genes in p.cells} for name, ps in splits.items()}
     return Audit(
         sizes={name: len(puzzles) for name, puzzles in splits.items()},
-        shared=[_compare(a, splits[a], b, splits[b]) for a, b in combinations(splits, 2)],
+        shared=[
+            _compare(a, splits[a], b, splits[b], lists[a] & lists[b])
+            for a, b in combinations(splits, 2)
+        ],
         duplicates=sum(count - 1 for count in sets.values()),
         gold_failures=failures,
         unanswered=sum(p.answer is None for p in every),
@@ -128,11 +134,11 @@ def _gold_is_right(puzzle: Puzzle) -> bool:
     return result.exact and result.reward == 1.0
 
 
-def _compare(a: str, first: Sequence[Puzzle], b: str, second: Sequence[Puzzle]) -> Shared:
+def _compare(
+    a: str, first: Sequence[Puzzle], b: str, second: Sequence[Puzzle], common: set[Genes]
+) -> Shared:
     donors = _intersect(_values(first, "donor_id"), _values(second, "donor_id"))
     cells = _intersect(_cell_ids(first), _cell_ids(second))
-    lists = {genes for p in first for genes in p.cells}
-    common = lists & {genes for p in second for genes in p.cells}
     examples = [*sorted(donors or ())[:1], *sorted(cells or ())[:1]]
     examples += [f"genes {', '.join(genes[:4])}, ..." for genes in sorted(common)[:1]]
     return Shared(
@@ -141,7 +147,7 @@ def _compare(a: str, first: Sequence[Puzzle], b: str, second: Sequence[Puzzle]) 
         None if donors is None else len(donors),
         None if cells is None else len(cells),
         len(common),
-        sum(any(genes in common for genes in p.cells) for p in second),
+        sum(not common.isdisjoint(p.cells) for p in second) if common else 0,
         examples[0] if examples else "",
     )
 

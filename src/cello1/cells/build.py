@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from cello1.cells.audit import Audit, audit
-from cello1.cells.jobs import Job, Watch, run_jobs
+from cello1.cells.jobs import Job, Part, Watch, run_jobs
 from cello1.cells.read import open_h5ad
 from cello1.cells.report import FileReport
 from cello1.cells.split import SPLITS, refuse_names, split_puzzles
@@ -97,29 +97,29 @@ def build(
             return _finished(folder)
         for leftover in folder.glob(".*.part"):
             leftover.unlink()
-        parts = folder / ".parts"
-        parts.mkdir(exist_ok=True)
-        jobs = [Job(path, run.inputs[str(path)], parts, settings) for path in paths]
-        reports = run_jobs(jobs, workers, watch)
+        kept = folder / ".parts"
+        kept.mkdir(exist_ok=True)
+        several = len(paths) > 1
+        jobs = [Job(path, run.inputs[str(path)], kept, settings, several) for path in paths]
+        parts = run_jobs(jobs, workers, watch)
+        reports = [part.report for part in parts]
         try:
-            result = _assemble(folder, jobs, reports, settings)
+            result = _assemble(folder, parts, settings)
         except InputError:
             if not (folder / LAST).exists():
                 _write_reports(folder, reports)
             raise
         if not any(report.status == "failed" for report in reports):
-            shutil.rmtree(parts)  # else they serve the next try
+            shutil.rmtree(kept)  # else they serve the next try
     return result
 
 
-def _assemble(
-    folder: Path, jobs: Sequence[Job], reports: list[FileReport], settings: BuildSettings
-) -> Build:
-    built = [job.table for job, report in zip(jobs, reports, strict=True) if report.puzzles]
-    if not built:
+def _assemble(folder: Path, parts: Sequence[Part], settings: BuildSettings) -> Build:
+    reports = [part.report for part in parts]
+    puzzles = [puzzle for part in parts for puzzle in part.puzzles]
+    if not puzzles:
         why = "; ".join(f"{r.dataset}: {r.message}" for r in reports)
         raise InputError(f"no puzzle could be built. {why}")
-    puzzles = [puzzle for table in built for puzzle in read_puzzles(table)]
     splits = split_puzzles(puzzles, settings)
     findings = audit(splits)
     if findings.leaks and settings.split != "puzzle":

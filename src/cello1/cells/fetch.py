@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import IO, Any
 
 import numpy as np
@@ -45,6 +46,7 @@ class Fetch:
 
     def puzzles(self, draws: list[Draw], homes: list[Home]) -> list[Puzzle]:
         """Make all puzzles of the file."""
+        self.lists.flush()
         needed = sorted({cell for draw in draws for cell in draw.cells})
         genes = {cell: self._genes(cell) for cell in needed}
         stored = obs_names_node(self.source.file)[np.array(needed)]
@@ -77,9 +79,9 @@ class Fetch:
 
     def _genes(self, cell: int) -> tuple[str, ...]:
         k = self.settings.top_genes
-        self.lists.seek(int(self.slot[cell]) * k * 4)
-        ranks = np.frombuffer(self.lists.read(k * 4), dtype=np.int32)
-        return tuple(self.symbols.names[r] for r in ranks.tolist() if r >= 0)
+        stored = os.pread(self.lists.fileno(), k * 4, int(self.slot[cell]) * k * 4)
+        ranks = np.frombuffer(stored, dtype=np.int32)
+        return tuple([self.symbols.names[r] for r in ranks.tolist() if r >= 0])
 
     def _group_meta(self, home: int) -> tuple[str, dict[str, Any]]:
         members = np.flatnonzero((self.cells.groups == home) & self.cells.keep)

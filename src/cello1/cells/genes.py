@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from cello1.cells.matrix import Chunk
 from cello1.recipes import GeneClass
@@ -75,10 +77,16 @@ def clean_symbol(symbol: str) -> str:
 def index_symbols(symbols: Iterable[str], exclude: Sequence[GeneClass] = ()) -> Symbols:
     """Rank symbols by name, so that comparing ranks compares names."""
     clean = [clean_symbol(symbol) for symbol in symbols]
-    names = sorted(s for s in set(clean) if s and not any(_CLASSES[kind](s) for kind in exclude))
-    position = {name: i for i, name in enumerate(names)}
-    rank = np.array([position.get(s, -1) for s in clean], dtype=np.int32)
-    return Symbols(names, rank, int((rank < 0).sum()))
+    for kind in exclude:
+        clean = ["" if _CLASSES[kind](symbol) else symbol for symbol in clean]
+    texts = pa.array([symbol or None for symbol in clean], pa.string())
+    # Dense: equal symbols have one rank, and what is excluded (null) has the last one.
+    rank = pc.rank(texts, tiebreaker="dense").to_numpy().astype(np.int32) - 1
+    excluded = texts.is_null().to_numpy(zero_copy_only=False)
+    names = np.empty(rank[~excluded].max(initial=-1) + 1, dtype=object)
+    names[rank[~excluded]] = np.array(clean, dtype=object)[~excluded]
+    rank[excluded] = -1
+    return Symbols(names.tolist(), rank, int(excluded.sum()))
 
 
 def top_genes(

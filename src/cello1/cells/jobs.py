@@ -14,12 +14,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cello1.cells.make import make_puzzles
 from cello1.cells.report import FileReport
 from cello1.errors import InputError
-from cello1.puzzles.table import write_puzzles
+from cello1.puzzles.puzzle import Puzzle
+from cello1.puzzles.table import read_puzzles, write_puzzles
 from cello1.recipes import BuildSettings
 from cello1.runs import write_json
 
@@ -28,7 +29,7 @@ Watch = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Job:
-    """One file to be made into a part.
+    """One file to be made into puzzles.
 
     Attributes
     ----------
@@ -38,12 +39,15 @@ class Job:
         Folder of the parts.
     settings
         How to make puzzles.
+    kept
+        Whether they are kept as a part; that of a single file would never be used again.
     """
 
     path: Path
     content: str
     parts: Path
     settings: BuildSettings
+    kept: bool
 
     @property
     def table(self) -> Path:
@@ -57,20 +61,29 @@ class Job:
         """Where its report goes."""
         return self.table.with_suffix(".json")
 
-    def done(self) -> FileReport | None:
-        """Return the report of a part made earlier; it is written last, so the part is whole."""
+    def done(self) -> Part | None:
+        """Return a part made earlier; its report is written last, so it is whole."""
         with suppress(OSError, ValueError):
-            return FileReport.from_json(json.loads(self.note.read_text("utf-8")))
+            report = FileReport.from_json(json.loads(self.note.read_text("utf-8")))
+            return Part(report, read_puzzles(self.table))
         return None
 
 
-def _run_job(job: Job, watch: Callable[[float], None]) -> FileReport:
+class Part(NamedTuple):
+    """What became of one file, and its puzzles."""
+
+    report: FileReport
+    puzzles: list[Puzzle]
+
+
+def _run_job(job: Job, watch: Callable[[float], None]) -> Part:
     """Make one part; whatever goes wrong concerns this file only."""
     try:
         puzzles, report = make_puzzles(job.path, job.settings, watch)
-        write_puzzles(puzzles, job.table)
-        write_json(job.note, asdict(report))
-        return report
+        if job.kept:
+            write_puzzles(puzzles, job.table)
+            write_json(job.note, asdict(report))
+        return Part(report, puzzles)
     except InputError as error:
         message = str(error)
     except OSError as error:
@@ -80,7 +93,11 @@ def _run_job(job: Job, watch: Callable[[float], None]) -> FileReport:
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         message = f"unexpected {type(error).__name__} at {last.name}:{last.lineno}: {error}"
-    return FileReport(str(job.path), job.path.stem, status="failed", message=message)
+    return _failed(job, message)
+
+
+def _failed(job: Job, message: str) -> Part:
+    return Part(FileReport(str(job.path), job.path.stem, status="failed", message=message), [])
 
 
 _shares: Any = None
@@ -91,31 +108,31 @@ def _start_worker(shares: Any) -> None:
     _shares = shares
 
 
-def _run_in_worker(job: Job, slot: int) -> FileReport:
+def _run_in_worker(job: Job, slot: int) -> Part:
     def watch(share: float) -> None:
         _shares[slot] = share
 
     return _run_job(job, watch)
 
 
-def run_jobs(jobs: Sequence[Job], workers: int, watch: Watch) -> list[FileReport]:
-    """Make all parts, in parallel when asked; return their reports in the order of the jobs."""
-    reports = {job.path: report for job in jobs if (report := job.done()) is not None}
-    todo = [job for job in jobs if job.path not in reports]
+def run_jobs(jobs: Sequence[Job], workers: int, watch: Watch) -> list[Part]:
+    """Make all parts, in parallel when asked; return them in the order of the jobs."""
+    parts = {job.path: part for job in jobs if (part := job.done()) is not None}
+    todo = [job for job in jobs if job.path not in parts]
     workers = min(workers, len(todo))
     if workers <= 1:
         for job in todo:
-            reports[job.path] = _run_job(job, lambda share, name=job.path.stem: watch(name, share))  # type: ignore[misc]
+            parts[job.path] = _run_job(job, lambda share, name=job.path.stem: watch(name, share))  # type: ignore[misc]
             watch(job.path.stem, 1.0)
     else:
-        reports |= _run_parallel(todo, workers, watch)
-    return [reports[job.path] for job in jobs]
+        parts |= _run_parallel(todo, workers, watch)
+    return [parts[job.path] for job in jobs]
 
 
-def _run_parallel(todo: Sequence[Job], workers: int, watch: Watch) -> dict[Path, FileReport]:
+def _run_parallel(todo: Sequence[Job], workers: int, watch: Watch) -> dict[Path, Part]:
     context = get_context("spawn")
     shares = context.Array("d", len(todo))
-    reports: dict[Path, FileReport] = {}
+    parts: dict[Path, Part] = {}
     with ProcessPoolExecutor(workers, context, _start_worker, (shares,)) as pool:
         jobs = {pool.submit(_run_in_worker, job, i): (i, job) for i, job in enumerate(todo)}
         running = set(jobs)
@@ -125,12 +142,10 @@ def _run_parallel(todo: Sequence[Job], workers: int, watch: Watch) -> dict[Path,
                 i, job = jobs[future]
                 shares[i] = 1.0
                 try:
-                    reports[job.path] = future.result()
+                    parts[job.path] = future.result()
                 except BrokenExecutor:
                     why = "a worker process died (out of memory?); use fewer --workers, run again"
-                    reports[job.path] = FileReport(
-                        str(job.path), job.path.stem, status="failed", message=why
-                    )
+                    parts[job.path] = _failed(job, why)
             for i, job in enumerate(todo):
                 watch(job.path.stem, shares[i])
-    return reports
+    return parts

@@ -142,17 +142,19 @@ def _groups(
 ) -> tuple[list[Group], list[Home]]:
     """Collect the cells of every group by type; with a split by cell, of every part of it."""
     rows = np.flatnonzero(cells.keep)
-    parts = np.zeros(len(rows), dtype="U10")
+    parts: list[tuple[str, npt.NDArray[np.intp]]] = [("", rows)]
     if settings.split == "cell":
         names = obs_names_node(source.file)[:].astype(str)
-        parts = np.array(
-            [deal_cell(settings.seed, source.dataset, names[r], settings.fractions) for r in rows],
-            dtype="U10",
+        dealt = np.array(
+            [deal_cell(settings.seed, source.dataset, names[r], settings.fractions) for r in rows]
         )
+        parts = [(str(part), rows[dealt == part]) for part in np.unique(dealt)]
     groups, homes = [], []
     for home in np.unique(cells.groups[rows]).tolist():
-        for part in np.unique(parts[cells.groups[rows] == home]).tolist():
-            members = rows[(cells.groups[rows] == home) & (parts == part)]
+        for part, within in parts:
+            members = within[cells.groups[within] == home]
+            if not len(members):
+                continue
             types = cells.types[members]
             by_type = {int(t): members[types == t] for t in np.unique(types)}
             key = "\x1e".join(str(p) for p in (*cells.group_keys[home], part))

@@ -182,25 +182,26 @@ def find_symbols(file: h5py.File, matrix: Matrix) -> tuple[list[str], str]:
     if matrix.name == "raw.X":
         tables = {"raw.var": file["raw/var"], **tables}
     own = next(iter(tables))
-    names = _strings(_index(tables[own], own)[:])
-    if len(names) != matrix.shape[1]:
-        raise InputError(f"{matrix.name} has {matrix.shape[1]} columns for {len(names)} genes")
-    symbols, origin = names, "var_names"
-    for table, key in ((t, k) for t in tables for k in SYMBOL_COLUMNS if k in tables[t]):
-        values = pd.Series(column(tables[table], key)).astype(object)
-        values = values.where(values.notna(), "").astype(str).str.strip()
-        if table == own:
-            symbols = [v or n for n, v in zip(names, values, strict=True)]
-        else:
-            ids = _strings(_index(tables[table], table)[:])
-            known = dict(zip(ids, values, strict=True))
-            symbols = [known.get(name) or name for name in names]
-        origin = key if table == own else f"{key} of {table}"
-        break
-    ensembl = sum(s.startswith("ENS") and bool(_ENSEMBL.match(s)) for s in symbols)
-    if ensembl > len(symbols) / 2:
+    index = _index(tables[own], own)
+    if len(index) != matrix.shape[1]:
+        raise InputError(f"{matrix.name} has {matrix.shape[1]} columns for {len(index)} genes")
+    found = ((t, k) for t in tables for k in SYMBOL_COLUMNS if k in tables[t])
+    table, key = next(found, (own, None))
+    if key is None:
+        symbols, origin = _strings(index[:]), "var_names"
+    elif table == own:
+        symbols, origin = _texts(column(tables[own], key)), key
+        if "" in symbols:
+            symbols = [s or name for s, name in zip(symbols, _strings(index[:]), strict=True)]
+    else:
+        ids = _strings(_index(tables[table], table)[:])
+        known = dict(zip(ids, _texts(column(tables[table], key)), strict=True))
+        symbols = [known.get(name) or name for name in _strings(index[:])]
+        origin = f"{key} of {table}"
+    ensembl = [s for s in symbols if s.startswith("ENS") and _ENSEMBL.match(s)]
+    if len(ensembl) > len(symbols) / 2:
         raise InputError(
-            f"genes are named by Ensembl id only (such as {names[0]}) and {own} has no column of "
+            f"genes are named by Ensembl id only (such as {ensembl[0]}) and {own} has no column of "
             f"symbols ({', '.join(SYMBOL_COLUMNS[:3])}, ...); add one: "
             "adata.var['feature_name'] = symbols"
         )
@@ -234,6 +235,15 @@ def _index(group: h5py.Group, what: str) -> h5py.Dataset:
     if key not in group or not isinstance(group[key], h5py.Dataset):
         raise InputError(f"{what} has no index {key!r}; the file is damaged")
     return group[key]
+
+
+def _texts(values: Any) -> list[str]:
+    """Return the values of a column as stripped text; what is missing is empty."""
+    if isinstance(values, pd.Categorical):
+        names = [*_texts(values.categories.to_numpy()), ""]  # the code of what is missing is -1
+        return [names[code] for code in values.codes.tolist()]
+    missing = pd.isna(values).tolist()
+    return ["" if no else str(value).strip() for value, no in zip(values, missing, strict=True)]
 
 
 def _strings(values: np.ndarray[Any, Any]) -> list[str]:

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 from cello1.errors import PuzzleError, brief
@@ -22,6 +22,9 @@ from cello1.errors import PuzzleError, brief
 FORBIDDEN = re.compile(
     r"[|\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|</?(?:think|answer)>", re.IGNORECASE
 )
+
+_SOUND: set[str] = set()
+_SOUND_AT_MOST = 1 << 17
 
 
 def label_key(label: str) -> str:
@@ -83,9 +86,10 @@ class Puzzle:
         for number, genes in enumerate(self.cells, start=1):
             if not genes:
                 raise PuzzleError(f"cell {number} has no genes; drop cells without expression")
-            if not all(map(_is_sound, genes)):
+            if not _SOUND.issuperset(genes):
                 for gene in genes:
                     _check_gene(gene, number)
+                _remember(genes)
         for label in self.candidates:
             _check_name(label, "candidate")
         if len(self.candidate_index) < len(self.candidates):
@@ -157,16 +161,18 @@ def _strings(values: Iterable[str], what: str) -> tuple[str, ...]:
     if isinstance(values, str):
         raise PuzzleError(f"{what} must be a list of strings, not the string {brief(values)}")
     items = tuple(values)
-    if not all(isinstance(item, str) for item in items):
-        odd = next(item for item in items if not isinstance(item, str))
-        raise PuzzleError(f"{what} holds {brief(odd)}; expected strings only")
+    for kind in set(map(type, items)):
+        if not issubclass(kind, str):
+            odd = next(item for item in items if type(item) is kind)
+            raise PuzzleError(f"{what} holds {brief(odd)}; expected strings only")
     return items
 
 
-@lru_cache(maxsize=1 << 17)
-def _is_sound(gene: str) -> bool:
-    """Say whether a symbol may stand in a prompt; remembered, for symbols recur in every cell."""
-    return bool(gene) and gene == gene.strip() and "," not in gene and not FORBIDDEN.search(gene)
+def _remember(genes: Iterable[str]) -> None:
+    """Note symbols that may stand in a prompt, for they recur in every cell."""
+    if len(_SOUND) > _SOUND_AT_MOST:
+        _SOUND.clear()
+    _SOUND.update(genes)
 
 
 def _check_gene(gene: str, number: int) -> None:

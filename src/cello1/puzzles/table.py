@@ -116,9 +116,11 @@ def write_puzzles(puzzles: Iterable[Puzzle], path: str | Path) -> None:
     path = Path(path)
     rows = [row_from_puzzle(puzzle) for puzzle in puzzles]
     if path.suffix == ".parquet":
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink, compression="zstd")
+        table, sink = pa.Table.from_pylist(rows, schema=SCHEMA), pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
         write_atomic(path, sink.getvalue().to_pybytes())
+        if not pq.read_table(path).equals(table):
+            raise InputError(f"{path} does not read back as it was written; is the disk sound?")
     elif path.suffix == ".json":
         write_atomic(path, json.dumps(rows, ensure_ascii=False, indent=1).encode())
     elif path.suffix in (".jsonl", ".ndjson"):
