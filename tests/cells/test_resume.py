@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +82,16 @@ def test_a_killed_build_may_be_replaced_by_one_with_other_settings(killed, tmp_p
     with Run(out, command="build", config=plan.model_dump(mode="json"), inputs=files):
         pass
     assert build(files, out, plan.model_copy(update={"seed": 3})).ok
+
+
+def test_a_damaged_part_is_made_again(killed, tmp_path, contents):
+    folder, files, plan = killed
+    out = tmp_path / "out"
+    shutil.copytree(folder / "9", out)  # both parts are whole
+    part = next((out / ".parts").glob("a-*.parquet"))
+    part.write_bytes(part.read_bytes()[:-9])
+    assert build(files, out, plan).ok
+    assert contents(out) == contents(folder / "11")
 
 
 # --- folders that hold something ------------------------------------------------------------

@@ -191,3 +191,13 @@ def test_a_refused_write_leaves_no_file(tmp_path):
     with pytest.raises(InputError, match=r"cannot write p\.csv"):
         write_puzzles(PUZZLES, tmp_path / "p.csv")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: b""])
+def test_a_table_that_does_not_read_back_is_refused(tmp_path, monkeypatch, damage):
+    def write(path, content):
+        path.write_bytes(damage(content))
+
+    monkeypatch.setattr("cello1.puzzles.table.write_atomic", write)
+    with pytest.raises(InputError, match=r"p\.parquet does not read back as it was written"):
+        write_puzzles(PUZZLES, tmp_path / "p.parquet")

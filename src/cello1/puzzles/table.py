@@ -119,7 +119,11 @@ def write_puzzles(puzzles: Iterable[Puzzle], path: str | Path) -> None:
         table, sink = pa.Table.from_pylist(rows, schema=SCHEMA), pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         write_atomic(path, sink.getvalue().to_pybytes())
-        if not pq.read_table(path).equals(table):
+        try:
+            same = pq.read_table(path).equals(table)
+        except (pa.ArrowInvalid, OSError):
+            same = False
+        if not same:
             raise InputError(f"{path} does not read back as it was written; is the disk sound?")
     elif path.suffix == ".json":
         write_atomic(path, json.dumps(rows, ensure_ascii=False, indent=1).encode())
