@@ -59,6 +59,12 @@ def term_label(term: str) -> str | None:
     return str(parser.get_term_label(term)) if parser.is_valid_term_id(term, "CL") else None
 
 
+def synonyms(label: str) -> list[str]:
+    """Return the other names the ontology has for a label; none when it is not known."""
+    term = term_id(label)
+    return [] if term is None else [str(name) for name in _parser().get_term_synonyms(term)]
+
+
 @cache
 def ancestors(term: str) -> frozenset[str]:
     """Return all terms above one, without itself; empty when the term is not known."""
