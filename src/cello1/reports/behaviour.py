@@ -1,9 +1,9 @@
 """How a run reasons: shares of its responses that show a behaviour, with donor-clustered intervals.
 
-Behaviours follow arXiv 2506.02911 (self-reflection, curriculum reasoning, five error types) and add
-what a joint task asks for: elimination, comparison of cells, cells discussed, agreement of reasoning
-and answer. Order is measured, not only announced: Kendall's tau-b between how early a cell is settled
-and whether it is right, and between that and how clear the cell is.
+Behaviours follow arXiv 2506.02911 (self-reflection, curriculum reasoning, five error types) and
+add what a joint task asks for: elimination, comparison of cells, cells discussed, agreement of
+reasoning and answer. Order is measured, not only announced: Kendall's tau-b between how early a
+cell is settled and whether it is right, and between that and how clear the cell is.
 """
 
 from __future__ import annotations

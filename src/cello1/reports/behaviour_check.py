@@ -19,7 +19,17 @@ from cello1.reports.behaviour_errors import ERRORS, error_types
 from cello1.training.citations import gene_vocabulary
 
 PUZZLES = "behaviour_puzzles.jsonl"
-_FIELDS = {"id", "part", "puzzle", "reasoning", "answer", "discussed", "claims", "conflicts", "errors"}
+_FIELDS = {
+    "id",
+    "part",
+    "puzzle",
+    "reasoning",
+    "answer",
+    "discussed",
+    "claims",
+    "conflicts",
+    "errors",
+}
 
 
 @dataclass(frozen=True)
@@ -157,8 +167,10 @@ def _first_of_two(order: Sequence[int]) -> set[tuple[int, int]]:
 
 
 def _share(good: int, bad: int) -> str:
-    """Write a share with its exact 95 % interval (Clopper-Pearson); findings of one response are
-    not independent, so it is a little too narrow for cells and pairs."""
+    """Write a share with its exact 95 % interval (Clopper-Pearson).
+
+    Findings of one response are not independent, so it is too narrow for cells and pairs.
+    """
     if not good + bad:
         return "-"
     interval = binomtest(good, good + bad).proportion_ci(0.95)

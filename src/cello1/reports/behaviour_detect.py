@@ -51,7 +51,8 @@ _ORDERED = re.compile(
     re.I | re.M,
 )
 _PUT_OFF = re.compile(
-    r"\b(?:come|get|return|go) back to (?:it|this|that|them|these|cells? \d+)[^.\n]*\b(?:later|after)\b"
+    r"\b(?:come|get|return|go) back to (?:it|this|that|them|these|cells? \d+)[^.\n]*"
+    r"\b(?:later|after)\b"
     r"|\b(?:come|get) back to (?:it|this|that|them|these)\b"
     r"|\b(?:postpone|defer|set aside|put off|skip|park)\b[^.\n]{0,40}"
     r"\b(?:them|it|this|these|those|that|cells? \d)"
@@ -67,7 +68,8 @@ _ELIMINATION = re.compile(
     r"|\b(?:is|are) (?:the )?(?:only )?(?:one |type )?(?:left|remaining)\b"
     r"|\bby default\b|\bsomething has to be\b|\bcan only be\b|\bwith that gone\b"
     r"|\b(?:all|already)(?: \w+)? (?:taken|used|assigned)\b|\bthe remaining (?:type|candidate)\b"
-    r"|\bremaining type\b|\bis left\b|\bfits? (?:anything|nothing) else\b[^.\n]*\bhave to\b",
+    r"|\bremaining type\b|\bis left\b"
+    r"|\bfits? (?:anything|nothing) else\b[^.\n]*\bhave to\b",
     re.I,
 )
 _FORCED = re.compile(

@@ -1,8 +1,9 @@
 """Where a text speaks of a cell or of a type: the many ways in which people and models name them.
 
 `CD4-positive, alpha-beta T cell` is written `CD4+ T cells`, `endothelial cell of lymphatic vessel`
-is written `lymphatic endothelium`, and `type B pancreatic cell` is a `beta cell`. A name counts only
-when it fits one of the candidates: `T cell` says nothing while CD4 and CD8 T cells are on offer.
+is written `lymphatic endothelium`, and `type B pancreatic cell` is a `beta cell`. A name counts
+only when it fits one of the candidates: `T cell` says nothing while CD4 and CD8 T cells are on
+offer.
 """
 
 from __future__ import annotations
@@ -46,12 +47,17 @@ _ALIKE = (
 )
 # Words that name no type when they stand alone.
 _WEAK = frozenset(
-    "cell cells type of the a b i ii 1 2 alpha-beta gamma-delta positive negative classical "
-    "non-classical naive memory mature immature regulatory central effector activated derived "
-    "thymus-derived natural killer artery vein vessel pulmonary lung human cd4 cd8 "
-    "cd14 cd16 arterial venous core islet red white blood large small resident inflammatory patrolling t pancreatic".split()
+    re.split(
+        r"\s+",
+        """cell cells type of the a b i ii 1 2 alpha-beta gamma-delta positive negative classical
+        non-classical naive memory mature immature regulatory central effector activated derived
+        thymus-derived natural killer artery arterial vein venous vessel pulmonary lung human core
+        islet pancreatic red white blood large small resident inflammatory patrolling t""",
+    )
 )
-_ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth".split()
+_ORDINALS = (
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth",
+)  # fmt: skip
 _CELL = re.compile(
     r"\bcell\s*(?:no\.?\s*|number\s*|\#\s*)?(?P<one>\d+)"
     r"(?P<more>(?:\s*(?:/|&|,?\s*\band\b|\bor\b)\s*(?:cell\s*)?\d+(?![\w+]))*)"

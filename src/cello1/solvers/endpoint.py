@@ -17,13 +17,12 @@ from typing import Any
 
 from cello1.errors import UseError
 from cello1.puzzles.prompt import PROMPT_VERSION
-from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.base import OnDone, Response
 from cello1.solvers.endpoint_cache import Cache
 from cello1.solvers.endpoint_call import Line
 from cello1.solvers.endpoint_client import Address
 from cello1.solvers.endpoint_limits import Pace, Purse
-from cello1.solvers.endpoint_request import RequestForm, chat, prompt_tokens
+from cello1.solvers.endpoint_request import Asked, RequestForm, chat, prompt_tokens
 
 
 class EndpointSolver:
@@ -128,7 +127,7 @@ class EndpointSolver:
         """What the server would not take."""
         return self._form.refused
 
-    def estimate(self, puzzles: Sequence[Puzzle]) -> dict[str, Any]:
+    def estimate(self, puzzles: Sequence[Asked]) -> dict[str, Any]:
         """Return what asking would take; nothing is sent.
 
         Returns
@@ -149,11 +148,11 @@ class EndpointSolver:
             "max_cost": self._purse.cost(prompt, completion) if self._purse.priced else None,
         }
 
-    def dry_run(self, puzzles: Sequence[Puzzle]) -> Iterator[list[dict[str, str]]]:
+    def dry_run(self, puzzles: Sequence[Asked]) -> Iterator[list[dict[str, str]]]:
         """Yield the messages that would be sent, puzzle by puzzle; nothing is sent."""
         return (chat(puzzle) for puzzle in puzzles if not self._known(puzzle))
 
-    def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
+    def solve(self, puzzles: Sequence[Asked], on_done: OnDone) -> None:
         """Answer what the cache knows, then ask for the rest.
 
         Raises
@@ -178,7 +177,7 @@ class EndpointSolver:
                 if self._cache:
                     self._cache.close()
 
-    async def _ask_for_all(self, owed: Sequence[Puzzle], on_done: OnDone) -> None:
+    async def _ask_for_all(self, owed: Sequence[Asked], on_done: OnDone) -> None:
         async with self._address.client(self.timeout) as client:
             pace = Pace(self.per_minute)
             line = Line(
@@ -194,7 +193,7 @@ class EndpointSolver:
                 raise errors.exceptions[0] from None
             self.stopped = line.closed
 
-    async def _draw(self, queue: Iterator[Puzzle], line: Line, on_done: OnDone) -> None:
+    async def _draw(self, queue: Iterator[Asked], line: Line, on_done: OnDone) -> None:
         for puzzle in queue:
             # Twice the estimate of the prompt, which can be half of the truth.
             most = self._purse.cost(2 * prompt_tokens(puzzle), self._form.max_new_tokens)
@@ -212,10 +211,10 @@ class EndpointSolver:
             if self._cache and isinstance(result, Response):
                 self._cache.put(self._key(puzzle), result)
 
-    def _known(self, puzzle: Puzzle) -> bool:
+    def _known(self, puzzle: Asked) -> bool:
         return self._cache is not None and self._key(puzzle) in self._cache
 
-    def _key(self, puzzle: Puzzle) -> str:
+    def _key(self, puzzle: Asked) -> str:
         """Hash all that an answer depends on."""
         settings = {k: v for k, v in self.settings.items() if k != "prompt"}
         content = json.dumps([settings, chat(puzzle)], sort_keys=True)

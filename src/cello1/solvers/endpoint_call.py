@@ -10,7 +10,6 @@ import openai
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
 from cello1.errors import InputError
-from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.base import Failure, Response
 from cello1.solvers.endpoint_client import Address
 from cello1.solvers.endpoint_limits import Pace, Purse, wait_before_retry
@@ -21,7 +20,7 @@ from cello1.solvers.endpoint_reply import (
     judged,
     read_completion,
 )
-from cello1.solvers.endpoint_request import RequestForm, prompt_tokens
+from cello1.solvers.endpoint_request import Asked, RequestForm, prompt_tokens
 
 _LONGEST_PAUSE = 600.0
 _REASON_CHARACTERS = 200
@@ -54,7 +53,7 @@ class Line:
     timeout: float
     closed: str | None = None
 
-    async def ask(self, puzzle: Puzzle) -> Response | Failure:
+    async def ask(self, puzzle: Asked) -> Response | Failure:
         """Ask about one puzzle, again if need be.
 
         Raises
@@ -75,7 +74,7 @@ class Line:
             return Failure(self._reason(error) + (f" (tried {tried} times)" if tried > 1 else ""))
         return replace(response, text=self.address.clean(response.text))
 
-    async def _call(self, puzzle: Puzzle) -> Response:
+    async def _call(self, puzzle: Asked) -> Response:
         while True:
             request = self.form.request(puzzle)
             await self.pace.wait()
@@ -104,7 +103,7 @@ class Line:
             self.pace.pause(verdict.wait)
         return verdict
 
-    def _pay(self, puzzle: Puzzle, completion: Completion) -> None:
+    def _pay(self, puzzle: Asked, completion: Completion) -> None:
         usage = completion.usage
         asked = usage.prompt_tokens if usage else None
         written = usage.completion_tokens if usage else None

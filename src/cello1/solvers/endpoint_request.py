@@ -8,7 +8,7 @@ from typing import Any
 
 import openai
 
-from cello1.puzzles.prompt import messages
+from cello1.puzzles.prompt import Message, messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.endpoint_reply import server_message
 
@@ -17,12 +17,32 @@ _SEED_STRIDE = 1_000_003
 _NOT_TAKEN = re.compile("support|recogni|unknown|unexpected|extra|permitted|allowed|deprecated")
 
 
-def chat(puzzle: Puzzle) -> list[dict[str, str]]:
-    """Return the messages of a puzzle as the API wants them."""
-    return [message._asdict() for message in messages(puzzle)]
+@dataclass(frozen=True)
+class Prompt:
+    """Something to ask that is no puzzle, such as a judge's question about two responses.
+
+    Attributes
+    ----------
+    id
+        Under which the answer comes back.
+    turns
+        The chat.
+    """
+
+    id: str
+    turns: tuple[Message, ...]
 
 
-def prompt_tokens(puzzle: Puzzle) -> int:
+Asked = Puzzle | Prompt
+
+
+def chat(asked: Asked) -> list[dict[str, str]]:
+    """Return the messages of a puzzle or a prompt as the API wants them."""
+    turns = asked.turns if isinstance(asked, Prompt) else messages(asked)
+    return [message._asdict() for message in turns]
+
+
+def prompt_tokens(puzzle: Asked) -> int:
     """Estimate the length of a prompt: characters / 4; gene symbols can take twice that."""
     return sum(len(turn["content"]) for turn in chat(puzzle)) // _CHARACTERS_PER_TOKEN
 
@@ -46,7 +66,7 @@ class RequestForm:
     sample: int
     refused: set[str] = field(default_factory=set)
 
-    def request(self, puzzle: Puzzle) -> dict[str, Any]:
+    def request(self, puzzle: Asked) -> dict[str, Any]:
         """Write the request for a puzzle."""
         turns = chat(puzzle)
         if "system" in self.refused:
