@@ -62,7 +62,8 @@ _PUT_OFF = re.compile(
 _CONFIDENCE = re.compile(r"\b(very high|high|medium|moderate|low)(?:er|est)?[- ]confidence\b", re.I)
 _ELIMINATION = re.compile(
     r"\bby (?:process of )?(?:elimination|exclusion)\b|\bprocess of elimination (?:gives|leaves)\b"
-    r"|\b(?:only|last|one|sole)\b[^.\n]{0,25}\b(?:left|remaining|remains|not (?:yet )?used|unused)\b"
+    r"|\b(?:only|last|one|sole)\b[^.\n]{0,25}"
+    r"\b(?:left|remaining|remains|not (?:yet )?used|unused)\b"
     r"|\b(?:that|this|which)(?: only)? leaves\b|\bleaving\b(?! no)"
     r"|\bwhat (?:remains|is left)\b|\bremains? for\b|\bthe last (?:one|type|candidate)\b"
     r"|\b(?:is|are) (?:the )?(?:only )?(?:one |type )?(?:left|remaining)\b"
