@@ -85,7 +85,7 @@ def test_a_type_taken_by_another_cell_leaves_its_holder_open_not_in_conflict(blo
 def test_a_reasoning_that_says_nothing_has_no_behaviour(blood):
     for text in ("", "   \n", "I do not know.", "\u0000\ud83e\udd14" * 5, "Cell " * 1000):
         found = detect(blood, Answer(ANSWER, text))
-        assert not (found.self_reflection or found.elimination or found.comparison)
+        assert (found.self_reflection, found.elimination, found.comparison) == (False,) * 3
         assert found.order == found.discussed == found.conflicts == ()
 
 
