@@ -12,6 +12,7 @@ from cello1.cli_solving import AsJson, Out, Seed, print_json
 from cello1.errors import InputError, UseError
 
 if TYPE_CHECKING:
+    from cello1.puzzles.puzzle import Puzzle
     from cello1.solvers.endpoint import EndpointSolver
 
 Judge = Annotated[str | None, typer.Option(help="openai:MODEL that judges.")]
@@ -106,7 +107,7 @@ def rate(
     from cello1.reports.tables import show
 
     texts = {}
-    asked = []
+    asked: list[Puzzle] = []
     for name, run in _named([first, second]).items():
         asked, records = read_responses(run, puzzles)
         texts[name] = {i: str(r["text"]) for i, r in records.items()}

@@ -135,9 +135,10 @@ def ask_judge(
 
         def on_done(key: str, result: Response | Failure) -> None:
             nonlocal done
-            failed = isinstance(result, Failure)
-            said = {"failure": result.reason} if failed else {"text": result.text}
-            run.append({"id": key, **said})
+            if isinstance(result, Failure):
+                run.append({"id": key, "failure": result.reason})
+            else:
+                run.append({"id": key, "text": result.text})
             done += 1
             watch(done, len(prompts))
 
