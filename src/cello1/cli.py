@@ -15,7 +15,7 @@ import typer
 from cello1.cli_behaviour import behaviour, rate
 from cello1.cli_solving import AsJson, Out, Seed, evaluate, example, print_json, solve
 from cello1.cli_training import base, distill, simulate
-from cello1.cli_tuning import merge, sft
+from cello1.cli_tuning import merge, rl, sft
 from cello1.errors import InputError, UseError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ app.command("eval", epilog=example("cello1 eval runs/centroids runs/markers"))(e
 app.command(epilog=example("cello1 sft recipes/cell-o1-7b.yaml traces=t.parquet --out runs/sft"))(
     sft
 )
+app.command(epilog=example("cello1 rl recipes/mini-cpu.yaml model=runs/mini --out runs/rl"))(rl)
 app.command(epilog=example("cello1 merge runs/sft --out models/tuned"))(merge)
 app.command(epilog=example("cello1 simulate lung.parquet --out simulated"))(simulate)
 app.command(epilog=example("cello1 base recipes/mini-cpu.yaml --out runs/base"))(base)

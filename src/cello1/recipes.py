@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cello1.errors import UseError
-from cello1.recipes_training import BaseModelSettings, DistillSettings, SftSettings
+from cello1.recipes_training import BaseModelSettings, DistillSettings, RlSettings, SftSettings
 
 GeneClass = Literal["mitochondrial", "ribosomal", "pseudogene"]
 
@@ -154,6 +154,7 @@ class Recipe(_Section):
     base: BaseModelSettings = BaseModelSettings()
     distill: DistillSettings = DistillSettings()
     sft: SftSettings = SftSettings()
+    rl: RlSettings = RlSettings()
 
 
 def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:

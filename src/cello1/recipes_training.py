@@ -87,27 +87,12 @@ class DistillSettings(TrainingSection):
         return self
 
 
-class SftSettings(TrainingSection):
-    """How a model is fine-tuned on traces.
-
-    The defaults are those of Cell-o1 (arXiv 2506.02911, section 4): LoRA on all linear layers,
-    a learning rate of 5e-5, 10 epochs, 128 traces a step.
-    """
+class AdapterSection(TrainingSection):
+    """What of a model is trained: an adapter (LoRA, DoRA) or all weights."""
 
     model: Annotated[str, Field(description="folder or hub name of the base model")] = (
         "Qwen/Qwen2.5-7B-Instruct"
     )
-    traces: Annotated[tuple[str, ...], Field(description="files of traces")] = ()
-    answers_only: Annotated[
-        bool, Field(description="teach the answers without reasoning; any puzzles will do")
-    ] = False
-    validation: Annotated[
-        str | None, Field(description="file of held-out puzzles or traces; default: donors")
-    ] = None
-    held_out: Annotated[float, Field(ge=0, lt=1, description="share of donors held out")] = 0.1
-    max_length: Annotated[
-        int, Field(ge=16, description="most tokens of prompt and response; longer are dropped")
-    ] = 8_192
     method: Annotated[Literal["lora", "dora", "full"], Field(description="what is trained")] = (
         "lora"
     )
@@ -120,6 +105,31 @@ class SftSettings(TrainingSection):
     attention: Annotated[
         str | None, Field(description="attention of transformers, such as flash_attention_2")
     ] = None
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _one_or_more_layers(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class SftSettings(AdapterSection):
+    """How a model is fine-tuned on traces.
+
+    The defaults are those of Cell-o1 (arXiv 2506.02911, section 4): LoRA on all linear layers,
+    a learning rate of 5e-5, 10 epochs, 128 traces a step.
+    """
+
+    traces: Annotated[tuple[str, ...], Field(description="files of traces")] = ()
+    answers_only: Annotated[
+        bool, Field(description="teach the answers without reasoning; any puzzles will do")
+    ] = False
+    validation: Annotated[
+        str | None, Field(description="file of held-out puzzles or traces; default: donors")
+    ] = None
+    held_out: Annotated[float, Field(ge=0, lt=1, description="share of donors held out")] = 0.1
+    max_length: Annotated[
+        int, Field(ge=16, description="most tokens of prompt and response; longer are dropped")
+    ] = 8_192
     packing: Annotated[
         bool | None, Field(description="several traces in a row; default: with flash attention")
     ] = None
@@ -137,7 +147,62 @@ class SftSettings(TrainingSection):
     ] = {}
     seed: Annotated[int, Field(ge=0, description="of every random choice")] = 0
 
-    @field_validator("traces", "layers", mode="before")
+    @field_validator("traces", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class Curriculum(TrainingSection):
+    """From small batches to whole ones: larger puzzles are cut to the size of the day."""
+
+    start: Annotated[int, Field(ge=2, description="cells at first")] = 3
+    pass_rate: Annotated[
+        float, Field(gt=0, le=1, description="share of right batches that adds a cell")
+    ] = 0.5
+
+
+class RlSettings(AdapterSection):
+    """How a model learns from the worth of its own responses (GRPO).
+
+    The defaults are those of Cell-o1 (arXiv 2506.02911, section 4) where it states them; those of
+    the trainer are in :mod:`cello1.training.rl_settings`.
+    """
+
+    puzzles: Annotated[tuple[str, ...], Field(description="files of puzzles with answers")] = ()
+    validation: Annotated[
+        str | None, Field(description="file of held-out puzzles; default: donors are held out")
+    ] = None
+    held_out: Annotated[float, Field(ge=0, lt=1, description="share of donors held out")] = 0.1
+    max_prompt: Annotated[
+        int, Field(ge=16, description="most tokens of a prompt; longer are left out")
+    ] = 3_072
+    reward: Annotated[
+        str | dict[str, float],
+        Field(description="batch, cell+batch, a dotted path, or several with their weights"),
+    ] = "batch"
+    no_signal: Annotated[
+        Literal["keep", "drop", "resample"],
+        Field(description="groups whose responses are all worth the same"),
+    ] = "keep"
+    curriculum: Annotated[
+        Curriculum | None, Field(description="sizes by pass rate; default: puzzles as they are")
+    ] = None
+    dropout: Annotated[float, Field(ge=0, lt=1, description="before the adapter")] = 0.0
+    evaluate_every: Annotated[int, Field(ge=1, description="steps between evaluations")] = 20
+    solve: Annotated[
+        int | None, Field(ge=0, description="held-out puzzles solved at each; default: all")
+    ] = None
+    max_new_tokens: Annotated[int, Field(ge=1, description="budget of a response there")] = 3_500
+    patience: Annotated[
+        int | None, Field(ge=1, description="evaluations without a better one before the end")
+    ] = None
+    trainer: Annotated[
+        dict[str, Any], Field(description="settings of TRL's GRPOConfig by their names")
+    ] = {}
+    seed: Annotated[int, Field(ge=0, description="of every random choice")] = 0
+
+    @field_validator("puzzles", mode="before")
     @classmethod
     def _one_or_more(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value

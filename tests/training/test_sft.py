@@ -288,7 +288,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(files, tmp_path, monkeypatch)
 
 def test_patience_and_order():
     from cello1.training.sampling import LengthSampler
-    from cello1.training.sft_trainer import out_of_patience
+    from cello1.training.solving import out_of_patience
 
     history = [{"eval_merit": m} for m in (0.1, 0.4, 0.4, 0.3)]
     assert out_of_patience(history, 2)

@@ -1,9 +1,10 @@
 """Generate for many prompts at once with any causal language model of `transformers`.
 
 Prompts are read one by one, so that reading wastes nothing on padding, and their keys and values
-laid side by side, ends aligned. Then all rows are decoded together. Rows that are finished leave
-the batch, so that it never waits for its longest answer with most rows idle. What the next
-token of a row is, a :class:`Writer` decides; the loop only feeds the model.
+laid side by side, ends aligned; one that stands in several rows in a row is read once. Then all
+rows are decoded together. Rows that are finished leave the batch, so that it never waits for its
+longest answer with most rows idle. What the next token of a row is, a :class:`Writer` decides; the
+loop only feeds the model.
 """
 
 from __future__ import annotations
@@ -205,11 +206,12 @@ def _read(
             logits_to_keep=1,
         )
         return torch.as_tensor(out.logits[:, -1])
-    logits = []
+    logits: list[torch.Tensor] = []
     for row, prompt in enumerate(prompts):
-        own: Any = DynamicCache(config=model.config)
-        one = torch.tensor([list(prompt)], device=mask.device)
-        out = model(input_ids=one, past_key_values=own, use_cache=True, logits_to_keep=1)
+        if row == 0 or prompt != prompts[row - 1]:  # what several rows ask is read once
+            own: Any = DynamicCache(config=model.config)
+            one = torch.tensor([list(prompt)], device=mask.device)
+            out = model(input_ids=one, past_key_values=own, use_cache=True, logits_to_keep=1)
         logits.append(out.logits[:, -1])
         for layer, read in zip(layers, own.layers, strict=True):
             layer.place(row, rows, width, (read.keys, read.values))

@@ -60,7 +60,7 @@ def read_sft_data(settings: SftSettings, student: Student, context: int) -> SftD
         raise InputError(f"there is no trace in {', '.join(settings.traces)}; nothing to learn")
     if settings.validation:
         learn, (shown, asked) = traces, _read_validation(settings)
-        _refuse_shared(learn, [*shown, *asked], settings.validation)
+        refuse_shared(learn, [*shown, *asked], settings.validation)
     else:
         learn, shown = hold_out(traces, settings.held_out, settings.seed)
         asked = shown
@@ -72,7 +72,7 @@ def read_sft_data(settings: SftSettings, student: Student, context: int) -> SftD
             f"all {len(learn)} traces are longer than {limit} tokens; raise sft.max_length, or "
             "list fewer genes per cell"
         )
-    solve = _some(asked, settings.solve, settings.seed)
+    solve = draw_some(asked, settings.solve, settings.seed)
     counts = {
         "traces": len(traces),
         "learned": len(kept),
@@ -85,8 +85,8 @@ def read_sft_data(settings: SftSettings, student: Student, context: int) -> SftD
         "tokens": sum(map(len, kept)),
         "response_tokens": sum(len(example.response) for example in kept),
         "longest": max(map(len, kept)),
-        "donors": _donors(learn),
-        "held_out_donors": _donors([*shown, *asked]),
+        "donors": donors_in(learn),
+        "held_out_donors": donors_in([*shown, *asked]),
     }
     return SftData(kept, shown_kept, solve, counts)
 
@@ -116,21 +116,29 @@ def _read_validation(settings: SftSettings) -> tuple[list[Puzzle], list[Puzzle]]
     return [puzzle for puzzle in asked if "assistant_msg" in puzzle.meta], asked
 
 
-def _refuse_shared(learn: Sequence[Puzzle], held: Sequence[Puzzle], where: str) -> None:
-    if both := set(_donors(learn)) & set(_donors(held)):
+def refuse_shared(learn: Sequence[Puzzle], held: Sequence[Puzzle], where: str) -> None:
+    """See that no donor and no puzzle is on both sides.
+
+    Raises
+    ------
+    InputError
+        When one is.
+    """
+    if both := set(donors_in(learn)) & set(donors_in(held)):
         raise InputError(
-            f"{len(both)} donors of {where} are in the traces as well (such as "
+            f"{len(both)} donors of {where} are learned from as well (such as "
             f"{min(both)}); held-out accuracy would be worth nothing: hold out other donors"
         )
     if {puzzle.id for puzzle in learn} & {puzzle.id for puzzle in held}:
-        raise InputError(f"puzzles of {where} are in the traces as well; hold out others")
+        raise InputError(f"puzzles of {where} are learned from as well; hold out others")
 
 
-def _donors(puzzles: Sequence[Puzzle]) -> list[str]:
+def donors_in(puzzles: Sequence[Puzzle]) -> list[str]:
+    """Return the donors that are recorded, sorted."""
     return sorted({str(p.meta["donor_id"]) for p in puzzles if p.meta.get("donor_id") is not None})
 
 
-def _some(puzzles: Sequence[Puzzle], most: int, seed: int) -> list[Puzzle]:
+def draw_some(puzzles: Sequence[Puzzle], most: int, seed: int) -> list[Puzzle]:
     """Draw puzzles, each once however many traces it has; the order is that of the ids."""
     unique = [p for _, p in sorted({p.id: p for p in puzzles if p.answer is not None}.items())]
     if len(unique) <= most:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 from pathlib import Path
 from typing import Any
 
 from cello1.errors import UseError
-from cello1.recipes_training import SftSettings
+from cello1.recipes_training import AdapterSection, SftSettings
+from cello1.training.pass_through import passed_through
 
 # What we decide for everybody, and where to say otherwise.
 _OURS = {
@@ -85,7 +84,7 @@ def trainer_config(settings: SftSettings, output: Path) -> Any:
 
 
 def checked_trainer(settings: SftSettings) -> dict[str, Any]:
-    """Return the pass-through settings, numbers made of the text YAML reads `1e-5` as.
+    """Return the pass-through settings.
 
     Raises
     ------
@@ -94,17 +93,7 @@ def checked_trainer(settings: SftSettings) -> dict[str, Any]:
     """
     from trl import SFTConfig
 
-    fields = {field.name: str(field.type) for field in dataclasses.fields(SFTConfig)}
-    faults = []
-    for key in settings.trainer:
-        if key in _OURS:
-            faults.append(f"{key} is not set here (use {_OURS[key]})")
-        elif key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
-            faults.append(f"{key} is unknown" + (f" (did you mean {near[0]}?)" if near else ""))
-    if faults:
-        raise UseError(f"sft.trainer: {'; '.join(faults)}; the names are those of TRL's SFTConfig")
-    return {key: _number(value, fields[key]) for key, value in settings.trainer.items()}
+    return passed_through("sft", settings.trainer, SFTConfig, _OURS)
 
 
 def packs(settings: SftSettings) -> bool:
@@ -114,7 +103,7 @@ def packs(settings: SftSettings) -> bool:
     return settings.attention is not None and "flash" in settings.attention
 
 
-def adapter_config(settings: SftSettings) -> Any:
+def adapter_config(settings: AdapterSection) -> Any:
     """Return PEFT's LoraConfig, or None when all weights are trained."""
     if settings.method == "full":
         return None
@@ -129,12 +118,3 @@ def adapter_config(settings: SftSettings) -> Any:
         target_modules="all-linear" if every else list(settings.layers),
         task_type="CAUSAL_LM",
     )
-
-
-def _number(value: Any, kind: str) -> Any:
-    if isinstance(value, str) and ("float" in kind or "int" in kind) and "str" not in kind:
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
