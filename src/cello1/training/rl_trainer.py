@@ -21,6 +21,7 @@ from cello1.solvers.attention import decode_faster
 from cello1.training.examples import Student
 from cello1.training.rl_curriculum import Course
 from cello1.training.rl_generate import sample
+from cello1.training.rl_logprobs import can_share, response_logprobs
 from cello1.training.rl_rollout import Group, Roller, Rollout, Seeds
 from cello1.training.rl_settings import rewards_of
 from cello1.training.solving import MERIT, Solving, Watch, merit
@@ -75,7 +76,15 @@ class GroupTrainer(Solving, GRPOTrainer):  # type: ignore[misc]
             most=lambda n: max(gather_object([n])),
         )
         self.groups: list[Group] = []
-        decode_faster(self.accelerator.unwrap_model(self.model))
+        plain = self.accelerator.unwrap_model(self.model)
+        decode_faster(plain)
+        # Where memory is short (a GPU, a large vocabulary) TRL's chunks are the better way.
+        self.shares_prompts = (
+            self.accelerator.device.type == "cpu"
+            and self.accelerator.num_processes == 1
+            and not (self.args.gradient_checkpointing or self.aux_loss_enabled)
+            and can_share(plain)
+        )
 
     # --- which puzzles, and what is said to them -------------------------------------------------
 
@@ -147,6 +156,19 @@ class GroupTrainer(Solving, GRPOTrainer):  # type: ignore[misc]
             output["signal"] = signal
             output["num_items_in_batch"] = self.accelerator.gather(kept).sum()
         return output
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *rest: Any,
+        **more: Any,
+    ) -> Any:  # fmt: skip
+        if not self.shares_prompts:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, *rest, **more
+            )
+        found = response_logprobs(
+            model, input_ids, attention_mask, logits_to_keep, self.temperature
+        )
+        return *found, None
 
     def _compute_loss(self, model: Any, inputs: Any) -> Any:
         return super()._compute_loss(model, lean(inputs))
