@@ -14,6 +14,10 @@ _METRICS = {
     "format_validity": "format validity",
     "uniqueness": "answer uniqueness",
 }
+_METHODS = {
+    "sft": "supervised fine-tuning on traces of solved puzzles, with `cello1 sft`.",
+    "rl": "reinforcement learning by the worth of its responses, with `cello1 rl`.",
+}
 
 
 def model_card(
@@ -51,9 +55,9 @@ def model_card(
             f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
             "# A model that annotates cell types, batch by batch",
             "",
-            f"Fine-tuned from `{source}` on traces of solved puzzles: the cells of one donor, each "
-            "of another type, are matched to the candidate types with reasons. Method: Cell-o1 "
-            "(arXiv 2506.02911), supervised fine-tuning, made with `cello1 sft`.",
+            f"Made from `{source}`: the cells of one donor, each of another type, are matched to "
+            f"the candidate types with reasons. Method: Cell-o1 (arXiv 2506.02911), "
+            f"{_METHODS[record.get('command', 'sft')]}",
             "",
             *_data(record),
             *_recipe(record),
@@ -86,6 +90,17 @@ def base_licence(folder: Path) -> str | None:
 def _data(record: Mapping[str, Any]) -> list[str]:
     data, settings = record["data"], record["settings"]
     held = ", ".join(data["held_out_donors"]) or "not recorded"
+    donors = f"- donors: {len(data['donors'])} learned from; held out: {held}"
+    if record.get("command") == "rl":
+        return [
+            "## Data",
+            "",
+            f"- {data['practised']} puzzles ({', '.join(settings['puzzles'])}); "
+            f"{data['dropped_too_long']} with prompts longer than {data['limit']} tokens were "
+            "left out",
+            donors,
+            "",
+        ]
     lines = [
         "## Data",
         "",
@@ -93,7 +108,7 @@ def _data(record: Mapping[str, Any]) -> list[str]:
         f"{data['response_tokens']:,} tokens are responses; {data['dropped_too_long']} longer than "
         f"{data['limit']} tokens were left out",
         f"- answers {'without' if settings['answers_only'] else 'with'} reasoning",
-        f"- donors: {len(data['donors'])} learned from; held out: {held}",
+        donors,
     ]
     if data["hinted"]:
         lines.append(f"- {data['hinted']} traces by a teacher that was shown the answer")
@@ -102,7 +117,11 @@ def _data(record: Mapping[str, Any]) -> list[str]:
 
 def _recipe(record: Mapping[str, Any]) -> list[str]:
     settings = record["settings"]
-    shown = {k: v for k, v in settings.items() if v is not None and k not in ("traces", "gpus")}
+    shown = {
+        k: v
+        for k, v in settings.items()
+        if v is not None and k not in ("traces", "puzzles", "gpus")
+    }
     libraries = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     text = yaml.safe_dump(shown, sort_keys=True)
     return ["## Recipe", "", f"```yaml\n{text}```", "", f"With {libraries}.", ""]

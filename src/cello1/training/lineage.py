@@ -117,5 +117,5 @@ def read_record(folder: Path) -> dict[str, Any]:
             return json.loads((place / RECORD).read_text("utf-8"))  # type: ignore[no-any-return]
     raise InputError(
         f"{folder} has no {RECORD}, so nothing says which base its adapter belongs to; expected "
-        "the run folder of `cello1 sft`, or the adapter in it"
+        "the run folder of `cello1 sft` or `cello1 rl`, or the adapter in it"
     )

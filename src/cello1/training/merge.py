@@ -38,7 +38,7 @@ def merge(
     Parameters
     ----------
     adapter
-        A run folder of `cello1 sft`, the adapter in it, or one of its checkpoints.
+        A run folder of `cello1 sft` or `rl`, the adapter in it, or one of its checkpoints.
     out
         A new folder; it appears whole, and only if the check passes.
     base
@@ -111,8 +111,8 @@ def _adapter_folder(folder: Path) -> Path:
     if (folder / "model").exists() or (folder / "config.json").exists():
         raise InputError(f"{folder} is a whole model, not an adapter; there is nothing to merge")
     if (folder / "checkpoints").exists():
-        raise InputError(f"the training in {folder} is not finished; run `cello1 sft` again")
-    raise InputError(f"{folder} holds no adapter; expected the run folder of `cello1 sft`")
+        raise InputError(f"the training in {folder} is not finished; run the same command again")
+    raise InputError(f"{folder} holds no adapter; expected the run folder of `sft` or `rl`")
 
 
 def _read_metrics(path: Path) -> dict[str, Any]:

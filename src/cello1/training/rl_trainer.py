@@ -158,17 +158,27 @@ class GroupTrainer(Solving, GRPOTrainer):  # type: ignore[misc]
         return output
 
     def _get_per_token_logps_and_entropies(
-        self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *rest: Any,
+        self,
+        model: Any,
+        ids: Any,
+        mask: Any,
+        length: int,
+        batch_size: int | None = None,
         **more: Any,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         if not self.shares_prompts:
             return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, *rest, **more
+                model, ids, mask, length, batch_size=batch_size, **more
             )
-        found = response_logprobs(
-            model, input_ids, attention_mask, logits_to_keep, self.temperature
-        )
-        return *found, None
+        rows = batch_size or len(ids)
+        parts = [
+            response_logprobs(
+                model, ids[at : at + rows], mask[at : at + rows], length, self.temperature
+            )
+            for at in range(0, len(ids), rows)
+        ]
+        logprobs, entropies = (torch.cat(part) for part in zip(*parts, strict=True))
+        return logprobs, entropies, None
 
     def _compute_loss(self, model: Any, inputs: Any) -> Any:
         return super()._compute_loss(model, lean(inputs))
