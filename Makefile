@@ -45,6 +45,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/score.py
 	$(BIN)/python benchmarks/solve.py
 	$(BIN)/python benchmarks/language.py
+	$(BIN)/python benchmarks/rl.py
 	$(BIN)/python benchmarks/build.py
 
 clean:

@@ -91,8 +91,6 @@ def _prepare(
     student.take(model)
     data = read_rl_data(settings, student, config.max_completion_length)
     reporter = Reporter(folder / LOG, settings.patience, watch)
-    if not data.held_out:
-        config.eval_strategy = "no"
     # TRL wants rows; which puzzle is asked in the end, and how, is decided at the rollout.
     numbers = [{"prompt": p.id, "number": i} for i, p in enumerate(data.practise)]
     trainer = GroupTrainer(
@@ -109,6 +107,8 @@ def _prepare(
         peft_config=adapter_config(settings),
         callbacks=[reporter],
     )
+    if not data.held_out or trainer.is_sharded:
+        config.eval_strategy = "no"  # nothing would be measured, so the last checkpoint counts
     trainer.remove_callback(PrinterCallback)
     reporter.trainer = trainer
     return trainer, data
