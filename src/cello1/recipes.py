@@ -10,7 +10,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cello1.errors import UseError
-from cello1.recipes_training import BaseModelSettings, DistillSettings, RlSettings, SftSettings
+from cello1.recipes_training import (
+    BaseModelSettings,
+    DistillSettings,
+    PpoSettings,
+    RlSettings,
+    SftSettings,
+)
 
 GeneClass = Literal["mitochondrial", "ribosomal", "pseudogene"]
 
@@ -155,6 +161,7 @@ class Recipe(_Section):
     distill: DistillSettings = DistillSettings()
     sft: SftSettings = SftSettings()
     rl: RlSettings = RlSettings()
+    ppo: PpoSettings = PpoSettings()
 
 
 def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:

@@ -206,3 +206,52 @@ class RlSettings(AdapterSection):
     @classmethod
     def _one_or_more(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+
+class PpoSettings(TrainingSection):
+    """How a model learns by proximal policy optimisation, on one machine.
+
+    The defaults are those of the ablation of Cell-o1 (arXiv 2506.02911, section 4); what the paper
+    leaves open (clipping, one pass) is as in verl, with which it was run.
+    """
+
+    model: Annotated[str, Field(description="folder or hub name: where it starts")] = ""
+    puzzles: Annotated[tuple[str, ...], Field(description="files of training puzzles")] = ()
+    validation: Annotated[
+        str | None, Field(description="file of held-out puzzles; default: donors are held out")
+    ] = None
+    held_out: Annotated[float, Field(ge=0, lt=1, description="share of donors held out")] = 0.1
+    solve: Annotated[int, Field(ge=0, description="held-out puzzles solved at each validation")] = (
+        64
+    )
+    reward: Annotated[
+        Literal["batch", "cell+batch"], Field(description="what a response is paid")
+    ] = "batch"
+    kl: Annotated[float, Field(ge=0, description="price of leaving the start, in the reward")] = (
+        0.001
+    )
+    batch: Annotated[int, Field(ge=1, description="puzzles answered per step, once each")] = 64
+    passes: Annotated[int, Field(ge=1, description="times each batch is learned from")] = 1
+    minibatch: Annotated[int, Field(ge=1, description="responses per optimiser step")] = 64
+    micro_batch: Annotated[int, Field(ge=1, description="responses in memory at a time")] = 8
+    epochs: Annotated[int, Field(ge=1, description="times each puzzle is answered")] = 20
+    max_steps: Annotated[int | None, Field(ge=1, description="end earlier, after so many")] = None
+    max_prompt: Annotated[
+        int, Field(ge=1, description="most tokens of a prompt; longer ones are dropped")
+    ] = 3_072
+    max_response: Annotated[int, Field(ge=1, description="most tokens of a response")] = 3_000
+    learning_rate: Annotated[float, Field(gt=0, description="of the policy")] = 1e-6
+    value_learning_rate: Annotated[float, Field(gt=0, description="of the critic")] = 1e-5
+    gamma: Annotated[float, Field(ge=0, le=1, description="discount of later rewards")] = 1.0
+    lam: Annotated[float, Field(ge=0, le=1, description="lambda of the advantages")] = 1.0
+    clip: Annotated[float, Field(gt=0, lt=1, description="of the probability ratio")] = 0.2
+    value_clip: Annotated[float, Field(gt=0, description="of the change of a value")] = 0.5
+    max_grad_norm: Annotated[float, Field(gt=0, description="longer gradients are cut")] = 1.0
+    evaluate_every: Annotated[int, Field(ge=1, description="steps between validations")] = 20
+    save_every: Annotated[int, Field(ge=1, description="steps between checkpoints")] = 10
+    seed: Annotated[int, Field(ge=0, description="of every random choice")] = 0
+
+    @field_validator("puzzles", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value

@@ -1,0 +1,152 @@
+"""The loop of PPO: answer, score, learn, log, validate, save."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cello1.recipes_training import PpoSettings
+from cello1.scoring.evaluate import evaluate
+from cello1.solvers.base import Failure, Response
+from cello1.solvers.language import LanguageSolver
+from cello1.training.checkpoints import LOG, checkpoints, cut_log
+from cello1.training.examples import Student
+from cello1.training.ppo_data import batch_of, read_ppo_data
+from cello1.training.ppo_learner import Learner
+from cello1.training.ppo_model import Critic, arithmetic, lay_out, load_policy
+from cello1.training.ppo_rollout import REWARDS, figures_of, sample
+from cello1.training.ppo_state import Progress, read_progress, restore, save_state
+
+Watch = Callable[[str, float], None]
+# Batch accuracy decides; cell accuracy settles ties.
+_CELL_WEIGHT = 1e-4
+_SHOWN = 2  # held-out responses that the log keeps of every validation
+
+
+class PpoTrainer:
+    """Takes the steps of a training, from the newest checkpoint on.
+
+    Parameters
+    ----------
+    settings
+        The section `ppo` of a recipe.
+    folder
+        The run folder.
+    base
+        Folder of the model it starts from, which is also the reference.
+    watch
+        Called with what is going on and the share done.
+    """
+
+    def __init__(self, settings: PpoSettings, folder: Path, base: Path, watch: Watch) -> None:
+        self.settings, self.folder, self.watch = settings, folder, watch
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        newest = next(reversed(checkpoints(folder / "checkpoints")), None)
+        policy = load_policy(newest or base, device)
+        reference = load_policy(base, device).requires_grad_(False) if settings.kl else None
+        self.learner = Learner(policy, reference, Critic(base).to(device).eval(), settings)
+        self.student = Student(base, policy)
+        self.data = read_ppo_data(settings, self.student)
+        self.progress = Progress()
+        if newest is not None:
+            self.progress = read_progress(newest)
+            restore(newest, self.learner)
+        batches = max(1, len(self.data.learn) // settings.batch)
+        self.steps = min(settings.epochs * batches, settings.max_steps or settings.epochs * batches)
+
+    def train(self) -> None:
+        """Take all steps there are to take."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        progress, settings = self.progress, self.settings
+        cut_log(self.folder / LOG, progress.global_step)
+        if not any(checkpoints(self.folder / "checkpoints")):
+            (self.folder / LOG).unlink(missing_ok=True)
+            self._log({"event": "start", "max_steps": self.steps, **self.data.counts})
+            self._validate()  # what the start can do is the measure of all that follows
+            self._save()
+        while progress.global_step < self.steps:
+            line = self._step()
+            self._log(line)
+            self.watch("steps", progress.global_step / self.steps)
+            last = progress.global_step == self.steps
+            judged = last or progress.global_step % settings.evaluate_every == 0
+            if judged:
+                self._validate()
+            if judged or progress.global_step % settings.save_every == 0:
+                self._save()
+
+    def _step(self) -> dict[str, float]:
+        """Answer one batch and learn from it."""
+        step, settings, device = self.progress.global_step, self.settings, self.student.device
+        puzzles = batch_of(self.data.learn, step, settings)
+        clock = [time.perf_counter()]
+        with arithmetic(device):
+            samples = sample(self.student, puzzles, settings, step)
+        clock.append(time.perf_counter())
+        rewards = [REWARDS[settings.reward](s.score) for s in samples]
+        clock.append(time.perf_counter())
+        rows = lay_out([s.prompt for s in samples], [s.tokens for s in samples], device)
+        dice = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+        learned = self.learner.learn(rows, torch.tensor(rewards), dice)
+        clock.append(time.perf_counter())
+        self.progress.global_step += 1
+        self.progress.num_tokens += int(rows.mask.sum())
+        seconds = clock[-1] - clock[0]
+        names = ("generating", "rewarding", "training")
+        spent = [b - a for a, b in pairwise(clock)]
+        return {
+            **figures_of(samples, rewards),
+            **learned,
+            "learning_rate": settings.learning_rate,
+            "num_tokens": self.progress.num_tokens,
+            "step_time": seconds,
+            **{f"share_{n}": t / seconds for n, t in zip(names, spent, strict=True)},
+            "tokens_per_second": sum(len(s.tokens) for s in samples) / seconds,
+            "responses_per_second": len(samples) / seconds,
+        }
+
+    def _validate(self) -> None:
+        """Solve the held-out puzzles greedily, as `cello1 solve` would, and judge the result."""
+        if not self.data.solve:
+            return
+        step = self.progress.global_step
+        found: dict[str, Response | Failure] = {}
+
+        def on_done(puzzle_id: str, result: Response | Failure) -> None:
+            found[puzzle_id] = result
+            self.watch(f"solving held-out puzzles, step {step}", len(found) / len(self.data.solve))
+
+        solver = LanguageSolver(self.student, max_new_tokens=self.settings.max_response)
+        with arithmetic(self.student.device):
+            solver.solve(self.data.solve, on_done)
+        said = {i: r for i, r in sorted(found.items()) if isinstance(r, Response)}
+        texts = {i: r.text for i, r in said.items()}
+        tokens = {i: r.completion_tokens or 0 for i, r in said.items()}
+        overall = evaluate(self.data.solve, texts, tokens=tokens).overall
+        metrics = {
+            "eval_batch_accuracy": overall.batch_accuracy.estimate,
+            "eval_cell_accuracy": overall.cell_accuracy.estimate,
+            "eval_format_validity": overall.format_validity.estimate,
+            "eval_uniqueness": overall.uniqueness.estimate,
+            "eval_response_tokens": overall.length,
+            "eval_solved": float(overall.n),
+        }
+        self._log({**metrics, "samples": dict(list(texts.items())[:_SHOWN])})
+        merit = metrics["eval_batch_accuracy"] + _CELL_WEIGHT * metrics["eval_cell_accuracy"]
+        if self.progress.best_merit is None or merit > self.progress.best_merit:
+            self.progress.best_merit, self.progress.best_global_step = merit, step
+            self.progress.best_metrics = metrics
+
+    def _save(self) -> None:
+        tokenizer = self.student.tokenizer
+        save_state(self.folder / "checkpoints", self.learner, tokenizer, self.progress)
+
+    def _log(self, line: dict[str, Any]) -> None:
+        with (self.folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": self.progress.global_step, **line}) + "\n")
