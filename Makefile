@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One BLAS thread per process: the tests already run one process per core.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-vllm check bench clean
+.PHONY: demo test test-vllm test-verl check bench clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,6 +36,22 @@ $(VLLM_VENV)/.ready: Makefile pyproject.toml
 test-vllm: $(VLLM_VENV)/.ready
 	OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1 $(VLLM_VENV)/bin/python -m pytest tests/vllm_engine
 
+# So does verl. Without a GPU it composes, pays rewards and converts, but does not train.
+VERL_VENV := .venv-verl
+
+$(VERL_VENV)/.ready: Makefile pyproject.toml
+	test -x $(VERL_VENV)/bin/python || $(PYTHON) -m venv $(VERL_VENV)
+	echo '*' > $(VERL_VENV)/.gitignore
+	$(VERL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		torch==2.13.0 verl==0.9.1 transformers==5.10.4 'ray[data]==2.60.0' TransferQueue==0.1.11 \
+		cachetools==8.0.1 pyzmq==27.3.0 msgspec==0.22.0 pyarrow==26.0.1 scipy==1.17.1 \
+		typer==0.29.2 hypothesis==6.170.15 pytest==9.2.0
+	$(VERL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+test-verl: $(VERL_VENV)/.ready
+	OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1 $(VERL_VENV)/bin/python -m pytest tests/verl_engine
+
 check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -49,4 +65,4 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/build.py
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) $(VERL_VENV) demo .pytest_cache .mypy_cache .ruff_cache

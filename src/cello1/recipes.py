@@ -16,6 +16,7 @@ from cello1.recipes_training import (
     PpoSettings,
     RlSettings,
     SftSettings,
+    VerlSettings,
 )
 
 GeneClass = Literal["mitochondrial", "ribosomal", "pseudogene"]
@@ -162,6 +163,7 @@ class Recipe(_Section):
     sft: SftSettings = SftSettings()
     rl: RlSettings = RlSettings()
     ppo: PpoSettings = PpoSettings()
+    verl: VerlSettings = VerlSettings()
 
 
 def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:

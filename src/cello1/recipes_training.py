@@ -255,3 +255,60 @@ class PpoSettings(TrainingSection):
     @classmethod
     def _one_or_more(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+
+class VerlSettings(TrainingSection):
+    """How a model learns on a cluster, by verl; the defaults are those of Cell-o1.
+
+    arXiv 2506.02911, section 4: 2 nodes of 8 GPUs, GRPO with 5 responses to each of 64 puzzles.
+    """
+
+    model: Annotated[str, Field(description="folder or hub name: where it starts")] = ""
+    puzzles: Annotated[tuple[str, ...], Field(description="files of training puzzles")] = ()
+    validation: Annotated[
+        str | None, Field(description="file of held-out puzzles; default: donors are held out")
+    ] = None
+    held_out: Annotated[float, Field(ge=0, lt=1, description="share of donors held out")] = 0.1
+    solve: Annotated[int, Field(ge=1, description="held-out puzzles solved at each validation")] = (
+        128
+    )
+    algorithm: Annotated[Literal["grpo", "ppo"], Field(description="PPO is the ablation")] = "grpo"
+    reward: Annotated[
+        Literal["batch", "cell+batch"], Field(description="what a response is paid")
+    ] = "batch"
+    kl: Annotated[
+        float,
+        Field(ge=0, description="price of leaving the start: in the loss, for PPO the reward"),
+    ] = 0.001
+    group: Annotated[int, Field(ge=2, description="responses to each puzzle, for GRPO")] = 5
+    batch: Annotated[int, Field(ge=1, description="puzzles per step")] = 64
+    minibatch: Annotated[int, Field(ge=1, description="puzzles per optimiser step")] = 64
+    epochs: Annotated[int, Field(ge=1, description="times each puzzle is answered")] = 20
+    max_prompt: Annotated[
+        int, Field(ge=1, description="most tokens of a prompt; longer ones are dropped")
+    ] = 3_072
+    max_response: Annotated[int, Field(ge=1, description="most tokens of a response")] = 3_000
+    learning_rate: Annotated[float, Field(gt=0, description="of the policy")] = 1e-6
+    value_learning_rate: Annotated[float, Field(gt=0, description="of the critic, for PPO")] = 1e-5
+    rollout: Annotated[Literal["vllm", "sglang"], Field(description="what writes responses")] = (
+        "vllm"
+    )
+    tensor_parallel: Annotated[int, Field(ge=1, description="GPUs that share a model there")] = 2
+    tokens_per_gpu: Annotated[int, Field(ge=1, description="tokens in memory at a time")] = 16_384
+    nodes: Annotated[int, Field(ge=1, description="machines")] = 2
+    gpus: Annotated[int, Field(ge=1, description="of each machine")] = 8
+    address: Annotated[
+        str | None, Field(description="of a Ray cluster; default: one is started here")
+    ] = None
+    evaluate_every: Annotated[
+        int, Field(ge=1, description="steps between validations, each with a checkpoint")
+    ] = 20
+    config: Annotated[
+        dict[str, Any], Field(description="verl's own settings by their dotted names")
+    ] = {}
+    seed: Annotated[int, Field(ge=0, description="of the order of the puzzles")] = 0
+
+    @field_validator("puzzles", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value

@@ -85,8 +85,16 @@ def environment() -> dict[str, Any]:
         "cello1": metadata.version("cello1"),
         "python": platform.python_version(),
         "git": revision or None,
-        **{name: metadata.version(name) for name in _REPORTED_PACKAGES},
+        **{name: _version(name) for name in _REPORTED_PACKAGES},
     }
+
+
+def _version(name: str) -> str | None:
+    """Return the version of a package, or None: a machine that only trains lacks some."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 class Run:

@@ -1,4 +1,4 @@
-"""The puzzles of PPO: read, donors held out, long prompts dropped and counted, put in order."""
+"""The puzzles to reinforce on: donors held out, long prompts dropped and counted, in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
-from cello1.recipes_training import PpoSettings
+from cello1.recipes_training import PpoSettings, VerlSettings
 from cello1.training.examples import Student, hold_out
 from cello1.training.sft_data import refuse_shared, some_puzzles
 
@@ -26,7 +26,7 @@ class PpoData:
     counts: dict[str, Any]
 
 
-def read_ppo_data(settings: PpoSettings, student: Student) -> PpoData:
+def read_ppo_data(settings: PpoSettings | VerlSettings, student: Student) -> PpoData:
     """Read puzzles, hold donors out, and drop, with a count, prompts that are too long.
 
     Raises
@@ -35,7 +35,7 @@ def read_ppo_data(settings: PpoSettings, student: Student) -> PpoData:
         When nothing is left to learn from, or a donor would be on both sides.
     """
     if not settings.puzzles:
-        raise UseError("no puzzles are named; add puzzles=FILE, or ppo.puzzles to the recipe")
+        raise UseError("no puzzles are named; add puzzles=FILE, or name them in the recipe")
     asked = _with_answers(settings.puzzles)
     if settings.validation:
         learn, held = asked, _with_answers([settings.validation])
@@ -47,7 +47,7 @@ def read_ppo_data(settings: PpoSettings, student: Student) -> PpoData:
     if not short:
         raise InputError(
             f"the prompts of all {len(learn)} puzzles are longer than {room} tokens; raise "
-            "ppo.max_prompt, or list fewer genes per cell"
+            "max_prompt, or list fewer genes per cell"
         )
     solve = some_puzzles(held, settings.solve, settings.seed)
     counts = {
@@ -61,7 +61,7 @@ def read_ppo_data(settings: PpoSettings, student: Student) -> PpoData:
     return PpoData(short, solve, counts)
 
 
-def input_files(settings: PpoSettings) -> list[Path]:
+def input_files(settings: PpoSettings | VerlSettings) -> list[Path]:
     """Return the files whose content the run depends on."""
     named = [*settings.puzzles, *([settings.validation] if settings.validation else [])]
     for path in map(Path, named):

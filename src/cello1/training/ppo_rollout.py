@@ -11,13 +11,10 @@ import numpy as np
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes_training import PpoSettings
-from cello1.scoring import reward
 from cello1.scoring.score import Score, score
 from cello1.solvers.base import Failure, Response
 from cello1.solvers.language import LanguageModel, LanguageSolver
 from cello1.solvers.writers import FreeWriter
-
-REWARDS = {"batch": reward.batch, "cell+batch": reward.cell_batch}
 
 
 @dataclass(frozen=True)

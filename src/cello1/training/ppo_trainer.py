@@ -13,6 +13,7 @@ import torch
 
 from cello1.recipes_training import PpoSettings
 from cello1.scoring.evaluate import evaluate
+from cello1.scoring.reward import REWARDS
 from cello1.solvers.base import Failure, Response
 from cello1.solvers.language import LanguageSolver
 from cello1.training.checkpoints import LOG, checkpoints, cut_log
@@ -20,7 +21,7 @@ from cello1.training.examples import Student
 from cello1.training.ppo_data import batch_of, read_ppo_data
 from cello1.training.ppo_learner import Learner
 from cello1.training.ppo_model import Critic, arithmetic, lay_out, load_policy
-from cello1.training.ppo_rollout import REWARDS, figures_of, sample
+from cello1.training.ppo_rollout import figures_of, sample
 from cello1.training.ppo_state import Progress, read_progress, restore, save_state
 
 Watch = Callable[[str, float], None]
