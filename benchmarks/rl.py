@@ -27,7 +27,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles, write_puzzles
-from cello1.recipes_training import RlSettings
+from cello1.recipes_rl import RlSettings
 from cello1.scoring.reward import batch
 from cello1.scoring.score import score
 from cello1.training.examples import Student

@@ -13,9 +13,10 @@ from typing import Annotated
 import typer
 
 from cello1.cli_behaviour import behaviour, rate
+from cello1.cli_rl import rl
 from cello1.cli_solving import AsJson, Out, Seed, evaluate, example, print_json, solve
 from cello1.cli_training import base, distill, simulate
-from cello1.cli_tuning import merge, rl, sft
+from cello1.cli_tuning import merge, sft
 from cello1.errors import InputError, UseError
 
 app = typer.Typer(

@@ -1,4 +1,4 @@
-"""The verbs `sft`, `rl` and `merge` of the command line."""
+"""The verbs `sft` and `merge` of the command line."""
 
 from __future__ import annotations
 
@@ -53,32 +53,11 @@ def sft(
 
     with watching() as watch:
         made = run_sft(settings, out, watch=watch)
-    _show_made(made, out, settings.method, as_json)
+    show_made(made, out, settings.method, as_json)
 
 
-def rl(
-    recipe: Annotated[Path, typer.Argument(help="YAML with a section `rl`.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="Settings: model=DIR puzzles=FILE trainer.learning_rate=1e-6 ..."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random choice.", min=0)] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Learn from rewards for whole batches. Killed and called again, it goes on where it was."""
-    from cello1.recipes import read_recipe
-    from cello1.reports.progress import watching
-    from cello1.training.rl import rl as run_rl
-
-    given = [*(overrides or []), *([] if seed is None else [f"seed={seed}"])]
-    settings = read_recipe(recipe, within("rl", given)).rl
-    with watching() as watch:
-        made = run_rl(settings, out, watch=watch)
-    _show_made(made, out, settings.method, as_json)
-
-
-def _show_made(made: Path, out: Path, method: str, as_json: bool) -> None:
+def show_made(made: Path, out: Path, method: str, as_json: bool) -> None:
+    """Say what was trained and what comes next."""
     if environ.get("RANK", "0") != "0":
         return  # of the processes of `accelerate launch`, one speaks
     if as_json:

@@ -10,14 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cello1.errors import UseError
-from cello1.recipes_training import (
-    BaseModelSettings,
-    DistillSettings,
-    PpoSettings,
-    RlSettings,
-    SftSettings,
-    VerlSettings,
-)
+from cello1.recipes_rl import PpoSettings, RlSettings, VerlSettings
+from cello1.recipes_training import BaseModelSettings, DistillSettings, SftSettings
 
 GeneClass = Literal["mitochondrial", "ribosomal", "pseudogene"]
 

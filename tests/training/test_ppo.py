@@ -17,13 +17,13 @@ from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import write_puzzles
 from cello1.recipes import read_recipe
-from cello1.recipes_training import BaseModelSettings, PpoSettings
+from cello1.recipes_rl import PpoSettings
+from cello1.recipes_training import BaseModelSettings
 from cello1.solvers.language import LanguageModel
 from cello1.training.checkpoints import checkpoints
 from cello1.training.examples import Student
 from cello1.training.ppo import ppo
-from cello1.training.ppo_data import batch_of
-from cello1.training.ppo_rollout import sample
+from cello1.training.ppo_rollout import batch_of, sample
 from cello1.training.pretrain import Batch, encode, loss_of, new_model
 from cello1.training.tokens import make_tokenizer
 
@@ -122,7 +122,8 @@ def test_the_log_has_what_trl_logs_and_the_metrics_of_the_paper(files, tmp_path)
     assert sum(shares) == pytest.approx(1)
     assert 1 <= line["completions/mean_length"] <= 14
     start = log_of(tmp_path)[0]
-    assert (start["puzzles"], start["learned"], start["held_out"]) == (40, 32, 8)
+    assert (start["puzzles"], start["practised"], start["dropped_too_long"]) == (40, 32, 0)
+    assert len(start["held_out_donors"]) == 1
 
 
 def test_every_token_that_was_chosen_is_learned_from(files):
@@ -248,10 +249,10 @@ def test_bad_input_is_told(files, tmp_path, monkeypatch):
         ppo(settings_of(files, puzzles="no.parquet"), tmp_path / "a")
     with pytest.raises(InputError, match="prompts of all 32 puzzles are longer than 5 tokens"):
         ppo(settings_of(files, max_prompt=5), tmp_path / "b")
-    with pytest.raises(InputError, match=r"5 donors of .* are in the training puzzles as well"):
+    with pytest.raises(InputError, match=r"5 donors of .* are learned from as well"):
         ppo(settings_of(files, validation=train), tmp_path / "c")
     write_puzzles([Puzzle("Blood.", [["A"], ["B"]], TYPES)], tmp_path / "asked.parquet")
-    with pytest.raises(InputError, match="has an answer to be scored against"):
+    with pytest.raises(InputError, match="has an answer, so no response could be rewarded"):
         ppo(settings_of(files, puzzles=str(tmp_path / "asked.parquet")), tmp_path / "d")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UseError, match="runs in one process"):

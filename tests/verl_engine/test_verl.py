@@ -16,7 +16,7 @@ from cello1.errors import UseError
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.table import read_puzzles
 from cello1.recipes import read_recipe
-from cello1.recipes_training import VerlSettings
+from cello1.recipes_rl import VerlSettings
 from cello1.training.examples import Student
 from cello1.training.verl import prepare_verl, verl
 

@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from cello1.recipes_training import RlSettings, SftSettings
+from cello1.recipes_rl import RlSettings
+from cello1.recipes_training import SftSettings
 from cello1.runs import Run, write_json
 from cello1.training.checkpoints import (
     LOG,

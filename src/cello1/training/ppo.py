@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cello1.errors import UseError
-from cello1.recipes_training import PpoSettings
+from cello1.recipes_rl import PpoSettings
 from cello1.runs import Run, write_json
 from cello1.training.checkpoints import (
     LOG,
@@ -58,7 +58,7 @@ def ppo(settings: PpoSettings, out: str | Path, *, watch: Watch = lambda what, s
         raise UseError("this PPO runs in one process; on several GPUs use --engine verl")
     if not settings.model:
         raise UseError("no model is named to start from; add model=DIR, or ppo.model to the recipe")
-    from cello1.training.ppo_data import input_files
+    from cello1.training.rl_data import input_files
 
     folder, base = Path(out), model_folder(settings.model)
     start = identity(base)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cello1.errors import InputError
-from cello1.recipes_training import PpoSettings
+from cello1.recipes_rl import PpoSettings
 from cello1.training.ppo_math import (
     advantages,
     explained_variance,

@@ -10,11 +10,19 @@ import numpy as np
 
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
-from cello1.recipes_training import PpoSettings
+from cello1.recipes_rl import PpoSettings
 from cello1.scoring.score import Score, score
 from cello1.solvers.base import Failure, Response
 from cello1.solvers.language import LanguageModel, LanguageSolver
 from cello1.solvers.writers import FreeWriter
+
+
+def batch_of(puzzles: Sequence[Puzzle], step: int, settings: PpoSettings) -> list[Puzzle]:
+    """Return the puzzles of one step; they depend on the seed and the step alone."""
+    size = min(settings.batch, len(puzzles))
+    epoch, place = divmod(step, len(puzzles) // size)
+    order = np.random.default_rng([settings.seed, epoch]).permutation(len(puzzles))
+    return [puzzles[i] for i in order[place * size : (place + 1) * size]]
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,18 @@ from typing import Any
 
 import torch
 
-from cello1.recipes_training import PpoSettings
+from cello1.recipes_rl import PpoSettings
 from cello1.scoring.evaluate import evaluate
 from cello1.scoring.reward import REWARDS
 from cello1.solvers.base import Failure, Response
 from cello1.solvers.language import LanguageSolver
 from cello1.training.checkpoints import LOG, checkpoints, cut_log
 from cello1.training.examples import Student
-from cello1.training.ppo_data import batch_of, read_ppo_data
 from cello1.training.ppo_learner import Learner
 from cello1.training.ppo_model import Critic, arithmetic, lay_out, load_policy
-from cello1.training.ppo_rollout import figures_of, sample
+from cello1.training.ppo_rollout import batch_of, figures_of, sample
 from cello1.training.ppo_state import Progress, read_progress, restore, save_state
+from cello1.training.rl_data import read_rl_data
 
 Watch = Callable[[str, float], None]
 # Batch accuracy decides; cell accuracy settles ties.
@@ -53,12 +53,12 @@ class PpoTrainer:
         reference = load_policy(base, device).requires_grad_(False) if settings.kl else None
         self.learner = Learner(policy, reference, Critic(base).to(device).eval(), settings)
         self.student = Student(base, policy)
-        self.data = read_ppo_data(settings, self.student)
+        self.data = read_rl_data(settings, self.student, settings.max_response)
         self.progress = Progress()
         if newest is not None:
             self.progress = read_progress(newest)
             restore(newest, self.learner)
-        batches = max(1, len(self.data.learn) // settings.batch)
+        batches = max(1, len(self.data.practise) // settings.batch)
         self.steps = min(settings.epochs * batches, settings.max_steps or settings.epochs * batches)
 
     def train(self) -> None:
@@ -85,7 +85,7 @@ class PpoTrainer:
     def _step(self) -> dict[str, float]:
         """Answer one batch and learn from it."""
         step, settings, device = self.progress.global_step, self.settings, self.student.device
-        puzzles = batch_of(self.data.learn, step, settings)
+        puzzles = batch_of(self.data.practise, step, settings)
         clock = [time.perf_counter()]
         with arithmetic(device):
             samples = sample(self.student, puzzles, settings, step)
@@ -114,22 +114,24 @@ class PpoTrainer:
 
     def _validate(self) -> None:
         """Solve the held-out puzzles greedily, as `cello1 solve` would, and judge the result."""
-        if not self.data.solve:
+        if not self.data.held_out:
             return
         step = self.progress.global_step
         found: dict[str, Response | Failure] = {}
 
         def on_done(puzzle_id: str, result: Response | Failure) -> None:
             found[puzzle_id] = result
-            self.watch(f"solving held-out puzzles, step {step}", len(found) / len(self.data.solve))
+            self.watch(
+                f"solving held-out puzzles, step {step}", len(found) / len(self.data.held_out)
+            )
 
         solver = LanguageSolver(self.student, max_new_tokens=self.settings.max_response)
         with arithmetic(self.student.device):
-            solver.solve(self.data.solve, on_done)
+            solver.solve(self.data.held_out, on_done)
         said = {i: r for i, r in sorted(found.items()) if isinstance(r, Response)}
         texts = {i: r.text for i, r in said.items()}
         tokens = {i: r.completion_tokens or 0 for i, r in said.items()}
-        overall = evaluate(self.data.solve, texts, tokens=tokens).overall
+        overall = evaluate(self.data.held_out, texts, tokens=tokens).overall
         metrics = {
             "eval_batch_accuracy": overall.batch_accuracy.estimate,
             "eval_cell_accuracy": overall.cell_accuracy.estimate,

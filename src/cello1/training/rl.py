@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cello1.recipes_training import RlSettings
+from cello1.recipes_rl import RlSettings
 from cello1.training.checkpoints import LOG
 from cello1.training.conduct import conduct
 from cello1.training.lineage import model_folder

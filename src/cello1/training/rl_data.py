@@ -10,7 +10,7 @@ from typing import Any
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
-from cello1.recipes_training import RlSettings
+from cello1.recipes_rl import PpoSettings, RlSettings, VerlSettings
 from cello1.training.examples import Student, hold_out
 from cello1.training.sft_data import donors_in, draw_some, refuse_shared
 
@@ -34,7 +34,10 @@ class RlData:
     counts: dict[str, Any]
 
 
-def input_files(settings: RlSettings) -> list[Path]:
+Settings = RlSettings | PpoSettings | VerlSettings
+
+
+def input_files(settings: Settings) -> list[Path]:
     """Return the files whose content the run depends on.
 
     Raises
@@ -43,7 +46,7 @@ def input_files(settings: RlSettings) -> list[Path]:
         When one is missing.
     """
     if not settings.puzzles:
-        raise UseError("no puzzles are named; add puzzles=FILE, or rl.puzzles to the recipe")
+        raise UseError("no puzzles are named; add puzzles=FILE, or name them in the recipe")
     named = [*settings.puzzles, *([settings.validation] if settings.validation else [])]
     paths = [Path(name) for name in named]
     for path in paths:
@@ -52,7 +55,7 @@ def input_files(settings: RlSettings) -> list[Path]:
     return [f for p in paths for f in (sorted(p.glob("*.arrow")) if p.is_dir() else [p])]
 
 
-def read_rl_data(settings: RlSettings, student: Student, budget: int) -> RlData:
+def read_rl_data(settings: Settings, student: Student, budget: int) -> RlData:
     """Read everything that reinforcement learning needs.
 
     Parameters
@@ -81,7 +84,7 @@ def read_rl_data(settings: RlSettings, student: Student, budget: int) -> RlData:
     if not kept:
         raise InputError(
             f"the prompts of all {len(practise)} puzzles are longer than {limit} tokens "
-            f"(rl.max_prompt {settings.max_prompt}; the model's context {student.context} less "
+            f"(max_prompt {settings.max_prompt}; the model's context {student.context} less "
             f"{budget} for the response); list fewer genes per cell, or allow more"
         )
     held = draw_some(asked, len(asked) if settings.solve is None else settings.solve, settings.seed)

@@ -50,7 +50,7 @@ def response_logprobs(
     """
     prompt_mask, mask = attention_mask[:, :-length], attention_mask[:, -length:]
     padded = input_ids[:, :-length].masked_fill(prompt_mask == 0, -1)
-    prompts, row_of = padded.unique(dim=0, return_inverse=True)
+    prompts, row_of = padded.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     seen = (prompts >= 0).long()
     cache = DynamicCache(config=model.config)
     first = model(
@@ -61,8 +61,7 @@ def response_logprobs(
         use_cache=True,
         logits_to_keep=1,
     ).logits
-    for layer in cache.layers:
-        layer.keys, layer.values = layer.keys[row_of], layer.values[row_of]
+    cache.batch_select_indices(row_of)
     responses = input_ids[:, -length:]
     logits = first[row_of]
     if length > 1:

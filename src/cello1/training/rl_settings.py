@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cello1.errors import UseError
-from cello1.recipes_training import RlSettings
+from cello1.recipes_rl import RlSettings
 from cello1.scoring.reward import Reward, reward_of
 from cello1.training.pass_through import passed_through
 

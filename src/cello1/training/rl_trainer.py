@@ -16,7 +16,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from cello1.puzzles.puzzle import Puzzle
-from cello1.recipes_training import RlSettings
+from cello1.recipes_rl import RlSettings
 from cello1.solvers.attention import decode_faster
 from cello1.training.examples import Student
 from cello1.training.rl_curriculum import Course

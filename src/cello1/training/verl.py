@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cello1.errors import InputError, UseError
-from cello1.recipes_training import VerlSettings
+from cello1.recipes_rl import VerlSettings
 from cello1.runs import Run, write_atomic, write_json
 from cello1.training.lineage import RECORD, identity, model_folder
 from cello1.training.verl_config import compose, need_verl
@@ -90,7 +90,7 @@ def prepare_verl(settings: VerlSettings, out: str | Path) -> list[str]:
 
 
 def _claimed(settings: VerlSettings, folder: Path) -> Run:
-    from cello1.training.ppo_data import input_files
+    from cello1.training.rl_data import input_files
 
     if not settings.model:
         raise UseError("no model is named to start from; add model=DIR, or verl.model")
@@ -106,17 +106,17 @@ def _write(settings: VerlSettings, folder: Path) -> None:
     from omegaconf import OmegaConf
 
     from cello1.training.examples import Student
-    from cello1.training.ppo_data import read_ppo_data
+    from cello1.training.rl_data import read_rl_data
     from cello1.training.verl_rows import write_rows
 
     base = model_folder(settings.model)
     student = Student(base)
-    student.context = settings.max_prompt + 1
-    data = read_ppo_data(settings, student)
-    if not data.solve:
+    student.context = settings.max_prompt + settings.max_response
+    data = read_rl_data(settings, student, settings.max_response)
+    if not data.held_out:
         raise UseError("verl needs puzzles to validate on; set verl.held_out or verl.validation")
-    write_rows(data.learn, student, folder / "train.parquet")
-    write_rows(data.solve, student, folder / "validation.parquet")
+    write_rows(data.practise, student, folder / "train.parquet")
+    write_rows(data.held_out, student, folder / "validation.parquet")
     write_atomic(folder / "reward.py", _REWARD.format(reward=settings.reward).encode())
     # verl starts its log anew with every start, so each start gets its own.
     (folder / "logs").mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cello1.errors import UseError
-from cello1.recipes_training import VerlSettings
+from cello1.recipes_rl import VerlSettings
 
 
 def need_verl() -> None:

@@ -60,7 +60,7 @@ def convert_verl(
     weights = read_shards(folder, dtype)
     config = AutoConfig.from_pretrained(folder / "huggingface")
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     tied = set(model.all_tied_weights_keys)
     wanted, found = set(dict(model.named_parameters(remove_duplicate=False))), set(weights)
     if missing := sorted(wanted - found - tied):
