@@ -1,7 +1,8 @@
 """Many files of cells -> a folder of puzzles: train, validation, test, and a proof of no leaks.
 
-Each file is made by one process and kept as a part, so that a killed build goes on where it
-was. The bytes written do not depend on the number of workers or on PYTHONHASHSEED.
+Each file is made by one process. Where there are several, each is kept as a part, so that a
+killed build goes on where it was. The bytes written do not depend on the number of workers or on
+PYTHONHASHSEED.
 """
 
 from __future__ import annotations
