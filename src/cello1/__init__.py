@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cello1 import get, pl, tl
     from cello1.cells.audit import audit
     from cello1.cells.build import build
     from cello1.cells.simulate import simulate
@@ -32,6 +33,8 @@ _HOMES = {
     "to_dataset": "cello1.puzzles.table",
     "write_puzzles": "cello1.puzzles.table",
 }
+# scverse's three rooms: tools, plots, and what they leave behind.
+_ROOMS = ("get", "pl", "tl")
 __all__ = [
     "Puzzle",
     "Score",
@@ -39,16 +42,21 @@ __all__ = [
     "build",
     "evaluate",
     "from_dataset",
+    "get",
+    "pl",
     "read_puzzles",
     "score",
     "simulate",
     "solve",
+    "tl",
     "to_dataset",
     "write_puzzles",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"cello1.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'cello1' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

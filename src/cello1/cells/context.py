@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from cello1.cells.obs import Cells
+from cello1.cells.obs import Cells, Columns
 from cello1.cells.read import Source
 
 FIELDS = ("sex", "development_stage", "self_reported_ethnicity", "tissue", "tissue_type", "disease")
@@ -34,7 +34,7 @@ def organism_of(source: Source, cells: Cells) -> str | None:
 
 
 def group_context(
-    cells: Cells,
+    cells: Columns,
     members: npt.NDArray[np.intp],
     organism: str | None,
     extra: Mapping[str, str],

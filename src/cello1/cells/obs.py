@@ -37,7 +37,31 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?$")
 
 
 @dataclass(frozen=True)
-class Cells:
+class Columns:
+    """Columns of obs as categories, and what the cells of a group share in them."""
+
+    columns: Mapping[str, pd.Categorical] = field(repr=False)
+
+    def values(self, name: str, members: npt.NDArray[np.intp]) -> list[str]:
+        """Return the different values that `members` have in a column, sorted."""
+        column = self.columns.get(name)
+        if column is None:
+            return []
+        return sorted(
+            str(column.categories[c]).strip() for c in set(column.codes[members]) if c >= 0
+        )
+
+    def constant(self, name: str, members: npt.NDArray[np.intp]) -> str | None:
+        """Return the one value that `members` share in a column, or None when they differ."""
+        column = self.columns.get(name)
+        if column is None or np.any(column.codes[members] < 0):
+            return None
+        values = self.values(name, members)
+        return values[0] if len(values) == 1 and not is_unnamed(values[0]) else None
+
+
+@dataclass(frozen=True)
+class Cells(Columns):
     """The cells of one file as parallel arrays, before any expression is read.
 
     Attributes
@@ -64,24 +88,6 @@ class Cells:
     group_keys: list[tuple[str, str | None, str | None]]
     donor_kind: list[str]
     batch_key: str | None
-    columns: Mapping[str, pd.Categorical] = field(repr=False)
-
-    def values(self, name: str, members: npt.NDArray[np.intp]) -> list[str]:
-        """Return the different values that `members` have in a column, sorted."""
-        column = self.columns.get(name)
-        if column is None:
-            return []
-        return sorted(
-            str(column.categories[c]).strip() for c in set(column.codes[members]) if c >= 0
-        )
-
-    def constant(self, name: str, members: npt.NDArray[np.intp]) -> str | None:
-        """Return the one value that `members` share in a column, or None when they differ."""
-        column = self.columns.get(name)
-        if column is None or np.any(column.codes[members] < 0):
-            return None
-        values = self.values(name, members)
-        return values[0] if len(values) == 1 and not is_unnamed(values[0]) else None
 
 
 def is_unnamed(value: str) -> bool:
@@ -133,7 +139,7 @@ def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) 
     if settings.batch_key is not None and settings.batch_key not in obs:
         raise InputError(f"no obs column {settings.batch_key!r} for batches{_choices(obs)}")
     batches = None if batch_key is None else _categorical(obs, batch_key)
-    groups, keys = _group(keep, donors, batches, columns.get("tissue"))
+    groups, keys = group_cells(keep, donors, batches, columns.get("tissue"))
     kinds = [
         ONE_DONOR
         if settings.donor_key not in obs
@@ -143,6 +149,7 @@ def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) 
         for key in keys
     ]
     return Cells(
+        columns,
         keep,
         drops,
         np.where(keep, types.codes, -1).astype(np.int32),
@@ -151,7 +158,6 @@ def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) 
         keys,
         kinds,
         batch_key,
-        columns,
     )
 
 
@@ -231,7 +237,7 @@ def _pool(source: Source) -> str:
     return f"pooled:{source.dataset}"
 
 
-def _group(
+def group_cells(
     keep: Mask,
     donors: pd.Categorical,
     batches: pd.Categorical | None,
@@ -263,7 +269,11 @@ def _group(
 
 def _categorical(obs: h5py.Group, name: str) -> pd.Categorical:
     """Read a column as categories that are strings."""
-    values = column(obs, name)
+    return as_categories(column(obs, name))
+
+
+def as_categories(values: Any) -> pd.Categorical:
+    """Make categories that are strings of the values of a column."""
     if not isinstance(values, pd.Categorical):
         values = pd.Categorical(pd.Series(values).astype(object))
     return values.rename_categories({c: _plain(c) for c in values.categories})

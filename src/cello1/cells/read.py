@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,7 +158,7 @@ def choose_matrix(file: h5py.File, layer: str | None) -> tuple[Matrix, Values]:
             if name in (layer, "X"):
                 raise
             continue  # a layer of something else, such as a mask
-        kind = _look(sample_values(matrix))
+        kind = look_at(sample_values(matrix))
         if kind == "counts":
             return matrix, "counts"
         found[name] = (matrix, kind)
@@ -198,14 +198,19 @@ def find_symbols(file: h5py.File, matrix: Matrix) -> tuple[list[str], str]:
         known = dict(zip(ids, _texts(column(tables[table], key)), strict=True))
         symbols = [known.get(name) or name for name in _strings(index[:])]
         origin = f"{key} of {table}"
+    refuse_ensembl(symbols, own)
+    return symbols, origin
+
+
+def refuse_ensembl(symbols: Sequence[str], table: str) -> None:
+    """Raise an `InputError` when most genes have an Ensembl id and no symbol."""
     ensembl = [s for s in symbols if s.startswith("ENS") and _ENSEMBL.match(s)]
     if len(ensembl) > len(symbols) / 2:
         raise InputError(
-            f"genes are named by Ensembl id only (such as {ensembl[0]}) and {own} has no column of "
-            f"symbols ({', '.join(SYMBOL_COLUMNS[:3])}, ...); add one: "
+            f"genes are named by Ensembl id only (such as {ensembl[0]}) and {table} has no column "
+            f"of symbols ({', '.join(SYMBOL_COLUMNS[:3])}, ...); add one: "
             "adata.var['feature_name'] = symbols"
         )
-    return symbols, origin
 
 
 def _matrices(file: h5py.File) -> dict[str, Any]:
@@ -219,7 +224,8 @@ def _matrices(file: h5py.File) -> dict[str, Any]:
     return nodes | layers
 
 
-def _look(values: np.ndarray[Any, Any]) -> str:
+def look_at(values: np.ndarray[Any, Any]) -> str:
+    """Say what a sample of values is: ``counts``, ``normalised``, or why it is of no use."""
     values = values[values != 0]
     if values.size == 0:
         return "holds zeros only"

@@ -7,6 +7,7 @@ downloaded.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -44,11 +45,14 @@ def _terms_by_name() -> dict[str, str]:
 
 
 def term_id(label: str) -> str | None:
-    """Return the Cell Ontology id of a label or synonym, or None when it is not known.
+    """Return the Cell Ontology id of a label, synonym or id, or None when it is not known.
 
-    Case, outer blanks and a plural s do not count: `B cells` is `CL:0000236`.
+    Case, outer blanks and a plural s do not count: `B cells` is `CL:0000236`. A deprecated id is
+    replaced by what the ontology says came in its place.
     """
     name = label.strip().casefold()
+    if name.startswith("cl:"):
+        return _current(name.upper())
     names = _terms_by_name()
     return names.get(name) or names.get(name.removesuffix("s"))
 
@@ -65,6 +69,13 @@ def synonyms(label: str) -> list[str]:
     return [] if term is None else [str(name) for name in _parser().get_term_synonyms(term)]
 
 
+def _current(term: str) -> str | None:
+    parser = _parser()
+    if not parser.is_valid_term_id(term, "CL"):
+        return None
+    return parser.get_term_replacement(term) if parser.is_term_deprecated(term) else term
+
+
 @cache
 def ancestors(term: str) -> frozenset[str]:
     """Return all terms above one, without itself; empty when the term is not known."""
@@ -72,6 +83,13 @@ def ancestors(term: str) -> frozenset[str]:
     if not parser.is_valid_term_id(term, "CL"):
         return frozenset()
     return frozenset(parser.get_term_ancestors(term)) - {term}
+
+
+def suggestions(label: str, n: int = 2) -> list[str]:
+    """Return up to `n` names of the ontology that are spelled much like one that is not there."""
+    terms = {t for name in difflib.get_close_matches(label.casefold(), _terms_by_name(), n, 0.75)
+             if (t := _terms_by_name()[name])}  # fmt: skip
+    return sorted(name for t in terms if (name := term_label(t)) is not None)
 
 
 def above(terms: Sequence[str | None]) -> BoolMatrix:

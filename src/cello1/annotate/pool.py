@@ -1,0 +1,192 @@
+"""From the answers to many batches to one verdict for each cluster (or cell)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
+from scipy.stats import binom
+
+from cello1.annotate.batches import Batch
+from cello1.errors import InputError
+from cello1.puzzles.answer import Answer, parse_response
+from cello1.puzzles.puzzle import label_key
+from cello1.scoring.confidence import positions
+from cello1.solvers.assign import assign_jointly, probabilities
+from cello1.solvers.base import Floats
+
+_PRIOR = 0.5  # votes that every unit has beforehand, shared out among the candidates
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What was said of K units (clusters or cells) and M candidates.
+
+    Attributes
+    ----------
+    shares
+        Summed one-to-one probabilities, or whole votes where a solver only writes text, (K, M).
+    chosen
+        How often the solver gave the unit the candidate, shape (K, M).
+    ahead
+        In how many batches the unit fitted the candidate better than most others did, (K, M);
+        None for solvers without scores.
+    counts
+        Answers that could be read, shape (K,).
+    unread
+        Answers that could not, shape (K,).
+    """
+
+    shares: Floats
+    chosen: Floats
+    ahead: Floats | None
+    counts: npt.NDArray[np.intp]
+    unread: npt.NDArray[np.intp]
+
+    @property
+    def logits(self) -> Floats:
+        """Log-shares of votes, with a small prior, shape (K, M)."""
+        m = self.shares.shape[1]
+        share = (self.shares + _PRIOR / m) / (self.counts[:, None] + _PRIOR)
+        return np.asarray(np.log(share))
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What is decided for K units.
+
+    Attributes
+    ----------
+    best, second
+        The candidate chosen and the runner-up, shape (K,).
+    probabilities
+        Of every candidate, shape (K, M).
+    none
+        No candidate is better than chance, shape (K,).
+    """
+
+    best: npt.NDArray[np.intp]
+    second: npt.NDArray[np.intp]
+    probabilities: Floats
+    none: npt.NDArray[np.bool_]
+
+
+def count_votes(
+    batches: Sequence[Batch],
+    units: Sequence[Sequence[int]],
+    n_units: int,
+    candidates: Sequence[str],
+    records: Mapping[str, Mapping[str, Any]],
+) -> Votes:
+    """Add up the answers.
+
+    Parameters
+    ----------
+    batches
+        What was asked.
+    units
+        The unit behind each cell of each batch.
+    n_units
+        Their number, K.
+    candidates
+        In the order of the columns.
+    records
+        Puzzle id -> answer as :func:`cello1.solvers.run.read_solved` gives it.
+
+    Raises
+    ------
+    InputError
+        When no answer can be read.
+    """
+    shape = (n_units, len(candidates))
+    column = {label_key(label): j for j, label in enumerate(candidates)}
+    shares, chosen, ahead = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    counts, unread = np.zeros(n_units, dtype=np.intp), np.zeros(n_units, dtype=np.intp)
+    scored, why = True, "no batch was answered"
+    for batch, behind in zip(batches, units, strict=True):
+        record, rows = records.get(batch.puzzle.id, {}), np.asarray(behind, dtype=np.intp)
+        said = parse_response(record.get("text", ""))
+        if not isinstance(said, Answer):
+            np.add.at(unread, rows, 1)
+            why = said.reason if record else why
+            continue
+        places = np.array([column[label_key(c)] for c in batch.puzzle.candidates])
+        given = positions(batch.puzzle, said.labels)
+        read = given >= 0
+        np.add.at(unread, rows[~read], 1)
+        np.add.at(counts, rows[read], 1)
+        np.add.at(chosen, (rows[read], places[given[read]]), 1.0)
+        if "probabilities" in record:
+            shares[np.ix_(rows[read], places)] += np.array(record["probabilities"])[read]
+        else:
+            np.add.at(shares, (rows[read], places[given[read]]), 1.0)
+        if "scores" in record:
+            scores = np.array(record["scores"])
+            ahead[np.ix_(rows, places)] += scores > _rivals(scores)
+        else:
+            scored = False
+    if not counts.any():
+        raise InputError(f"no answer of the solver can be read ({why}); nothing was annotated")
+    return Votes(shares, chosen, ahead if scored else None, counts, unread)
+
+
+def settle(votes: Votes, *, temperature: float = 1.0, unique: bool = False) -> Verdicts:
+    """Decide.
+
+    Parameters
+    ----------
+    votes
+        What was said.
+    temperature
+        The log-shares are divided by it.
+    unique
+        Give every candidate to one unit at most, by the assignment of the highest total; the
+        probabilities are then those under one-to-one.
+
+    Raises
+    ------
+    InputError
+        When labels are to be unique and there are more units than candidates.
+    """
+    logits = votes.logits / temperature
+    k, m = logits.shape
+    if unique and k > m:
+        raise InputError(
+            f"{k} clusters cannot have unique labels from {m} candidates; name more candidates, "
+            "or allow one type for several clusters (unique=False)"
+        )
+    p = probabilities(logits)[0] if unique else np.asarray(softmax(logits, axis=1))
+    best = assign_jointly(logits) if unique else np.argmax(logits, axis=1)
+    others = p.copy()
+    others[np.arange(k), best] = -1.0
+    return Verdicts(best, np.argmax(others, axis=1), p, _by_chance(votes, best))
+
+
+def _rivals(scores: Floats) -> Floats:
+    """Return what each cell has to beat: the median of the other cells of its column."""
+    n = len(scores)
+    others = [np.median(np.delete(scores, i, axis=0), axis=0) for i in range(n)]
+    return np.asarray(others)
+
+
+def _by_chance(votes: Votes, best: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Say for which units the best candidate is no better than chance (level 5 %, one-sided).
+
+    With scores: a unit that has nothing to do with a type fits it better than most other cells of
+    its batch half of the time. Without: a candidate is named one time in M, and any of M may be
+    the one. Where so few batches were read that even full agreement proves nothing, none is
+    refused.
+    """
+    rows, m = np.arange(len(best)), votes.shares.shape[1]
+    if votes.ahead is not None:
+        hits, rate, looks = votes.ahead[rows, best], 0.5, 1
+    else:
+        hits, rate, looks = votes.chosen[rows, best], 1 / m, m
+    p = looks * binom.sf(hits - 1, votes.counts, rate)
+    powerful = looks * rate ** votes.counts.astype(float) <= LEVEL
+    return np.asarray((p > LEVEL) & powerful)
