@@ -14,6 +14,7 @@ import typer
 
 from cello1.cli_behaviour import behaviour, rate
 from cello1.cli_rl import rl
+from cello1.cli_annotate import annotate
 from cello1.cli_solving import AsJson, Out, Seed, evaluate, example, print_json, solve
 from cello1.cli_training import base, distill, simulate
 from cello1.cli_tuning import merge, sft
@@ -32,6 +33,9 @@ app.command(epilog=example("cello1 solve puzzles --solver centroids --out runs/c
 app.command(epilog=example("cello1 behaviour runs/sft runs/rl"))(behaviour)
 app.command(epilog=example("cello1 rate runs/sft runs/rl --out rating"))(rate)
 app.command("eval", epilog=example("cello1 eval runs/centroids runs/markers"))(evaluate)
+app.command(epilog=example("cello1 annotate cells.h5ad -o labelled.h5ad --groupby leiden"))(
+    annotate
+)
 app.command(epilog=example("cello1 sft recipes/cell-o1-7b.yaml traces=t.parquet --out runs/sft"))(
     sft
 )

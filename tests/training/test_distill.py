@@ -14,11 +14,11 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import FILTERS, read_puzzles, write_puzzles
 from cello1.recipes_training import DistillSettings
 from cello1.runs import read_records
+from cello1.scoring.citations import citations, gene_vocabulary
 from cello1.scoring.score import score
 from cello1.solvers.base import Failure, Response
 from cello1.training import distill as module
 from cello1.training.choose_teacher import choose_teacher, hinted
-from cello1.training.citations import citations, gene_vocabulary
 from cello1.training.distill import distill
 from cello1.training.selection import answers_early, choose, judge
 from cello1.training.traces import read_traces, response_of

@@ -7,11 +7,11 @@ from cello1.errors import InputError
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
+from cello1.scoring.citations import citations, gene_vocabulary
 from cello1.scoring.score import score
 from cello1.solvers.assign import assign_jointly
 from cello1.solvers.centroids import Centroids
 from cello1.solvers.markers import Markers
-from cello1.training.citations import citations, gene_vocabulary
 from cello1.training.steps import find_steps
 from cello1.training.teacher import Teacher, steer, tell
 from cello1.training.wording import HARD_WORDS, clause

@@ -17,7 +17,7 @@ from scipy.special import softmax
 
 from cello1.annotate.batches import Batch, Genes, Pool, draw_batches
 from cello1.annotate.plan import Plan, batch_size
-from cello1.annotate.pool import count_votes, settle
+from cello1.annotate.pool import count_votes
 from cello1.puzzles.puzzle import Puzzle, label_key
 from cello1.recipes import SolveSettings
 from cello1.scoring.confidence import fit_temperature
@@ -84,7 +84,7 @@ class Fold:
 
 def fit(
     plan: Plan,
-    splits: Mapping[str, list[Puzzle]],
+    folds: Sequence[Fold],
     asked: SolveSettings,
     solver: Solver,
     ask: Ask,
@@ -95,14 +95,13 @@ def fit(
     ----------
     plan
         What will be asked; its candidates and settings are used here too.
-    splits
-        The training and validation puzzles, maybe empty.
+    folds
+        Of :func:`make_folds`; maybe none.
     asked, solver
         Who answers. `centroids` are learned anew without the donors they are tried on.
     ask
         (puzzles, solver, name of a folder) -> answers.
     """
-    folds = list(make_folds(plan, splits, asked.solver))
     if not folds:
         return Fit()
     n = sum(len(fold.gold) for fold in folds)

@@ -175,18 +175,18 @@ def _rivals(scores: Floats) -> Floats:
 
 
 def _by_chance(votes: Votes, best: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-    """Say for which units the best candidate is no better than chance (level 5 %, one-sided).
+    """Say for which units the best candidate is no better than chance.
 
-    With scores: a unit that has nothing to do with a type fits it better than most other cells of
-    its batch half of the time. Without: a candidate is named one time in M, and any of M may be
-    the one. Where so few batches were read that even full agreement proves nothing, none is
-    refused.
+    Either it was not given significantly more often than one time in M (binomial test at 5 %, for
+    any of M candidates; not asked of so few batches that even full agreement proves nothing). Or,
+    where there are scores, the unit fitted it no better than the median cell of its batches in
+    half of them: then it only took what the others had left over.
     """
     rows, m = np.arange(len(best)), votes.shares.shape[1]
-    if votes.ahead is not None:
-        hits, rate, looks = votes.ahead[rows, best], 0.5, 1
-    else:
-        hits, rate, looks = votes.chosen[rows, best], 1 / m, m
-    p = looks * binom.sf(hits - 1, votes.counts, rate)
-    powerful = looks * rate ** votes.counts.astype(float) <= LEVEL
-    return np.asarray((p > LEVEL) & powerful)
+    p = m * binom.sf(votes.chosen[rows, best] - 1, votes.counts, 1 / m)
+    telling = m ** (1.0 - votes.counts) <= LEVEL
+    rare = telling & (p > LEVEL)
+    if votes.ahead is None:
+        return np.asarray(rare)
+    behind = votes.ahead[rows, best] <= votes.counts / 2
+    return np.asarray((rare | behind) & (votes.counts > 0))

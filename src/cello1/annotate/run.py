@@ -5,19 +5,22 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from cello1.annotate.calibrate import Fit, fit
+from cello1.annotate.calibrate import Fit, Fold, fit, make_folds
 from cello1.annotate.plan import Plan, make_plan
 from cello1.annotate.pool import count_votes, settle
+from cello1.annotate.reasons import reasons
 from cello1.annotate.table import Outcome, write_obs, write_uns
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles, read_splits, write_puzzles
 from cello1.recipes import AnnotateSettings, SolveSettings, checked
+from cello1.runs import file_hash
 from cello1.solvers.base import Solver
 from cello1.solvers.choose import choose_solver
 from cello1.solvers.run import read_solved, solve, unanswered
@@ -34,6 +37,7 @@ def annotate(
     candidates: str | Path | Iterable[str] | None = None,
     solver: str | SolveSettings = "markers",
     puzzles: str | Path | None = None,
+    aliases: str | Path | None = None,
     key_added: str = "cello1",
     unit: Literal["cluster", "cell"] = "cluster",
     rank: Literal["cells", "pseudobulk", "specific"] = "cells",
@@ -52,6 +56,7 @@ def annotate(
     run: str | Path | None = None,
     copy: bool = False,
     watch: Watch = lambda what, share: None,
+    say: Callable[[Plan, Solver], None] | None = None,
 ) -> Any:
     """Label the clusters (or cells) of a data set, all of a donor together.
 
@@ -72,6 +77,9 @@ def annotate(
     puzzles
         Folder of a build: `centroids` learn from its training split, and the confidence is fitted
         on its validation split.
+    aliases
+        HGNC's table of alias and previous symbols, to read reasons with; by default the names of
+        some 100 proteins are known.
     key_added
         Name of the result in obs and uns.
     unit
@@ -106,6 +114,9 @@ def annotate(
         Return an annotated copy and leave `adata` alone.
     watch
         Called with (what is being done, share done).
+    say
+        Called with the plan and the solver before anything is asked. By default the contexts are
+        printed when they leave this machine.
 
     Returns
     -------
@@ -121,46 +132,83 @@ def annotate(
     InputError
         When the data cannot be used, or batches stay without an answer.
     """
-    given = dict(locals())
-    given["context_columns"] = dict(context_columns or {})
-    settings = checked(
-        AnnotateSettings, {k: v for k, v in given.items() if k in AnnotateSettings.model_fields}
-    )
+    options = dict(locals())
     adata = adata.copy() if copy else adata
-    asked = solve_settings(solver, seed)
-    splits = read_training(puzzles)
-    plan = make_plan(
-        adata, groupby=groupby, leiden_resolution=leiden, candidates=candidates,
-        train=splits["train"], settings=settings, key_added=key_added,
-    )  # fmt: skip
-    chosen = make_solver(asked, splits)
-    announce(plan, chosen)
+    prepared = prepare(adata, options)
+    plan, asker = prepared.plan, prepared.solver
+    (say or announce)(plan, asker)
     with _workspace(run) as folder:
+
+        def ask(puzzles: list[Puzzle], solver: Solver, name: str) -> Records:
+            return _ask(puzzles, solver, folder / name, prepared.learned, watch, resumes=bool(run))
+
         fitted = fit(
-            plan, splits, asked, chosen,
-            lambda puzzles, solver, name: _ask(puzzles, solver, folder / name, watch, run),
-        )  # fmt: skip
-        records = _ask(plan.puzzles, chosen, folder / "answers", watch, run)
+            plan,
+            prepared.folds,
+            prepared.asked,
+            asker,
+            ask,
+        )
+        records = ask(plan.puzzles, asker, "answers")
     outcome = decide(plan, records, fitted)
     write_obs(adata, plan, outcome, key_added)
-    write_uns(adata, plan, outcome, chosen, fitted, key_added, {})
+    table = prepared.asked.markers
+    said = reasons(
+        plan, outcome, records, markers=None if table is None else Path(table),
+        aliases=None if aliases is None else Path(aliases),
+    )  # fmt: skip
+    learned = {path.name: file_hash(path) for path in prepared.learned}
+    write_uns(adata, plan, outcome, asker, learned, fitted, key_added, said)
     return adata if copy else None
 
 
-def solve_settings(solver: str | SolveSettings, seed: int) -> SolveSettings:
-    """Return the settings of a solver that may be given by name only."""
-    if isinstance(solver, SolveSettings):
-        return solver
-    return checked(SolveSettings, {"solver": solver, "seed": seed})
+@dataclass(frozen=True)
+class Prepared:
+    """What is known before anything is asked.
+
+    Attributes
+    ----------
+    plan
+        The batches.
+    asked, solver
+        Who answers.
+    folds
+        Donors of known type that will be asked about, for the confidence.
+    learned
+        Files that the solver and the confidence are learned from.
+    """
+
+    plan: Plan
+    asked: SolveSettings
+    solver: Solver
+    folds: list[Fold]
+    learned: list[Path]
 
 
-def read_training(puzzles: str | Path | None) -> dict[str, list[Puzzle]]:
-    """Read the training and validation splits of a build; both may be empty."""
+def prepare(adata: Any, options: Mapping[str, Any]) -> Prepared:
+    """Check everything and draw the batches; `options` are those of :func:`annotate`."""
+    fields = {k: v for k, v in options.items() if k in AnnotateSettings.model_fields}
+    fields["context_columns"] = dict(options.get("context_columns") or {})
+    settings = checked(AnnotateSettings, fields)
+    asked = options["solver"]
+    if not isinstance(asked, SolveSettings):
+        asked = checked(SolveSettings, {"solver": asked, "seed": settings.seed})
+    splits, learned = _training(options["puzzles"])
+    plan = make_plan(
+        adata, groupby=options["groupby"], leiden_resolution=options["leiden"],
+        candidates=options["candidates"], train=splits["train"], settings=settings,
+        key_added=options["key_added"],
+    )  # fmt: skip
+    solver = make_solver(asked, splits)
+    return Prepared(plan, asked, solver, list(make_folds(plan, splits, asked.solver)), learned)
+
+
+def _training(puzzles: str | Path | None) -> tuple[dict[str, list[Puzzle]], list[Path]]:
+    """Read the training and validation splits of a build (both may be empty), with their files."""
     found = {} if puzzles is None else read_splits(Path(puzzles))
-    return {
-        "train": read_puzzles(path) if (path := found.get("train", found.get("all"))) else [],
-        "validation": read_puzzles(found["validation"]) if "validation" in found else [],
-    }
+    named = {"train": found.get("train", found.get("all")), "validation": found.get("validation")}
+    splits = {name: read_puzzles(path) if path else [] for name, path in named.items()}
+    return splits, [path for path in named.values() if path]
 
 
 def make_solver(asked: SolveSettings, splits: Mapping[str, list[Puzzle]]) -> Solver:
@@ -199,7 +247,13 @@ def decide(plan: Plan, records: Records, fitted: Fit) -> Outcome:
 
 
 def _ask(
-    puzzles: list[Puzzle], solver: Solver, folder: Path, watch: Watch, run: str | Path | None
+    puzzles: list[Puzzle],
+    solver: Solver,
+    folder: Path,
+    learned: list[Path],
+    watch: Watch,
+    *,
+    resumes: bool,
 ) -> Records:
     """Have batches answered in a run folder; what an earlier call answered is not asked again."""
     path = folder / "puzzles.parquet"
@@ -210,11 +264,13 @@ def _ask(
         )
     if not path.exists():
         write_puzzles(puzzles, path)
-    solve(path, solver, folder, watch=lambda n, of: watch(folder.name, n / max(1, of)))
+    solve(
+        path, solver, folder, inputs=learned, watch=lambda n, of: watch(folder.name, n / max(1, of))
+    )
     owed, reasons = unanswered(folder)
     if owed:
-        why = getattr(solver, "stopped", None) or (reasons[0][0] if reasons else "no answer")
-        again = "run it again to go on" if run else "name a run folder, and it can be gone on with"
+        why = getattr(solver, "stopped", None) or (failures[0][0] if failures else "no answer")
+        again = "run it again to go on" if resumes else "with a run folder it can go on"
         raise InputError(f"{owed} of {len(puzzles)} batches are unanswered ({why}); {again}")
     return read_solved(folder)[1]
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from cello1.annotate.plan import Plan
 from cello1.annotate.pool import Verdicts, Votes
 from cello1.errors import InputError
 from cello1.puzzles.prompt import PROMPT_VERSION
+from cello1.runs import file_hash
 from cello1.scoring.ontology import term_id
 from cello1.solvers.base import Solver
 
@@ -83,13 +85,15 @@ def write_uns(
     plan: Plan,
     outcome: Outcome,
     solver: Solver,
+    learned: Mapping[str, str],
     fitted: Fit,
     key: str,
     said: Mapping[int, Mapping[str, Any]],
 ) -> None:
     """Write how it was made and a table of the clusters; nested values are JSON text.
 
-    `said` holds evidence and reason of each cluster.
+    `learned` are the hashes of what the solver learned from; `said` holds evidence and reason of
+    each cluster.
     """
     verdicts, votes = outcome.verdicts, outcome.votes
     given = labels_of(plan, verdicts, verdicts.none)
@@ -122,7 +126,8 @@ def write_uns(
         "groupby": plan.clusters.key,
         "solver": solver.name,
         "solver_settings": _json(solver.settings),
-        "solver_hash": fingerprint(solver),
+        "solver_hash": fingerprint(solver, learned),
+        "learned_from": _json(learned),
         "params": _json(settings | {"size": max(len(b.clusters) for b in plan.batches)}),
         "values": f"{plan.expression.name} ({plan.expression.values})",
         "candidates": _json(plan.candidates),
@@ -150,15 +155,20 @@ def read_uns(adata: Any, key: str = "cello1") -> dict[str, Any]:
             "cello1.tl.annotate first, or name the key it was written to"
         )
     nested = (
-        "solver_settings", "params", "candidates", "contexts", "calibration", "clusters",
-        "probabilities",
+        "solver_settings", "learned_from", "params", "candidates", "contexts", "calibration",
+        "clusters", "probabilities",
     )  # fmt: skip
     return {k: json.loads(v) if k in nested else v for k, v in stored.items()}
 
 
-def fingerprint(solver: Solver) -> str:
-    """Hash the settings of a solver; `tl.annotate` adds what it learned from."""
-    return "sha256:" + hashlib.sha256(_json(solver.settings).encode()).hexdigest()
+def fingerprint(solver: Solver, learned: Mapping[str, str]) -> str:
+    """Hash what answers depend on: settings, what was learned from, and a local model's files."""
+    name = str(solver.settings.get("solver", ""))
+    folder = Path(name.removeprefix("hf:"))
+    files = sorted(folder.glob("*")) if name.startswith("hf:") and folder.is_dir() else []
+    model = {path.name: file_hash(path) for path in files if path.is_file()}
+    text = _json([solver.settings, learned, model])
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def _json(value: Any) -> str:

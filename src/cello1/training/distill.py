@@ -19,10 +19,10 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
 from cello1.recipes_training import DistillSettings
 from cello1.runs import Run, file_hash, read_records, write_atomic, write_json
+from cello1.scoring.citations import gene_vocabulary
 from cello1.solvers.base import Failure, Response
 from cello1.training.acceptance import acceptance
 from cello1.training.choose_teacher import Sampler, choose_teacher
-from cello1.training.citations import gene_vocabulary
 from cello1.training.selection import choose, judge
 from cello1.training.traces import make_trace, write_traces
 

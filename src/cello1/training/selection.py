@@ -10,8 +10,8 @@ import numpy as np
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes_training import DistillSettings
+from cello1.scoring.citations import TOKEN, citations
 from cello1.scoring.score import score
-from cello1.training.citations import TOKEN, citations
 
 
 class Verdict(NamedTuple):
