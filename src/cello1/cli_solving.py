@@ -142,6 +142,7 @@ def evaluate(
     from cello1.reports.calibration_table import calibration_table
     from cello1.runs import write_json
     from cello1.scoring import evaluate as scoring
+    from cello1.scoring.evidence import cited_share
     from cello1.solvers.calibrated import run_calibration, temperatures
     from cello1.solvers.run import read_solved, token_counts
 
@@ -149,6 +150,7 @@ def evaluate(
     if len(set(names)) < len(names):
         names = [str(run) for run in runs]
     evaluations, scored, confidences, figures = {}, {}, {}, {}
+    cited = {}
     fitted = temperatures(runs, calibrate_on or [])
     for name, run in zip(names, runs, strict=True):
         asked, records = read_solved(run, puzzles)
@@ -159,6 +161,9 @@ def evaluate(
         if found := run_calibration(asked, records, fitted.get(run), seed=seed):
             confidences[name] = found
             measured["calibration"] = {level: asdict(c) for level, c in found.items()}
+        if genes := cited_share(asked, texts, seed=seed):
+            cited[name] = genes
+            measured["cited_genes"] = asdict(genes)
         write_json(run / "metrics.json", measured)
         figures[name] = measured
     first = names[0]
@@ -173,6 +178,8 @@ def evaluate(
     tables.show(tables.scores_table(evaluations))
     if confidences:
         tables.show(calibration_table(confidences))
+    if cited:
+        tables.show(tables.citations_table(cited))
     if pairs:
         tables.show(tables.paired_table(pairs))
     for name, evaluation in evaluations.items():

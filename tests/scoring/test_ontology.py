@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cello1.scoring.ontology import above, ancestors, largest_unnested, term_id, term_label
+from cello1.scoring.ontology import (
+    LINEAGES,
+    above,
+    ancestors,
+    common_ancestor,
+    distance,
+    largest_unnested,
+    relation,
+    suggestions,
+    term_id,
+    term_label,
+)
 
 LABELS = [
     "cell",
@@ -129,3 +140,45 @@ def test_the_largest_unnested_set_is_that_of_brute_force(order):
 def test_the_largest_unnested_set_of_real_types():
     order = above(TERMS)
     assert largest_unnested(order) == by_brute_force(order)
+
+
+def test_ids_and_spellings_lead_to_terms():
+    assert term_id("CL:0000236") == term_id("cl:0000236") == "CL:0000236"
+    assert term_id("CL:9999999") is None
+    assert suggestions("natural kiler cell") == ["natural killer cell"]
+    assert suggestions("xyzzy") == []
+
+
+def test_distances_are_those_of_the_ontology_package():
+    from cellxgene_ontology_guide.ontology_parser import OntologyParser
+
+    names = ["B cell", "natural killer cell", "classical monocyte", "hepatocyte", "platelet"]
+    terms = [term_id(name) for name in names]
+    parser = OntologyParser()
+    for a, b in combinations(terms, 2):
+        assert distance(a, b) == distance(b, a) == parser.get_distance_between_terms(a, b)
+        assert common_ancestor(a, b) in parser.get_lowest_common_ancestors(a, b)
+    assert distance(terms[0], terms[0]) == 0
+    assert distance("CL:0000624", "CL:0000625") == 2
+    assert common_ancestor("CL:0000624", "CL:0000625") == "CL:0000791"
+    assert distance("CL:0000236", "CL:9999999") is None
+
+
+@pytest.mark.parametrize(
+    ("label", "truth", "expected"),
+    [
+        ("B cells", "CL:0000236", "exact"),
+        ("monocyte", "classical monocyte", "ancestor"),
+        ("classical monocyte", "monocyte", "descendant"),
+        ("B cell", "natural killer cell", "same lineage"),
+        ("leukocyte", "classical monocyte", "other"),  # an ancestor, but many steps up
+        ("B cell", "hepatocyte", "other"),
+        ("none of these", "B cell", "not in the ontology"),
+    ],
+)
+def test_relations_are_told_apart(label, truth, expected):
+    assert relation(label, truth) == expected
+
+
+def test_roots_of_lineages_are_what_they_are_called():
+    assert {root: term_label(root) for root in LINEAGES} == LINEAGES

@@ -96,7 +96,7 @@ def draw_batches(
                 continue
             rng = _rng(seed, "batch", pool.key, lap)
             order = rng.permutation(list(accounts)).tolist()
-            order.sort(key=lambda c, known=accounts: -max(0, owed[known[c]]))  # type: ignore[misc]
+            order.sort(key=lambda c, known=accounts: -max(0, owed[known[c]]))
             chosen = order[:size]
             rng.shuffle(chosen)
             drawn = []

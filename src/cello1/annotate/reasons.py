@@ -91,7 +91,7 @@ def expressed(plan: Plan) -> tuple[Floats, Floats]:
         (np.ones(len(columns)), (columns, symbols.rank[columns])),
         shape=(matrix.shape[1], len(symbols.names)),
     )
-    seen = (seen @ to_symbol).minimum(1.0)
+    seen = csr_matrix((seen @ to_symbol).minimum(1.0))
     k = len(plan.clusters.names)
     member = csr_matrix(
         (np.ones(len(cells)), (codes[cells], np.arange(len(cells)))), shape=(k, len(cells))

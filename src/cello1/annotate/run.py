@@ -267,7 +267,7 @@ def _ask(
     solve(
         path, solver, folder, inputs=learned, watch=lambda n, of: watch(folder.name, n / max(1, of))
     )
-    owed, reasons = unanswered(folder)
+    owed, failures = unanswered(folder)
     if owed:
         why = getattr(solver, "stopped", None) or (failures[0][0] if failures else "no answer")
         again = "run it again to go on" if resumes else "with a run folder it can go on"

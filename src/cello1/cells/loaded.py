@@ -188,7 +188,7 @@ def homes(
         as_categories(obs[key].array) if key is not None and key in obs and not whole else None
         for key in (donor_key, batch_key, "tissue")
     ]
-    nobody = pd.Categorical.from_codes(np.full(len(obs), -1), categories=[])
+    nobody: pd.Categorical = pd.Categorical(np.full(len(obs), None, dtype=object))
     groups, keys = group_cells(
         np.ones(len(obs), dtype=bool), nobody if parts[0] is None else parts[0], parts[1], parts[2]
     )
@@ -246,7 +246,8 @@ def _choose(nodes: Mapping[str, Any], layer: str | None) -> tuple[str, Values, A
 
 
 def _sample(matrix: Any) -> npt.NDArray[Any]:
-    values = matrix.data if issparse(matrix) else np.asarray(matrix).ravel()
+    values: Any = matrix
+    values = values.data if issparse(matrix) else np.asarray(values).ravel()
     return np.asarray(values[:: max(1, len(values) // _SAMPLE)])
 
 

@@ -276,7 +276,8 @@ def as_categories(values: Any) -> pd.Categorical:
     """Make categories that are strings of the values of a column."""
     if not isinstance(values, pd.Categorical):
         values = pd.Categorical(pd.Series(values).astype(object))
-    return values.rename_categories({c: _plain(c) for c in values.categories})
+    named: pd.Categorical = values.rename_categories({c: _plain(c) for c in values.categories})
+    return named
 
 
 def _plain(value: object) -> str:

@@ -13,6 +13,7 @@ from cello1.cells.audit import Audit
 from cello1.cells.doctor import Diagnosis
 from cello1.cells.report import FileReport
 from cello1.scoring.evaluate import Evaluation, Metrics
+from cello1.scoring.evidence import CitedShare
 from cello1.scoring.statistics import Interval, Paired
 
 BREAKDOWN_TITLES = {"n_cells": "by N", "tissue": "by tissue", "disease": "by disease"}
@@ -125,6 +126,14 @@ def paired_table(comparisons: Mapping[str, tuple[Mapping[str, Paired], int]]) ->
             interval(batch.difference, signed=True), f"{batch.only_a} : {batch.only_b}",
             f"{batch.mcnemar_p:.2g}",
         )  # fmt: skip
+    return table
+
+
+def citations_table(cited: Mapping[str, CitedShare]) -> RenderableType:
+    """Show how many of the genes that reasons cite are in the list of their cell."""
+    table = _table("reasons", "cited genes that are there >", "cited >", "citing nothing >")
+    for name, found in cited.items():
+        table.add_row(escape(name), interval(found.share), f"{found.cited:,}", f"{found.silent:,}")
     return table
 
 

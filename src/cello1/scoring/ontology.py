@@ -92,6 +92,86 @@ def suggestions(label: str, n: int = 2) -> list[str]:
     return sorted(name for t in terms if (name := term_label(t)) is not None)
 
 
+# Roots of lineages, the more special ones first: a term belongs to the first it stands under.
+LINEAGES = {
+    "CL:0000542": "lymphocyte",
+    "CL:0000766": "myeloid leukocyte",
+    "CL:0000764": "erythroid lineage cell",
+    "CL:0000763": "myeloid cell",
+    "CL:0000988": "hematopoietic cell",
+    "CL:0002319": "neural cell",
+    "CL:0000115": "endothelial cell",
+    "CL:0000066": "epithelial cell",
+    "CL:0000187": "muscle cell",
+    "CL:0002320": "connective tissue cell",
+    "CL:0000586": "germ cell",
+}
+
+
+def lineage(term: str) -> str | None:
+    """Return the lineage of a term, or None when it is under none of `LINEAGES`."""
+    over = {term, *ancestors(term)}
+    return next((name for root, name in LINEAGES.items() if root in over), None)
+
+
+def distance(a: str, b: str) -> int | None:
+    """Return the number of is-a steps between two terms by their nearest common ancestor.
+
+    None when they share none, or one is not known.
+    """
+    up, down = _steps_up(a), _steps_up(b)
+    return min((up[t] + down[t] for t in up.keys() & down.keys()), default=None)
+
+
+def common_ancestor(a: str, b: str) -> str | None:
+    """Return the common ancestor (or the terms themselves) that is fewest steps from both.
+
+    Of several the one with the most ancestors of its own, then the first id.
+    """
+    up, down = _steps_up(a), _steps_up(b)
+    shared = up.keys() & down.keys()
+    return min(shared, key=lambda t: (up[t] + down[t], -len(ancestors(t)), t), default=None)
+
+
+def relation(label: str, truth: str, *, within: int = 2) -> str:
+    """Say how a label relates to the true one; never a score by itself.
+
+    Parameters
+    ----------
+    label, truth
+        Labels, synonyms or ids.
+    within
+        Steps at most between an ancestor and its descendant.
+
+    Returns
+    -------
+    str
+        ``exact``; ``ancestor`` (the label is a wider type) or ``descendant``, within so many
+        steps; ``same lineage``; ``other``; ``not in the ontology`` when either is not known.
+    """
+    if label.strip().casefold() == truth.strip().casefold():
+        return "exact"
+    a, b = term_id(label), term_id(truth)
+    if a is None or b is None:
+        return "not in the ontology"
+    if a == b:
+        return "exact"
+    for kind, upper, lower in (("ancestor", a, b), ("descendant", b, a)):
+        if upper in ancestors(lower) and _steps_up(lower)[upper] <= within:
+            return kind
+    shared = lineage(a)
+    return "same lineage" if shared is not None and shared == lineage(b) else "other"
+
+
+@cache
+def _steps_up(term: str) -> dict[str, int]:
+    """Return every term above one and itself, with the fewest is-a steps to it."""
+    parser = _parser()
+    if not parser.is_valid_term_id(term, "CL"):
+        return {}
+    return {term: 0, **parser.get_term_ancestors_with_distances(term)}
+
+
 def above(terms: Sequence[str | None]) -> BoolMatrix:
     """Return which of K terms stands above which, shape (K, K), directed and transitive.
 
