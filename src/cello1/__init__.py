@@ -33,7 +33,7 @@ _HOMES = {
     "to_dataset": "cello1.puzzles.table",
     "write_puzzles": "cello1.puzzles.table",
 }
-# scverse's three rooms: tools, plots, and what they leave behind.
+# The three rooms of scverse: tools, plots, and what they leave behind.
 _ROOMS = ("get", "pl", "tl")
 __all__ = [
     "Puzzle",

@@ -75,7 +75,7 @@ def annotate(
     given = dict(locals())
     from cello1.annotate.files import read_cells, read_reference, write_cells
     from cello1.annotate.run import annotate as run_annotate
-    from cello1.annotate.show import contexts, show_annotation, show_requests
+    from cello1.annotate.show import contexts, requests, show_annotation
     from cello1.recipes import AnnotateSettings, SolveSettings, checked
     from cello1.reports.progress import watching
 
@@ -93,7 +93,8 @@ def annotate(
         "puzzles": puzzles, "key_added": key_added, "aliases": aliases,
     }  # fmt: skip
     if dry_run:
-        show_requests(adata, options)
+        for request in requests(adata, options):
+            print_json(request)
         return
     with watching() as watch:
         run_annotate(

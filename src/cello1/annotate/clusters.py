@@ -31,11 +31,14 @@ class Clusters:
         The cluster of every cell, -1 for none, shape (cells,).
     key
         Where they stand, or are to stand, in obs.
+    computed
+        They are new and not yet in obs.
     """
 
     names: list[str]
     codes: npt.NDArray[np.intp]
     key: str
+    computed: bool = False
 
 
 def read_clusters(obs: pd.DataFrame, groupby: str | None) -> Clusters:
@@ -129,7 +132,7 @@ def leiden(adata: Any, expression: Expression, resolution: float, seed: int, key
             "two: raise the resolution"
         )
     found = read_clusters(cells.obs, "leiden")
-    return Clusters(found.names, found.codes, key)
+    return Clusters(found.names, found.codes, key, computed=True)
 
 
 def _graph(cells: Any, counts: bool, seed: int) -> Any:

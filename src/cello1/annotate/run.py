@@ -122,7 +122,8 @@ def annotate(
     -------
     AnnData or None
         The copy, if asked for. Else `adata` has new fields: categorical ``obs[key_added]`` and
-        ``obs[key_added + "_ontology_term_id"]``, ``obs[key_added + "_confidence"]`` in [0, 1], and
+        ``obs[key_added + "_ontology_term_id"]``, ``obs[key_added + "_confidence"]`` in [0, 1] (of
+        the best candidate, also where the label is ``unknown`` or ``none of these``), and
         ``uns[key_added]``, which :func:`cello1.get.annotation` reads.
 
     Raises

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.markup import escape
@@ -12,7 +12,6 @@ from rich.text import Text
 from cello1.annotate.plan import Plan
 from cello1.annotate.run import prepare
 from cello1.annotate.table import read_uns
-from cello1.cli_solving import print_json
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.reports.tables import show
@@ -32,8 +31,8 @@ def contexts(plan: Plan, solver: Solver) -> str:
     return "\n".join([*lines, *(f"  {context}" for context in plan.contexts)])
 
 
-def show_requests(adata: Any, options: Mapping[str, Any]) -> None:
-    """Print every prompt, then to whom it would go, tokens and cost as far as they are known."""
+def requests(adata: Any, options: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield every prompt, then to whom it would go, tokens and cost as far as they are known."""
     prepared = prepare(adata, options)
     asked: list[Puzzle] = [*prepared.plan.puzzles, *(p for f in prepared.folds for p in f.puzzles)]
     solver: Any = prepared.solver
@@ -42,9 +41,9 @@ def show_requests(adata: Any, options: Mapping[str, Any]) -> None:
     characters = 0
     for chat in chats:
         characters += sum(len(message["content"]) for message in chat)
-        print_json(chat)
+        yield chat
     known = solver.estimate(asked) if sends else {}
-    print_json(
+    yield (
         {
             "solver": solver.name,
             "sent_to": solver.settings.get("base_url") if sends else None,

@@ -75,7 +75,7 @@ def write_obs(adata: Any, plan: Plan, outcome: Outcome, key: str) -> None:
     adata.obs[key] = pd.Categorical(label, categories=shown)
     adata.obs[f"{key}_ontology_term_id"] = pd.Categorical(ids)
     adata.obs[f"{key}_confidence"] = np.asarray(confidence, dtype=np.float64)
-    if clusters.key not in adata.obs:
+    if clusters.computed:
         values = np.array([*clusters.names, None], dtype=object)[clusters.codes]
         adata.obs[clusters.key] = pd.Categorical(values, categories=clusters.names)
 
