@@ -15,6 +15,7 @@ import typer
 from cello1.cli_behaviour import behaviour, rate
 from cello1.cli_rl import rl
 from cello1.cli_annotate import annotate
+from cello1.cli_report import report
 from cello1.cli_solving import AsJson, Out, Seed, evaluate, example, print_json, solve
 from cello1.cli_training import base, distill, simulate
 from cello1.cli_tuning import merge, sft
@@ -36,6 +37,7 @@ app.command("eval", epilog=example("cello1 eval runs/centroids runs/markers"))(e
 app.command(epilog=example("cello1 annotate cells.h5ad -o labelled.h5ad --groupby leiden"))(
     annotate
 )
+app.command(epilog=example("cello1 report runs/centroids runs/markers -o report.html"))(report)
 app.command(epilog=example("cello1 sft recipes/cell-o1-7b.yaml traces=t.parquet --out runs/sft"))(
     sft
 )

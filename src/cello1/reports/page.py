@@ -1,0 +1,270 @@
+"""The report: one HTML page that holds all it needs, opens from disk and asks no network.
+
+All that came from data or a model reaches the page as text: through templates that escape, through
+figures whose text is escaped, or as compressed data that a script turns into text nodes. The page
+carries a content security policy that allows its own script and style and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import metadata
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from cello1.errors import InputError, UseError
+from cello1.reports import figures
+from cello1.reports.browser import MOST_PUZZLES, asked, browser_data, pack, sample
+from cello1.reports.confusion import confusion, ontology_order, type_accuracy
+from cello1.reports.figure_style import Plot, inline_svg
+from cello1.reports.gather import Gathered, SolvedRun, gather
+from cello1.reports.published import PUBLISHED, PUZZLES
+from cello1.runs import write_atomic
+from cello1.scoring.evaluate import compare
+from cello1.scoring.statistics import Interval, Paired
+
+MOST_BYTES = 15_000_000
+BREAKDOWNS = {"tissue": "Tissue", "disease": "Disease", "dataset": "Data set"}
+Prices = Mapping[str, tuple[float, float]]
+
+
+def report(
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    puzzles: Path | None = None,
+    figures_to: Path | None = None,
+    prices: Prices | None = None,
+    most_puzzles: int = MOST_PUZZLES,
+    seed: int = 0,
+) -> Path:
+    """Write the report of some runs.
+
+    Parameters
+    ----------
+    runs
+        Folders of `solve`, which are compared, and of `base`, `sft` or `rl`, whose training is
+        shown. The first solved run is the one the others are compared with.
+    out
+        The page.
+    puzzles
+        Where the puzzles are now, if they were moved.
+    figures_to
+        A folder for the figures as SVG and PNG files.
+    prices
+        Run -> USD per million prompt and completion tokens.
+    most_puzzles
+        How many can be looked at in the page; of more a random sample is shown. All figures are of
+        all puzzles.
+    seed
+        Of bootstraps and of the sample.
+
+    Raises
+    ------
+    InputError
+        When a run cannot be read.
+    UseError
+        When a price is given for a run that is not there.
+    """
+    found = gather(runs, puzzles, seed=seed)
+    names = [run.name for run in found.solved]
+    if odd := sorted(set(prices or {}) - set(names)):
+        raise UseError(f"a price is given for {odd[0]!r}; the runs are {', '.join(names)}")
+    write_atomic(out, render(found, prices or {}, most_puzzles, seed).encode())
+    if figures_to is not None:
+        figures.write_figures(_all_plots(found), figures_to)
+    return out
+
+
+def render(found: Gathered, prices: Prices, most_puzzles: int, seed: int) -> str:
+    """Return the page; fewer puzzles are shown if it would grow beyond `MOST_BYTES`."""
+    values = _values(found, prices, seed)
+    every = asked(found.solved)
+    most = most_puzzles
+    while True:
+        shown = sample(every, most, seed)
+        data = pack(browser_data(found.solved, shown)) if shown else ""
+        page = _page("report.html.j2", **values, data=data, n_shown=len(shown))
+        if len(page.encode()) <= MOST_BYTES or len(shown) <= 1:
+            return page
+        spare = len(page.encode()) - len(data)
+        most = max(1, int(0.95 * len(shown) * (MOST_BYTES - spare) / len(data)))
+
+
+def _values(found: Gathered, prices: Prices, seed: int) -> dict[str, Any]:
+    """Compute all that the template shows besides the puzzles."""
+    solved, logs = found.solved, found.logs
+    answered = [run for run in solved if run.evaluation is not None]
+    notes = sorted({n for run in answered if run.evaluation for n in run.evaluation.notes})
+    order = ontology_order(label for p in asked(solved) for label in p.candidates)
+    numbers = {run.name: i for i, run in enumerate([*solved, *logs])}
+    return {
+        "solved": solved,
+        "answered": answered,
+        "logs": logs,
+        "numbers": numbers,
+        "headline": _headline(answered),
+        "n_puzzles": len(asked(solved)),
+        "donors": sorted({str(p.meta["donor_id"]) for p in asked(solved) if "donor_id" in p.meta}),
+        "paired": _paired(answered, seed),
+        "published": PUBLISHED,
+        "n_published": PUZZLES,
+        "sizes": _drawn([figures.by_size(solved, "batch_accuracy"),
+                         figures.by_size(solved, "cell_accuracy")]),
+        "by_size": _falls(answered),
+        "breakdowns": _breakdowns(answered),
+        "types": [(t, [type_accuracy(run, t, seed) for run in answered]) for t in order],
+        "confusions": [(run, confusion(run, order)) for run in answered],
+        "confidence": _drawn([figures.reliability_plot(solved), figures.coverage_plot(solved)]),
+        "lengths": _drawn([figures.length_plot(solved)]),
+        "dynamics": _drawn(figures.dynamics_plots(logs, len(solved))),
+        "costs": {run.name: _cost(run, prices) for run in solved},
+        "notes": notes,
+        "version": metadata.version("cello1"),
+    }  # fmt: skip
+
+
+def _headline(answered: Sequence[SolvedRun]) -> SolvedRun | None:
+    """Return the run with most batches right."""
+    return max(
+        answered,
+        key=lambda r: r.evaluation.overall.batch_accuracy.estimate if r.evaluation else 0.0,
+        default=None,
+    )
+
+
+def _paired(
+    answered: Sequence[SolvedRun], seed: int
+) -> list[tuple[str, str, dict[str, Paired] | None, int]]:
+    """Compare the first run with each other one; None where they share no puzzle."""
+    rows = []
+    for other in answered[1:]:
+        first = answered[0]
+        try:
+            measured, n = compare(first.scored, other.scored, seed=seed)
+        except InputError:
+            rows.append((first.name, other.name, None, 0))
+        else:
+            rows.append((first.name, other.name, measured, n))
+    return rows
+
+
+def _falls(answered: Sequence[SolvedRun]) -> list[tuple[str, str, Interval, str, Interval]]:
+    """Return (run, smallest N, accuracy there, largest N, accuracy there)."""
+    rows = []
+    for run in answered:
+        groups = run.evaluation.by["n_cells"] if run.evaluation else {}
+        if len(groups) > 1:
+            small, large = list(groups)[0], list(groups)[-1]
+            ends = groups[small].batch_accuracy, groups[large].batch_accuracy
+            rows.append((run.name, small, ends[0], large, ends[1]))
+    return rows
+
+
+def _breakdowns(
+    answered: Sequence[SolvedRun],
+) -> list[tuple[str, list[tuple[str, list[Interval | None]]]]]:
+    """Return (kind, [(group, batch accuracy of every run)]), for kinds with several groups."""
+    tables = []
+    for kind, title in BREAKDOWNS.items():
+        groups = [r.evaluation.by.get(kind, {}) if r.evaluation else {} for r in answered]
+        values = sorted({value for group in groups for value in group})
+        if len(values) > 1:
+            rows = [
+                (v, [g[v].batch_accuracy if v in g else None for g in groups]) for v in values
+            ]
+            tables.append((title, rows))
+    return tables
+
+
+def _cost(run: SolvedRun, prices: Prices) -> float | None:
+    """Return USD, or None where no price was given or tokens were not counted."""
+    prompt, completion = run.tokens("prompt_tokens"), run.tokens("completion_tokens")
+    if run.name not in prices or prompt is None or completion is None:
+        return None
+    price_in, price_out = prices[run.name]
+    return (prompt * price_in + completion * price_out) / 1e6
+
+
+def _drawn(plots: Sequence[Plot | None]) -> list[tuple[Plot, Markup]]:
+    # Markup is safe here: matplotlib escaped every text it wrote.
+    return [(plot, Markup(inline_svg(plot))) for plot in plots if plot is not None]
+
+
+def _all_plots(found: Gathered) -> list[Plot]:
+    solved = found.solved
+    order = ontology_order(label for p in asked(solved) for label in p.candidates)
+    plots = [
+        figures.by_size(solved, "batch_accuracy"),
+        figures.by_size(solved, "cell_accuracy"),
+        figures.reliability_plot(solved),
+        figures.coverage_plot(solved),
+        figures.length_plot(solved),
+        *(figures.confusion_plot(run, order) for run in solved if run.scored),
+        *figures.dynamics_plots(found.logs, len(solved)),
+    ]
+    return [plot for plot in plots if plot is not None]
+
+
+def _page(template: str, **values: Any) -> str:
+    style, script = (
+        "".join(_asset(name) for name in names)
+        for names in (("base.css", "report.css"), ("report.js", "puzzle.js", "browser.js"))
+    )
+    return environment().get_template(template).render(
+        **values, style=Markup(style), script=Markup(script), script_hash=content_hash(script)
+    )
+
+
+def content_hash(script: str) -> str:
+    """Return what a content security policy calls a script by."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _asset(name: str) -> str:
+    return (files("cello1.reports") / "templates" / name).read_text("utf-8")
+
+
+@cache
+def environment() -> Environment:
+    """Return the templates: everything is escaped, and a name that is not there is an error."""
+    found = Environment(
+        loader=PackageLoader("cello1.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"percent": percent, "span": span, "duration": duration}
+    return found
+
+
+def percent(share: float, *, signed: bool = False) -> str:
+    """Write a share as per cent: `26.0 %`; tiny ones as an upper bound."""
+    if 0 < abs(share) < 0.0005:
+        return "< 0.1 %"
+    return f"{100 * share:{'+' if signed else ''}.1f} %".replace("-", "\N{MINUS SIGN}")
+
+
+def span(value: Interval, *, signed: bool = False) -> str:
+    """Write the bounds of an interval, in per cent: `19.2 to 45.7`."""
+    low, high = (f"{100 * v:{'+' if signed else ''}.1f}" for v in (value.low, value.high))
+    return f"{low} to {high}".replace("-", "\N{MINUS SIGN}")
+
+
+def duration(seconds: float | None) -> str:
+    """Write a time with two digits that matter: `83 ms`, `1.4 s`, `12 min`."""
+    if seconds is None:
+        return "\N{EN DASH}"
+    if seconds < 1:
+        return f"{1_000 * seconds:.2g} ms"
+    if seconds < 120:
+        return f"{seconds:.2g} s" if seconds < 100 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7_200 else f"{seconds / 3_600:.1f} h"
