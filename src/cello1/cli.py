@@ -16,6 +16,7 @@ from cello1.cli_behaviour import behaviour, rate
 from cello1.cli_rl import rl
 from cello1.cli_annotate import annotate
 from cello1.cli_report import report
+from cello1.cli_report import play, report
 from cello1.cli_solving import AsJson, Out, Seed, evaluate, example, print_json, solve
 from cello1.cli_training import base, distill, simulate
 from cello1.cli_tuning import merge, sft
@@ -38,6 +39,7 @@ app.command(epilog=example("cello1 annotate cells.h5ad -o labelled.h5ad --groupb
     annotate
 )
 app.command(epilog=example("cello1 report runs/centroids runs/markers -o report.html"))(report)
+app.command(epilog=example("cello1 play puzzles --out runs/me --beside runs/centroids"))(play)
 app.command(epilog=example("cello1 sft recipes/cell-o1-7b.yaml traces=t.parquet --out runs/sft"))(
     sft
 )
@@ -135,9 +137,9 @@ def build(
         print_json({"files": reports, "audit": made.audit.to_json(), "ok": made.ok})
     else:
         show(files_table(made.reports), audit_table(made.audit))
-    failed = [report for report in made.reports if report.status == "failed"]
-    for report in failed:
-        _complain(f"{report.dataset}: {report.message}")
+    failed = [file for file in made.reports if file.status == "failed"]
+    for file in failed:
+        _complain(f"{file.dataset}: {file.message}")
     if not made.ok:
         raise typer.Exit(1)
 

@@ -53,3 +53,38 @@ def _price(text: str) -> tuple[str, tuple[float, float]]:
     if not name or min(price_in, price_out) < 0:
         raise UseError(f"--price {text!r} is not understood; expected RUN=IN,OUT as in run=0.5,2")
     return name, (price_in, price_out)
+
+
+def play(
+    puzzles: Annotated[Path, typer.Argument(help="Folder of a build, or one file of puzzles.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder of your answers.")],
+    split: Annotated[str, typer.Option(help="Which split of a folder to play.")] = "test",
+    number: Annotated[int, typer.Option(help="Puzzles of this session.", min=1)] = 10,
+    player: Annotated[str, typer.Option(help="Your name, for the record.")] = "human",
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="Solved run to be scored beside; repeatable.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65_535)] = 0,
+    seed: Seed = 0,
+) -> None:
+    """Solve puzzles yourself in a page on this machine; the answers are a run like any other."""
+    from cello1.puzzles.table import read_splits
+    from cello1.reports.play import play as run_play
+
+    if puzzles.is_dir() and not (puzzles / "dataset_info.json").exists():
+        splits = read_splits(puzzles)
+        if (found := splits.get(split, splits.get("all"))) is None:
+            raise UseError(f"{puzzles} has no split {split!r}; it has {', '.join(splits)}")
+        puzzles = found
+
+    def ready(url: str) -> None:
+        typer.echo(f"open {url} and play; stop with Ctrl-C, answers are kept in {out}")
+
+    try:
+        run_play(
+            puzzles, out, number=number, player=player, beside=beside or [], seed=seed,
+            host=host, port=port, ready=ready,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; next: cello1 eval {out} or cello1 report {out}")

@@ -28,6 +28,7 @@ _STYLE: dict[str, Any] = {
     "text.color": INK,
     "text.parse_math": False,  # a name with a dollar sign is a name
     "axes.edgecolor": RULE,
+    "axes.facecolor": "none",
     "axes.labelcolor": MUTED,
     "axes.labelsize": 11,
     "axes.spines.top": False,

@@ -1,4 +1,4 @@
-"""The figures of a report: drawn by matplotlib for the page, and as SVG and PNG files for papers."""
+"""The figures of a report, drawn by matplotlib: for the page, and as files for papers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cello1.reports.dynamics import PANELS, Panel, TrainingLog
 from cello1.reports.figure_style import INK, MUTED, RULE, SIZE, Plot, colour, figure_file, marker
 from cello1.reports.gather import SolvedRun
 from cello1.runs import write_atomic
-from cello1.scoring.evaluate import Evaluation, Metrics
+from cello1.scoring.evaluate import Metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,8 +46,9 @@ def by_size(runs: Sequence[SolvedRun], which: Accuracy) -> Plot | None:
             chance |= {int(size): getattr(groups[str(size)], field) for size in n}
         sizes = sorted(chance)
         axes.plot(sizes, [chance[n] for n in sizes], color=MUTED, linestyle=(0, (2, 2)), lw=1.4)
-        axes.annotate("chance", (sizes[-1], chance[sizes[-1]]), (0, 5), ha="right", color=MUTED,
-                      textcoords="offset points", fontsize=10)  # fmt: skip
+        if chance[sizes[-1]] > 0.02:  # else it is the axis itself
+            axes.annotate("chance", (sizes[-1], chance[sizes[-1]]), (0, 5), ha="right", color=MUTED,
+                          textcoords="offset points", fontsize=10)  # fmt: skip
         axes.set_xticks(sizes if len(sizes) < 12 else sizes[:: len(sizes) // 8])
         axes.set_xlabel("cells in the puzzle, N")
         _shares(axes)
@@ -72,8 +73,8 @@ def reliability_plot(runs: Sequence[SolvedRun]) -> Plot | None:
         axes.plot([0, 1], [0, 1], color=MUTED, linestyle=(0, (2, 2)), lw=1.4)
         for i, cell in found.items():
             x = [b.confidence for b in cell.bins]
-            axes.vlines(x, [b.accuracy_low for b in cell.bins], [b.accuracy_high for b in cell.bins],
-                        color=colour(i), alpha=0.35, linewidth=1.6)  # fmt: skip
+            low, high = zip(*((b.accuracy_low, b.accuracy_high) for b in cell.bins), strict=True)
+            axes.vlines(x, low, high, color=colour(i), alpha=0.35, linewidth=1.6)
             axes.plot(x, [b.accuracy for b in cell.bins], color=colour(i), marker=marker(i), lw=1.4)
         axes.set_xlim(-0.02, 1.02)
         axes.set_xlabel("confidence of the label")
@@ -111,30 +112,34 @@ def coverage_plot(runs: Sequence[SolvedRun]) -> Plot | None:
     return Plot("coverage", "Labels right among the surest", said, draw, names)
 
 
-def length_plot(runs: Sequence[SolvedRun]) -> Plot | None:
-    """Plot the lengths of responses, apart by unit where some runs count tokens and some words."""
-    answered = {i: run for i, run in enumerate(runs) if run.scored}
-    if not answered:
-        return None
-    units = {i: _unit(run.evaluation) for i, run in answered.items()}
+def length_plots(runs: Sequence[SolvedRun]) -> list[Plot]:
+    """Plot the lengths of responses: in tokens where the solver counted them, else in words."""
+    units: dict[str, dict[int, SolvedRun]] = {}
+    for i, run in enumerate(runs):
+        if run.evaluation is not None:
+            units.setdefault(run.evaluation.overall.length_unit, {})[i] = run
+    return [_length_plot(unit, units[unit]) for unit in sorted(units)]
 
+
+def _length_plot(unit: str, runs: Mapping[int, SolvedRun]) -> Plot:
     def draw(axes: Axes) -> None:
-        longest = max(s.length for run in answered.values() for s in run.scored)
+        longest = max(s.length for run in runs.values() for s in run.scored)
         edges = np.linspace(0, max(1, longest) * 1.02, _LENGTH_BINS + 1)
-        for i, run in answered.items():
+        for i, run in runs.items():
             counts, _ = np.histogram([s.length for s in run.scored], edges)
             shares = counts / counts.sum()
             axes.stairs(shares, edges, color=colour(i), fill=True, alpha=0.16)
-            axes.stairs(shares, edges, color=colour(i), linewidth=1.8)
-        axes.set_xlabel("length in " + " or ".join(sorted(set(units.values()))))
+            axes.stairs(shares, edges, color=colour(i), linewidth=1.6)
+        axes.set_xlabel(f"length in {unit}")
         _shares(axes, top=None)
 
     said = "; ".join(
-        f"{run.name}: {np.mean([s.length for s in run.scored]):.0f} {units[i]} on average"
-        for i, run in answered.items()
+        f"{run.name}: {np.mean([s.length for s in run.scored]):.0f} {unit} on average"
+        for run in runs.values()
     )
-    names = {i: run.name for i, run in answered.items()}
-    return Plot("length", "Length of the responses", said, draw, names)
+    names = {i: run.name for i, run in runs.items()}
+    size = (SIZE[0], 2.6)
+    return Plot(f"length-{unit}", f"Length of the responses in {unit}", said, draw, names, size)
 
 
 def dynamics_plots(logs: Sequence[TrainingLog], first: int = 0) -> list[Plot]:
@@ -211,10 +216,6 @@ def write_figures(plots: Sequence[Plot], folder: Path) -> list[Path]:
             written.append(folder / f"{name}.{kind}")
             write_atomic(written[-1], figure_file(plot, kind))
     return written
-
-
-def _unit(evaluation: Evaluation | None) -> str:
-    return "words" if evaluation is None else evaluation.overall.length_unit
 
 
 def _shares(axes: Axes, *, x: bool = False, top: float | None = 1.02) -> None:

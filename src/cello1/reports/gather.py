@@ -125,9 +125,7 @@ def names_of(runs: Sequence[Path]) -> list[str]:
     return [_UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", name) for name in names]
 
 
-def _solved(
-    name: str, run: Path, info: dict[str, Any], where: Path | None, seed: int
-) -> SolvedRun:
+def _solved(name: str, run: Path, info: dict[str, Any], where: Path | None, seed: int) -> SolvedRun:
     puzzles, records = read_solved(run, where)
     if any(p.answer is None for p in puzzles):
         raise InputError(f"{run}: some puzzles have no answer, so a report cannot say who is right")

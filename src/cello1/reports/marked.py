@@ -1,7 +1,7 @@
 """A response as marked text: each cell it names is a link, each gene it cites is checked.
 
-The rule that ties a gene to a cell is the one of :mod:`cello1.training.citations`. What comes out is
-plain data (strings and short lists); the page makes text nodes of it, never markup.
+The rule that ties a gene to a cell is the one of :mod:`cello1.training.citations`. What comes out
+is plain data (strings and short lists); the page makes text nodes of it, never markup.
 """
 
 from __future__ import annotations

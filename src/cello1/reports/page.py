@@ -7,16 +7,11 @@ carries a content security policy that allows its own script and style and nothi
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cache
 from importlib import metadata
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cello1.errors import InputError, UseError
@@ -26,6 +21,7 @@ from cello1.reports.confusion import confusion, ontology_order, type_accuracy
 from cello1.reports.figure_style import Plot, inline_svg
 from cello1.reports.gather import Gathered, SolvedRun, gather
 from cello1.reports.published import PUBLISHED, PUZZLES
+from cello1.reports.templating import page_of
 from cello1.runs import write_atomic
 from cello1.scoring.evaluate import compare
 from cello1.scoring.statistics import Interval, Paired
@@ -91,7 +87,7 @@ def render(found: Gathered, prices: Prices, most_puzzles: int, seed: int) -> str
     while True:
         shown = sample(every, most, seed)
         data = pack(browser_data(found.solved, shown)) if shown else ""
-        page = _page("report.html.j2", **values, data=data, n_shown=len(shown))
+        page = page_of("report", **values, data=data, n_shown=len(shown))
         if len(page.encode()) <= MOST_BYTES or len(shown) <= 1:
             return page
         spare = len(page.encode()) - len(data)
@@ -123,7 +119,7 @@ def _values(found: Gathered, prices: Prices, seed: int) -> dict[str, Any]:
         "types": [(t, [type_accuracy(run, t, seed) for run in answered]) for t in order],
         "confusions": [(run, confusion(run, order)) for run in answered],
         "confidence": _drawn([figures.reliability_plot(solved), figures.coverage_plot(solved)]),
-        "lengths": _drawn([figures.length_plot(solved)]),
+        "lengths": _drawn(figures.length_plots(solved)),
         "dynamics": _drawn(figures.dynamics_plots(logs, len(solved))),
         "costs": {run.name: _cost(run, prices) for run in solved},
         "notes": notes,
@@ -162,7 +158,7 @@ def _falls(answered: Sequence[SolvedRun]) -> list[tuple[str, str, Interval, str,
     for run in answered:
         groups = run.evaluation.by["n_cells"] if run.evaluation else {}
         if len(groups) > 1:
-            small, large = list(groups)[0], list(groups)[-1]
+            small, large = next(iter(groups)), next(reversed(groups))
             ends = groups[small].batch_accuracy, groups[large].batch_accuracy
             rows.append((run.name, small, ends[0], large, ends[1]))
     return rows
@@ -177,9 +173,7 @@ def _breakdowns(
         groups = [r.evaluation.by.get(kind, {}) if r.evaluation else {} for r in answered]
         values = sorted({value for group in groups for value in group})
         if len(values) > 1:
-            rows = [
-                (v, [g[v].batch_accuracy if v in g else None for g in groups]) for v in values
-            ]
+            rows = [(v, [g[v].batch_accuracy if v in g else None for g in groups]) for v in values]
             tables.append((title, rows))
     return tables
 
@@ -206,65 +200,8 @@ def _all_plots(found: Gathered) -> list[Plot]:
         figures.by_size(solved, "cell_accuracy"),
         figures.reliability_plot(solved),
         figures.coverage_plot(solved),
-        figures.length_plot(solved),
+        *figures.length_plots(solved),
         *(figures.confusion_plot(run, order) for run in solved if run.scored),
         *figures.dynamics_plots(found.logs, len(solved)),
     ]
     return [plot for plot in plots if plot is not None]
-
-
-def _page(template: str, **values: Any) -> str:
-    style, script = (
-        "".join(_asset(name) for name in names)
-        for names in (("base.css", "report.css"), ("report.js", "puzzle.js", "browser.js"))
-    )
-    return environment().get_template(template).render(
-        **values, style=Markup(style), script=Markup(script), script_hash=content_hash(script)
-    )
-
-
-def content_hash(script: str) -> str:
-    """Return what a content security policy calls a script by."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def _asset(name: str) -> str:
-    return (files("cello1.reports") / "templates" / name).read_text("utf-8")
-
-
-@cache
-def environment() -> Environment:
-    """Return the templates: everything is escaped, and a name that is not there is an error."""
-    found = Environment(
-        loader=PackageLoader("cello1.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters |= {"percent": percent, "span": span, "duration": duration}
-    return found
-
-
-def percent(share: float, *, signed: bool = False) -> str:
-    """Write a share as per cent: `26.0 %`; tiny ones as an upper bound."""
-    if 0 < abs(share) < 0.0005:
-        return "< 0.1 %"
-    return f"{100 * share:{'+' if signed else ''}.1f} %".replace("-", "\N{MINUS SIGN}")
-
-
-def span(value: Interval, *, signed: bool = False) -> str:
-    """Write the bounds of an interval, in per cent: `19.2 to 45.7`."""
-    low, high = (f"{100 * v:{'+' if signed else ''}.1f}" for v in (value.low, value.high))
-    return f"{low} to {high}".replace("-", "\N{MINUS SIGN}")
-
-
-def duration(seconds: float | None) -> str:
-    """Write a time with two digits that matter: `83 ms`, `1.4 s`, `12 min`."""
-    if seconds is None:
-        return "\N{EN DASH}"
-    if seconds < 1:
-        return f"{1_000 * seconds:.2g} ms"
-    if seconds < 120:
-        return f"{seconds:.2g} s" if seconds < 100 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7_200 else f"{seconds / 3_600:.1f} h"

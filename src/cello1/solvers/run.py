@@ -55,7 +55,7 @@ def solve(
 
         def on_done(puzzle_id: str, result: Response | Failure) -> None:
             nonlocal done
-            run.append(_record(puzzle_id, result))
+            run.append(record_of(puzzle_id, result))
             done += 1
             watch(done, total)
 
@@ -108,7 +108,8 @@ def token_counts(records: Mapping[str, Mapping[str, Any]]) -> dict[str, int] | N
     return None if None in counts.values() else {i: int(n or 0) for i, n in counts.items()}
 
 
-def _record(puzzle_id: str, result: Response | Failure) -> dict[str, Any]:
+def record_of(puzzle_id: str, result: Response | Failure) -> dict[str, Any]:
+    """Write a result as a line of ``responses.jsonl``: JSON values, floats to six digits."""
     if isinstance(result, Failure):
         return {"id": puzzle_id, "failure": result.reason}
     record: dict[str, Any] = {

@@ -1,10 +1,4 @@
-// The list of puzzles: search, filters, keys. Data are compressed inside the page.
-
-async function unpack(element) {
-  const bytes = Uint8Array.from(atob(element.textContent.trim()), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return JSON.parse(await new Response(stream).text());
-}
+// The list of puzzles: search, filters, keys.
 
 function startBrowser(data) {
   const form = $(".browser-tools");
@@ -44,7 +38,7 @@ function startBrowser(data) {
   function scoreOf(response, index) {
     const n = response.right?.length;
     const text = response.failure ? "failed" : response.format ? `${response.right.filter(Boolean).length}/${n}` : "unreadable";
-    return make("span", { class: response.exact ? "chip exact" : "chip", "--run": runColour(index) },
+    return make("span", { class: `chip ${runClass(index)}${response.exact ? " exact" : ""}` },
       unseen(`${data.runs[index]}: `), text);
   }
 

@@ -57,7 +57,9 @@ function answerOf(response, cell, types) {
   const given = response.given[cell];
   const label = given === null ? response.labels?.[cell] : types[given];
   if (label === undefined) return make("td", { class: "muted" }, "no readable label");
-  return make("td", {}, verdict(response.right[cell]), label || "(empty)");
+  // A right answer repeats the column of true types, so a tick says it all.
+  const right = response.right[cell];
+  return make("td", {}, verdict(right), right ? unseen(label) : label || "(empty)");
 }
 
 function facts(response) {
@@ -89,7 +91,7 @@ function sharesTable(puzzle, types, response, run) {
     make("ul", { class: "legend" }, make("li", {}, "□ ring: the type chosen"), make("li", {}, "● green dot: the true type"),
       make("li", {}, response.method === "softmax" ? "each cell by itself" : "each type once")),
     make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Probabilities" },
-      make("table", { class: "matrix shares", "--run": runColour(run) }, make("thead", {}, head), make("tbody", {}, rows))));
+      make("table", { class: `matrix shares ${runClass(run)}` }, make("thead", {}, head), make("tbody", {}, rows))));
 }
 
 /** The text with its cells and genes as links into the lists of genes. */
@@ -127,7 +129,7 @@ function cellList(puzzle, data, types, response) {
   });
   return make("section", {}, make("h4", {}, "Genes, highest expression first"),
     make("ul", { class: "legend" }, make("li", {}, make("span", { class: "cited supported" }, "cited"), " in the reasoning"),
-      make("li", { class: "cells" }, make("span", { class: "known" }, "underlined"), " known marker of the true type")),
+      make("li", {}, make("span", { class: "gene known" }, "underlined"), " known marker of the true type")),
     make("ol", { class: "cells" }, items));
 }
 
