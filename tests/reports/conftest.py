@@ -22,3 +22,66 @@ def blood():
         ["classical monocyte", "CD8-positive, alpha-beta T cell", "B cell", "natural killer cell"],
         {"donor_id": "d1"},
     )
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from report_toys import knows, make_runs, stumbles, toy_puzzle
+
+
+@pytest.fixture(scope="session")
+def toy_runs(tmp_path_factory):
+    """Two runs over 24 puzzles: one that knows, one that stumbles."""
+    puzzles = [toy_puzzle(seed, n=3 + seed % 3) for seed in range(24)]
+    return make_runs(tmp_path_factory.mktemp("toys"), puzzles, knows=knows, stumbles=stumbles)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A real browser: Debian's Chromium, driven by Playwright."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright (pip)")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("needs a browser: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        # Tests may run as root in a container, where the sandbox of Chromium cannot start.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page with what went wrong in it, and where its screenshots go."""
+
+    def __init__(self, page, folder):
+        self.page, self.folder = page, folder
+        self.errors, self.requests = [], []
+        page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: self.requests.append(request.url))
+
+    def open(self, where):
+        self.page.goto(where if isinstance(where, str) else where.as_uri())
+        self.page.wait_for_selector("#app:not([hidden])")
+        return self.page
+
+    def shot(self, name):
+        """Keep a screenshot: in $CELLO1_SCREENSHOTS, if set, else in the test's own folder."""
+        self.page.screenshot(path=self.folder / f"{name}.png")
+
+
+@pytest.fixture
+def visit(chromium, tmp_path):
+    """Open a page in a window of some size and colour scheme."""
+    folder = Path(os.environ.get("CELLO1_SCREENSHOTS", tmp_path))
+    contexts = []
+
+    def start(width=1280, height=860, scheme="light"):
+        viewport = {"width": width, "height": height}
+        contexts.append(chromium.new_context(viewport=viewport, color_scheme=scheme))
+        return Visit(contexts[-1].new_page(), folder)
+
+    yield start
+    for context in contexts:
+        context.close()
