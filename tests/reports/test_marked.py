@@ -42,7 +42,7 @@ def test_the_pieces_are_the_text(text):
 
 
 def test_places_of_citations_are_where_the_genes_stand():
-    text = "Cell 1 is no T cell: MS4A1. Cell 2, lacking LYZ, has CD3D. Both Cell 1 and Cell 2: RPL3."
+    text = "Cell 1 has MS4A1, no T cell. Cell 2: B cell or CD3D, lacking LYZ. Cell 1 or Cell 2: RPL3."
     found = citations(PUZZLE, text, GENES)
     assert [(c.cell, c.gene) for c in found] == [(1, "MS4A1"), (2, "CD3D")]
     assert all(text[c.start :].startswith(c.gene) for c in found)

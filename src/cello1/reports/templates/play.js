@@ -4,11 +4,12 @@ function startGame(data) {
   let number = 0;
   let given = []; // for every cell the position of its type, or null
   let seconds = 0;
+  let playing = false;
   const puzzle = () => data.puzzles[number];
 
   // Only time with the page in view counts.
   setInterval(() => {
-    if (document.hidden || $("#form").inert) return;
+    if (document.hidden || !playing) return;
     seconds += 1;
     $("#clock").textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
   }, 1000);
@@ -22,15 +23,15 @@ function startGame(data) {
     $("#notes").value = "";
     $("#cells").replaceChildren(...puzzle().cells.map(cellItem));
     $("#types").replaceChildren(...puzzle().candidates.map(typeItem));
-    $("#form").inert = false;
     $("#submit").hidden = false;
     $("#result").hidden = true;
+    lock(false);
     refresh();
   }
 
   function cellItem(genes, i) {
     const choices = puzzle().candidates.map((type, j) => make("option", { value: j }, type));
-    const select = make("select", { id: `type-${i}`, onchange: () => give(i, select.value === "" ? null : Number(select.value)) },
+    const select = make("select", { id: `type-${i}`, onchange: () => choose(i, select.value === "" ? null : Number(select.value)) },
       make("option", { value: "" }, "choose a type"), choices);
     const item = make("li", {
       ondragover: (event) => { event.preventDefault(); item.classList.add("over"); },
@@ -39,7 +40,7 @@ function startGame(data) {
         event.preventDefault();
         item.classList.remove("over");
         const type = Number(event.dataTransfer.getData("text/plain"));
-        if (puzzle().candidates[type] !== undefined) give(i, type);
+        if (playing && puzzle().candidates[type] !== undefined) move(i, type);
       },
     }, make("div", { class: "head" }, make("label", { for: `type-${i}` }, `Cell ${i + 1}`), select),
        make("p", {}, genes.flatMap((gene) => [make("span", { class: "gene" }, gene), " "])));
@@ -51,28 +52,45 @@ function startGame(data) {
       make("span", {}, type), make("span", { class: "at" }));
   }
 
-  /** Give a cell a type; a cell that had it has none then. */
-  function give(cell, type) {
-    const holder = type === null ? -1 : given.indexOf(type);
+  /** A type dropped onto a cell leaves the cell that had it. */
+  function move(cell, type) {
+    const holder = given.indexOf(type);
     if (holder >= 0) given[holder] = null;
+    choose(cell, type);
+  }
+
+  /** A type chosen in a list takes nothing from other cells: arrow keys pass by many types. */
+  function choose(cell, type) {
     given[cell] = type;
     refresh();
   }
 
   function refresh() {
-    given.forEach((type, i) => { $(`#type-${i}`).value = type === null ? "" : String(type); });
+    const holders = puzzle().candidates.map((_, j) => given.flatMap((type, i) => (type === j ? [i + 1] : [])));
+    given.forEach((type, i) => {
+      $(`#type-${i}`).value = type === null ? "" : String(type);
+      $(`#type-${i}`).closest("li").classList.toggle("twice", type !== null && holders[type].length > 1);
+    });
     $$("#types li").forEach((item, j) => {
-      const cell = given.indexOf(j);
-      item.classList.toggle("used", cell >= 0);
-      $(".at", item).textContent = cell >= 0 ? `cell ${cell + 1}` : "";
+      item.classList.toggle("used", holders[j].length > 0);
+      $(".at", item).textContent = holders[j].length ? `cell ${holders[j].join(", ")}` : "";
     });
     const left = given.filter((type) => type === null).length;
-    $("#left").textContent = left ? `${left} of ${given.length} cells have no type yet` : "Every cell has a type.";
-    $("#submit").disabled = left > 0;
+    const shared = holders.filter((cells) => cells.length > 1).map((cells) => `cells ${cells.join(" and ")} share a type`);
+    const open = left ? [`${left} of ${given.length} cells have no type yet`] : [];
+    $("#left").textContent = [...open, ...shared].join("; ") || "Every cell has a type of its own.";
+    $("#submit").disabled = left > 0 || shared.length > 0;
+  }
+
+  /** While an answer is on its way, and after it, nothing can be changed. */
+  function lock(locked) {
+    playing = !locked;
+    for (const control of $$("select, textarea", $("#form"))) control.disabled = locked;
+    $("#submit").disabled = locked;
   }
 
   async function send() {
-    $("#form").inert = true;
+    lock(true);
     const body = JSON.stringify({ id: puzzle().id, labels: given, seconds, notes: $("#notes").value });
     try {
       const reply = await fetch("/answer", { method: "POST", body, headers: { "x-token": data.token, "content-type": "application/json" } });
@@ -80,7 +98,7 @@ function startGame(data) {
       if (!reply.ok) throw new Error(said.error);
       tell(said);
     } catch (error) {
-      $("#form").inert = false;
+      lock(false);
       $("#left").textContent = `Not kept: ${error.message}`;
     }
   }

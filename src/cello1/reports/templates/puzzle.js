@@ -17,8 +17,7 @@ function showPuzzle(puzzle, data, current, chooseRun) {
   parts.push(
     make("h4", {}, said.length > 1 ? "Look closer at a run" : "The response"),
     make("div", { class: "tabs", role: "group", "aria-label": "Run" }, said.map((index) =>
-      make("button", { type: "button", "aria-selected": String(index === chosen), "data-run": index,
-                       "aria-pressed": String(index === chosen), onclick: () => chooseRun(index) },
+      make("button", { type: "button", "data-run": index, "aria-pressed": String(index === chosen), onclick: () => chooseRun(index) },
            chip(index, data.runs[index])))),
   );
   const response = puzzle.runs[chosen];
