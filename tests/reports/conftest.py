@@ -57,6 +57,7 @@ class Visit:
     def __init__(self, page, folder):
         self.page, self.folder = page, folder
         self.errors, self.requests = [], []
+        page.set_default_timeout(120_000)  # a busy machine is no fault of the page
         page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", lambda request: self.requests.append(request.url))

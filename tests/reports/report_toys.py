@@ -73,6 +73,12 @@ def knows(i, puzzle):
     return response_text("\n".join(lines), tuple(labels))
 
 
+def right(i, puzzle):
+    """The answer, with ten lines of reasons."""
+    lines = [f"Cell {k}: {', '.join(genes[:6])}." for k, genes in enumerate(puzzle.cells, 1)]
+    return response_text("\n".join(lines), puzzle.answer)
+
+
 def stumbles(i, puzzle):
     """No answer, a bad format, a repeated label, or a right answer."""
     right = response_text("", puzzle.answer)

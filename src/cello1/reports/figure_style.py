@@ -22,7 +22,7 @@ COLOURS = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 SIZE = (5.8, 3.5)
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {  # matplotlib types its 300 settings by name
     "font.family": "DejaVu Sans",
     "font.size": 11,
     "text.color": INK,

@@ -100,12 +100,12 @@ def _values(found: Gathered, prices: Prices, seed: int) -> dict[str, Any]:
     answered = [run for run in solved if run.evaluation is not None]
     notes = sorted({n for run in answered if run.evaluation for n in run.evaluation.notes})
     order = ontology_order(label for p in asked(solved) for label in p.candidates)
-    numbers = {run.name: i for i, run in enumerate([*solved, *logs])}
+    names = [*(run.name for run in solved), *(log.name for log in logs)]
     return {
         "solved": solved,
         "answered": answered,
         "logs": logs,
-        "numbers": numbers,
+        "numbers": {name: i for i, name in enumerate(names)},
         "headline": _headline(answered),
         "n_puzzles": len(asked(solved)),
         "donors": sorted({str(p.meta["donor_id"]) for p in asked(solved) if "donor_id" in p.meta}),
@@ -140,7 +140,7 @@ def _paired(
     answered: Sequence[SolvedRun], seed: int
 ) -> list[tuple[str, str, dict[str, Paired] | None, int]]:
     """Compare the first run with each other one; None where they share no puzzle."""
-    rows = []
+    rows: list[tuple[str, str, dict[str, Paired] | None, int]] = []
     for other in answered[1:]:
         first = answered[0]
         try:
