@@ -12,11 +12,10 @@ from typing import Annotated
 
 import typer
 
-from cello1.cli_behaviour import behaviour, rate
-from cello1.cli_rl import rl
 from cello1.cli_annotate import annotate
-from cello1.cli_report import report
+from cello1.cli_behaviour import behaviour, rate
 from cello1.cli_report import play, report
+from cello1.cli_rl import rl
 from cello1.cli_solving import AsJson, Out, Seed, evaluate, example, print_json, solve
 from cello1.cli_training import base, distill, simulate
 from cello1.cli_tuning import merge, sft

@@ -1,6 +1,9 @@
+import os
+import shutil
 from pathlib import Path
 
 import pytest
+from report_toys import knows, make_runs, stumbles, toy_puzzle
 
 from cello1.puzzles.puzzle import Puzzle
 from cello1.reports.behaviour_check import read_labels
@@ -22,12 +25,6 @@ def blood():
         ["classical monocyte", "CD8-positive, alpha-beta T cell", "B cell", "natural killer cell"],
         {"donor_id": "d1"},
     )
-import os
-import shutil
-from pathlib import Path
-
-import pytest
-from report_toys import knows, make_runs, stumbles, toy_puzzle
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,11 @@ def toy_puzzle(seed, n=4, genes=8, filler=40):
         known = list(rng.choice(MARKERS.get(name, [f"{name[5:7].strip()}X1", "ACTB"]), 2, False))
         listed = [*known, *rng.choice(noise, genes - 2, replace=False)]
         cells.append([str(g) for g in rng.permutation(listed)])
-    meta = {"donor_id": f"d{seed % 3}", "tissue": ("blood", "lung")[seed % 2], "dataset": "toy & co"}
+    meta = {
+        "donor_id": f"d{seed % 3}",
+        "tissue": ("blood", "lung")[seed % 2],
+        "dataset": "toy & co",
+    }
     candidates = [str(t) for t in rng.permutation(types)]
     return Puzzle(f"Donor {EVIL}", cells, candidates, types, meta)
 

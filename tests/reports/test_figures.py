@@ -23,7 +23,9 @@ def test_a_figure_in_a_page_takes_its_colours_from_it(solved):
 
 
 def test_names_are_text_in_figures(solved):
-    log = TrainingLog(f"{EVIL} $x$ & co", "rl", {"reward": Curve((1.0, 2.0), (0.1, 0.2), (0.1, 0.2))})
+    log = TrainingLog(
+        f"{EVIL} $x$ & co", "rl", {"reward": Curve((1.0, 2.0), (0.1, 0.2), (0.1, 0.2))}
+    )
     (plot,) = dynamics_plots([log])
     svg = figure_file(plot, "svg").decode()
     words = [element.text for element in ElementTree.fromstring(svg).iter() if element.text]

@@ -97,7 +97,9 @@ def test_a_phone_shows_it_without_sideways_scrolling(page_file, visit):
     page = seen.open(page_file)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.locator("#list button").nth(2).click()
-    page.wait_for_function("document.querySelector('#puzzle-title').getBoundingClientRect().top < 500")
+    page.wait_for_function(
+        "document.querySelector('#puzzle-title').getBoundingClientRect().top < 500"
+    )
     seen.shot("report-phone")
     assert page.evaluate("location.hash").startswith("#puzzle-")
 

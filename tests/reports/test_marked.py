@@ -3,7 +3,6 @@ import pytest
 from cello1.puzzles.puzzle import Puzzle
 from cello1.reports.marked import ABSENT, MARKER, MOST_CHARACTERS, SUPPORTED, marked
 from cello1.solvers.markers import Markers
-from cello1.training.citations import citations
 
 PUZZLE = Puzzle("", [["MS4A1", "RPL3"], ["CD3D", "RPL5"]], ["B cell", "T cell"], None)
 GENES = frozenset({"MS4A1", "CD3D", "RPL3", "RPL5", "LYZ"})
@@ -42,10 +41,13 @@ def test_the_pieces_are_the_text(text):
 
 
 def test_places_of_citations_are_where_the_genes_stand():
-    text = "Cell 1 has MS4A1, no T cell. Cell 2: B cell or CD3D, lacking LYZ. Cell 1 or Cell 2: RPL3."
-    found = citations(PUZZLE, text, GENES)
-    assert [(c.cell, c.gene) for c in found] == [(1, "MS4A1"), (2, "CD3D")]
-    assert all(text[c.start :].startswith(c.gene) for c in found)
+    text = (
+        "Cell 1 has MS4A1, no T cell. Cell 2: B cell or CD3D, lacking LYZ. Cell 1 or Cell 2: RPL3."
+    )
+    assert [p for p in marks(text) if isinstance(p, list) and len(p) == 3] == [
+        ["MS4A1", 1, MARKER], ["CD3D", 2, MARKER], ["RPL3", 1, SUPPORTED],
+    ]  # fmt: skip
+    assert marks("Cell 1 has no CD3D. Cell 2 has CD3D.")[-2] == ["CD3D", 2, MARKER]
 
 
 def test_an_endless_text_is_cut_and_says_so():

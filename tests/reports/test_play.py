@@ -168,7 +168,10 @@ def test_a_person_stands_beside_the_solvers(tmp_path):
         play(tmp_path / "puzzles.parquet", tmp_path / "me", number=2, beside=[solver], ready=ready)
     info = json.loads((tmp_path / "me" / "run.json").read_text())
     with Run(
-        tmp_path / "me", command="solve", config=info["config"], inputs=[tmp_path / "puzzles.parquet"]
+        tmp_path / "me",
+        command="solve",
+        config=info["config"],
+        inputs=[tmp_path / "puzzles.parquet"],
     ) as run:
         asked, records = read_solved(solver)
         scores = {s.puzzle.id: s.score for s in gather([solver]).solved[0].scored}

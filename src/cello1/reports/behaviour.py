@@ -23,13 +23,13 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import SUFFIXES, read_puzzles
 from cello1.reports.behaviour_detect import FLAGS, Behaviour, detect
 from cello1.reports.behaviour_errors import ERRORS, error_types
+from cello1.scoring.citations import gene_vocabulary
 from cello1.scoring.evaluate import donors_of
 from cello1.scoring.score import score
 from cello1.scoring.statistics import Interval, clustered_interval
 from cello1.solvers.base import Floats
 from cello1.solvers.markers import Markers
 from cello1.solvers.run import read_solved
-from cello1.training.citations import gene_vocabulary
 
 OWN, TABLE = "the run's own scores", "the marker table"
 

@@ -16,7 +16,7 @@ from cello1.puzzles.puzzle import Puzzle, label_key
 from cello1.puzzles.table import read_puzzles
 from cello1.reports.behaviour_detect import FLAGS, Behaviour, detect
 from cello1.reports.behaviour_errors import ERRORS, error_types
-from cello1.training.citations import gene_vocabulary
+from cello1.scoring.citations import gene_vocabulary
 
 PUZZLES = "behaviour_puzzles.jsonl"
 _FIELDS = {

@@ -20,7 +20,7 @@ from cello1.reports.behaviour_claims import (
     is_aside,
     read_claims,
 )
-from cello1.training.citations import TOKEN
+from cello1.scoring.citations import TOKEN
 
 FLAGS = ("self_reflection", "curriculum", "elimination", "comparison")
 

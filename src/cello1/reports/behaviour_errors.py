@@ -14,7 +14,7 @@ from cello1.puzzles.answer import Answer
 from cello1.puzzles.puzzle import Puzzle
 from cello1.reports.behaviour_detect import Behaviour
 from cello1.reports.behaviour_names import Names, plain
-from cello1.training.citations import citations
+from cello1.scoring.citations import citations
 
 NONE = "no reasoning"
 INCORRECT = "incorrect reasoning"

@@ -21,9 +21,9 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.reports.confusion import given_labels, true_labels
 from cello1.reports.gather import SolvedRun
 from cello1.reports.marked import marked
+from cello1.scoring.citations import gene_vocabulary
 from cello1.scoring.score import Score
 from cello1.solvers.markers import Markers
-from cello1.training.citations import gene_vocabulary
 
 MOST_PUZZLES = 1_000
 _META = ("donor_id", "tissue", "disease", "dataset")

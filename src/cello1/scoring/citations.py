@@ -34,6 +34,8 @@ class Citation(NamedTuple):
         The text says that it is not there.
     text
         As it was spelled.
+    mention
+        Counts the genes spelled out; one that is cited for several cells at once has one number.
     """
 
     cell: int
@@ -41,6 +43,7 @@ class Citation(NamedTuple):
     true: bool
     denied: bool = False
     text: str = ""
+    mention: int = 0
 
 
 def gene_vocabulary(puzzles: Iterable[Puzzle]) -> frozenset[str]:
@@ -75,13 +78,14 @@ def citations(
     lists = [_with_names(cell, known) for cell in puzzle.cells]
     names = sorted(puzzle.candidates, key=len, reverse=True)
     labels = re.compile("|".join(map(re.escape, names)), re.IGNORECASE)
-    found = []
+    found, mention = [], 0
     for text, cells in parts(TYPE.sub(" ", labels.sub(" ", reasoning)), len(lists)):
         for gene, spelled, absent in genes_in(text, vocabulary, known):
+            mention += 1
             for cell in cells:
                 there = listed(gene, lists[cell - 1])
                 if denied or not absent:
-                    found.append(Citation(cell, gene, there != absent, absent, spelled))
+                    found.append(Citation(cell, gene, there != absent, absent, spelled, mention))
     return found
 
 
