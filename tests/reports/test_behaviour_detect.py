@@ -47,6 +47,9 @@ def claims(puzzle, text):
         ("NK cells express GNLY.", []),
         ("Cell 1 is a monocyte; NK cell fits Cell 4 better.", [(1, MONO)]),
         ("Cells 2 and 4 are both NK cell candidates.", []),
+        ("Cell 4 is NK cell (GNLY). Next comes CD8 T cell, for which NKG7 would speak.", [(4, NK)]),
+        ("Cell 4: GNLY, so likely NK cell, CD8 T cell being less supported.", [(4, NK)]),
+        ("Cell 4: GNLY, so likely NK cell, with CD8 T cell close.", [(4, NK)]),
         ("Cell 2 is an NK cell. Cell 4 is a CD8 T cell. I should swap Cells 2 and 4.",
          [(2, NK), (4, T), (2, T), (4, NK)]),
     ],
@@ -90,9 +93,9 @@ def test_a_reasoning_that_says_nothing_has_no_behaviour(blood):
 
 
 def test_each_wrong_cell_has_the_error_its_reasoning_shows(blood):
-    wrong = tuple(blood.candidates[j] for j in (NK, MONO, T, B))
+    wrong = tuple(blood.candidates[j] for j in (NK, B, T, MONO))
     text = (
-        "Cell 1 shows S100A8, classical monocyte. Cell 2 shows LYZ, classical monocyte. "
+        "Cell 1 shows S100A8, classical monocyte. Cell 2 shows LYZ, B cell. "
         "Cell 3 does not fit well, so it takes CD8 T cell by default."
     )
     kinds = {1: CONCLUSION, 2: INCORRECT, 3: FORCED, 4: NONE}

@@ -126,7 +126,7 @@ def test_a_rater_can_choose_by_key_and_mouse_and_export(puzzles, runs, tmp_path)
         page.fill("#rater", "Ann B.")
         page.keyboard.press("Tab")
         page.keyboard.press("1")
-        page.click("text=No difference")
+        page.click("[data-choice=tie]")
         page.keyboard.press("3")
         page.keyboard.press("ArrowLeft")
         assert page.get_attribute("[data-choice=right]", "aria-pressed") == "true"

@@ -16,7 +16,8 @@ OFFERED = re.compile(r"\b(?:candidates?|options?|types? (?:are|on offer)|choices
 REJECTED = re.compile(
     r"\b(?:not|no|n't|cannot|neither|nor|never|rather than|instead of|over|than|unlike|without|"
     r"rules? out|ruled out|ruling out|exclud\w+|against|no longer|as opposed to|versus|vs\.?|"
-    r"revise|withdraw|correct\w* from|isn't|aren't|doesn't|lacks?)"
+    r"revise|withdraw|correct\w* from|isn't|aren't|doesn't|lacks?|next comes|runner-up(?: is)?|"
+    r"second (?:best|choice)(?: is)?|followed by|rival)"
     r"(?:\s+(?:a|an|the|any|of|be|is|it|been|look|looks|like|really|actually|in|to|typical|true|"
     r"real|on|for|with|another|also))*\s*$",
     re.I,
@@ -43,7 +44,8 @@ GENERAL_BEFORE = re.compile(
 GENERAL_AFTER = re.compile(
     r"\s*(?:-(?=\w)|(?:cells? )?(?:(?:is|are) (?:a |an )?\w+ )?"
     r"(?:markers?|genes?|profiles?|signatures?|programs?|programmes?|lineages?|hormones?|identity|"
-    r"features?|scores?|candidates?|options?|types?|secretes?|expresses|express)\b|\s*\?)",
+    r"features?|scores?|candidates?|options?|types?|secretes?|expresses|express)\b|"
+    r"(?:(?:is|being|seems|would be|fits) )?(?:less |unlikely|close\b|ruled out|excluded)|\?)",
     re.I,
 )
 # Between a type and the cell after it: the type is given to that cell.

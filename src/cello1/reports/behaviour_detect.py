@@ -85,7 +85,10 @@ _CONTRAST = re.compile(
     r"only (?:in|seen in|found in|cell)|(?:but|and) not in|rather than|belongs more)\b",
     re.I,
 )
-_FITS_OTHER = re.compile(r"\b(?:fits|suits|matches) cell \d+ (?:better|more|best)\b", re.I)
+_FITS_OTHER = re.compile(
+    r"\b(?:fits|suits|matches) cell \d+ (?:better|more|best)\b|\bcell \d+, which fits better\b",
+    re.I,
+)
 _REASON = re.compile(
     r"\b(?:because|since|given|genes?|markers?|express\w*|elimination|left|remain\w*|lacks?|taken|"
     r"default|signature|profile|collagens?|immunoglobulins?|hormone|programme?|last one|"

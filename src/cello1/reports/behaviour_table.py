@@ -60,8 +60,8 @@ def behaviour_table(
         note = f"{name}: {s.responses:,} responses, {s.malformed:,} malformed and left out; "
         note += f"{s.wrong_cells:,} wrong cells; how clear a cell is says {s.margin_source}"
         notes.append(Text(note, style="dim"))
-    first = next(iter(summaries.values())).measures["discussed"]
-    units = f"{first.clusters} donors" if first.unit == "donor" else "puzzles"
+    drawn = [i for s in summaries.values() for i in s.measures.values() if i.unit == "donor"]
+    units = f"{drawn[0].clusters} donors" if drawn else "puzzles"
     said = f"intervals: 95 %, resampling {units}; every rule's precision: docs/behaviour.md"
     return Group(table, Text(said, style="dim"), *notes)
 
