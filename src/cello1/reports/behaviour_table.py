@@ -13,7 +13,7 @@ from cello1.reports.behaviour import MEASURES, SIGNED, Summary
 from cello1.reports.behaviour_errors import ERRORS
 from cello1.reports.preference import Preference
 from cello1.reports.tables import interval
-from cello1.scoring.statistics import Interval
+from cello1.scoring.statistics import FEW_CLUSTERS, Interval
 
 _MEANING = {
     "self_reflection": "a type given earlier is changed",
@@ -62,6 +62,8 @@ def behaviour_table(
         notes.append(Text(note, style="dim"))
     drawn = [i for s in summaries.values() for i in s.measures.values() if i.unit == "donor"]
     units = f"{drawn[0].clusters} donors" if drawn else "puzzles"
+    if drawn and drawn[0].clusters < FEW_CLUSTERS:
+        units += " (so few tend to give too narrow ones)"
     said = f"intervals: 95 %, resampling {units}; every rule's precision: docs/behaviour.md"
     return Group(table, Text(said, style="dim"), *notes)
 
