@@ -62,8 +62,9 @@ class Scripted:
                 for k, label in enumerate(puzzle.answer):
                     given[k, puzzle.candidates.index(label)] = 0.9
             method = "exact" if self.shares else None
-            on_done(puzzle.id, Response(text, seconds=0.2, prompt_tokens=90, completion_tokens=9,
-                                        probabilities=given, probability_method=method))  # fmt: skip
+            spent = {"seconds": 0.2, "prompt_tokens": 90, "completion_tokens": 9}
+            response = Response(text, probabilities=given, probability_method=method, **spent)
+            on_done(puzzle.id, response)
 
 
 def knows(i, puzzle):

@@ -1,4 +1,4 @@
-"""The pages in a real browser: by mouse, by keyboard, small, dark, and with names that break out."""
+"""The pages in a real browser: mouse, keyboard, small, dark, and names that try to break out."""
 
 import threading
 

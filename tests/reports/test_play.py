@@ -158,13 +158,13 @@ def test_a_person_stands_beside_the_solvers(tmp_path):
     puzzles = [toy_puzzle(seed) for seed in range(6)]
     (solver,) = make_runs(tmp_path, puzzles, knows=knows)
 
-    class Enough(Exception):
+    class EnoughError(Exception):
         pass
 
     def ready(url):
-        raise Enough  # the server listens: this session ends here
+        raise EnoughError  # the server listens: this session ends here
 
-    with pytest.raises(Enough):
+    with pytest.raises(EnoughError):
         play(tmp_path / "puzzles.parquet", tmp_path / "me", number=2, beside=[solver], ready=ready)
     info = json.loads((tmp_path / "me" / "run.json").read_text())
     with Run(
@@ -173,7 +173,7 @@ def test_a_person_stands_beside_the_solvers(tmp_path):
         config=info["config"],
         inputs=[tmp_path / "puzzles.parquet"],
     ) as run:
-        asked, records = read_solved(solver)
+        asked, _ = read_solved(solver)
         scores = {s.puzzle.id: s.score for s in gather([solver]).solved[0].scored}
         game = Game(run, asked, {"knows": scores}, number=2, seed=0)
         for puzzle in list(game.pending.values()):

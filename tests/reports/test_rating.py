@@ -1,5 +1,4 @@
 import json
-import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -10,7 +9,6 @@ from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
 from cello1.reports.rating import KEY, PAGE, common_puzzles, count_choices, write_page
 
-CHROMIUM = shutil.which("chromium")
 EVIL = "</script><script>document.title='taken'</script><b>bold</b>"
 
 
@@ -109,37 +107,28 @@ def test_the_command_writes_a_page_and_counts_what_comes_back(puzzles, tmp_path)
     assert (found["first"], found["second"], found["first_shown"]) == ("one", "two", 1.0)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_a_rater_can_choose_by_key_and_mouse_and_export(puzzles, runs, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api")
-    page_path = write_page(tmp_path, puzzles, runs)
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        errors, requests = [], []
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: errors.append(str(e)))
-        page.on("request", lambda r: requests.append(r.url))
-        page.goto(page_path.as_uri())
-        assert page.title() == "Which response reasons better?"  # the script in the data is text
-        assert EVIL in page.inner_text("main")
-        page.fill("#rater", "Ann B.")
-        page.keyboard.press("Tab")
-        page.keyboard.press("1")
-        page.click("[data-choice=tie]")
-        page.keyboard.press("3")
-        page.keyboard.press("ArrowLeft")
-        assert page.get_attribute("[data-choice=right]", "aria-pressed") == "true"
-        assert page.inner_text("#progress") == "3 of 12 rated"
-        width = page.evaluate("document.documentElement.scrollWidth")
-        with page.expect_download() as download:
-            page.click("#export")
-        saved = tmp_path / download.value.suggested_filename
-        download.value.save_as(saved)
-        browser.close()
+def test_a_rater_can_choose_by_key_and_mouse_and_export(puzzles, runs, tmp_path, visit):
+    seen = visit(width=390, height=800)
+    page = seen.page
+    page.goto(write_page(tmp_path, puzzles, runs).as_uri())
+    assert page.title() == "Which response reasons better?"  # the script in the data is text
+    assert EVIL in page.inner_text("main")
+    page.fill("#rater", "Ann B.")
+    page.keyboard.press("Tab")
+    page.keyboard.press("1")
+    page.click("[data-choice=tie]")
+    page.keyboard.press("3")
+    page.keyboard.press("ArrowLeft")
+    assert page.get_attribute("[data-choice=right]", "aria-pressed") == "true"
+    assert page.inner_text("#progress") == "3 of 12 rated"
+    width = page.evaluate("document.documentElement.scrollWidth")
+    with page.expect_download() as download:
+        page.click("#export")
+    saved = tmp_path / download.value.suggested_filename
+    download.value.save_as(saved)
     assert saved.name == "choices-Ann_B_.json"
     assert width <= 390
-    assert errors == []
-    assert [url for url in requests if not url.startswith(("file:", "blob:"))] == []
+    assert seen.errors == []
+    assert [url for url in seen.requests if not url.startswith(("file:", "blob:"))] == []
     _, found = count_choices(tmp_path, puzzles, [saved])
     assert (found.share.n, found.unread, found.ties) == (3, 9, 1)

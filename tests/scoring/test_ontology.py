@@ -145,7 +145,7 @@ def test_the_largest_unnested_set_of_real_types():
 def test_ids_and_spellings_lead_to_terms():
     assert term_id("CL:0000236") == term_id("cl:0000236") == "CL:0000236"
     assert term_id("CL:9999999") is None
-    assert suggestions("natural kiler cell") == ["natural killer cell"]
+    assert suggestions("natural kiler cell") == ["natural killer cell", "pro-NK cell"]
     assert suggestions("xyzzy") == []
 
 

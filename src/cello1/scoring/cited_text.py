@@ -43,7 +43,7 @@ _GONE = re.compile(
     r"(?:\x00\d+\x00(?:[\s,/&]|and\b|or\b|genes?\b|transcripts?\b|expression\b|both\b)*)+"
     r"(?:(?:(?:is|are|was|were|does|do)\s+)(?:all\s+|both\s+)*not\b(?!\s+only)"
     r"|(?:is|are|was|were|remains?)?\s*(?:all\s+|low\s+or\s+|both\s+|either\s+)*"
-    r"(?:absent|missing|nowhere|lacking|undetected|lost))"
+    r"(?:absent|missing|nowhere|lacking|undetected|lost)(?!\s+\x00))"
 )
 # Symbols that are English words, or are used as labels of cells: read only beside other genes.
 _WORDS = re.compile(

@@ -87,9 +87,9 @@ def ancestors(term: str) -> frozenset[str]:
 
 def suggestions(label: str, n: int = 2) -> list[str]:
     """Return up to `n` names of the ontology that are spelled much like one that is not there."""
-    terms = {t for name in difflib.get_close_matches(label.casefold(), _terms_by_name(), n, 0.75)
-             if (t := _terms_by_name()[name])}  # fmt: skip
-    return sorted(name for t in terms if (name := term_label(t)) is not None)
+    close = difflib.get_close_matches(label.casefold(), _terms_by_name(), n, 0.75)
+    names = [term_label(_terms_by_name()[name]) for name in close]
+    return [name for name in dict.fromkeys(names) if name is not None]
 
 
 # Roots of lineages, the more special ones first: a term belongs to the first it stands under.
