@@ -12,6 +12,7 @@ from report_toys import EVIL, knows, make_runs, toy_puzzle
 from cello1.errors import InputError
 from cello1.puzzles.table import write_puzzles
 from cello1.reports.gather import gather
+from cello1.reports.page import report
 from cello1.reports.play import Game, play
 from cello1.reports.play_server import PlayServer
 from cello1.runs import Run, read_records
@@ -184,3 +185,6 @@ def test_a_person_stands_beside_the_solvers(tmp_path):
     assert human.solver == "human"
     assert (human.evaluation.overall.n, human.evaluation.overall.batch_accuracy.estimate) == (2, 1)
     assert human.seconds == 30
+    page = report([solver, tmp_path / "me"], tmp_path / "report.html").read_text()
+    assert re.search(r">me</span><br><span class=\"small muted\">human</span>", page)
+    assert "knows − me" in page

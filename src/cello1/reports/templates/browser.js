@@ -1,5 +1,7 @@
 // The list of puzzles: search, filters, keys.
 
+const CHUNK = 60; // items of the list that are made at a time
+
 function startBrowser(data) {
   const form = $(".browser-tools");
   const controls = Object.fromEntries(["search", "outcome", "run", "n", "donor", "type"].map((id) => [id, $(`#${id}`)]));
@@ -8,6 +10,7 @@ function startBrowser(data) {
   let current = 0;
   let shown = [];
   let run = 0;
+  let drawn = ""; // the puzzle and the run that the detail shows
 
   const options = (select, values, texts = values) =>
     select.append(...values.map((value, i) => make("option", { value }, String(texts[i]))));
@@ -25,15 +28,28 @@ function startBrowser(data) {
   const texts = data.puzzles.map((p) => [p.id, p.context, p.donor_id, p.tissue, p.disease, p.dataset,
     ...p.candidates.map((t) => data.types[t]), ...new Set(p.cells.flat().map((g) => data.genes[g]))].join("\n").toLowerCase());
 
-  const items = data.puzzles.map((puzzle, i) => {
+  // Items are made when they are first needed: a thousand would make every filter slow.
+  const items = new Map();
+  function item(i) {
+    if (!items.has(i)) items.set(i, makeItem(data.puzzles[i], i));
+    return items.get(i);
+  }
+  const button = (i) => item(i).firstChild;
+
+  function makeItem(puzzle, i) {
     const scores = puzzle.runs.flatMap((response, r) => (response ? [scoreOf(response, r)] : []));
     const donor = puzzle.donor_id ? ` · donor ${puzzle.donor_id}` : "";
     return make("li", {}, make("button", { type: "button", tabindex: -1, "data-puzzle": i },
       make("span", { class: "top" }, make("span", {}, `${puzzle.cells.length} cells${donor}`),
         make("span", { class: "muted" }, puzzle.id.slice(0, 6))),
       make("span", { class: "scores" }, scores)));
-  });
-  list.append(...items);
+  }
+
+  /** Let the list hold the items up to a place among those shown, and the rest of their chunk. */
+  function extend(place) {
+    const wanted = Math.min(shown.length, CHUNK * Math.ceil((place + 1) / CHUNK));
+    list.append(...shown.slice(list.children.length, wanted).map(item));
+  }
 
   function scoreOf(response, index) {
     const n = response.right?.length;
@@ -76,23 +92,19 @@ function startBrowser(data) {
       outcome: controls.outcome.value, run: number(controls.run.value), n: number(controls.n.value),
       donor: controls.donor.value, type: number(controls.type.value),
     };
-    shown = [];
-    data.puzzles.forEach((puzzle, i) => {
-      const ok = matches(puzzle, i, wanted);
-      if (ok) shown.push(i);
-      items[i].hidden = !ok;
-    });
+    shown = data.puzzles.flatMap((puzzle, i) => (matches(puzzle, i, wanted) ? [i] : []));
+    list.replaceChildren();
+    extend(0);
     $("#count").textContent = shown.length === data.puzzles.length
       ? `${shown.length} puzzles` : `${shown.length} of ${data.puzzles.length} puzzles`;
     if (wanted.run !== null) run = wanted.run;
     if (!shown.length) {
       detail.replaceChildren(make("p", { class: "muted" }, "No puzzle is like that. Clear a filter to see more."));
+      drawn = "";
     } else {
       open(shown.includes(current) ? current : shown[0]);
     }
   }
-
-  const button = (i) => items[i].firstChild;
 
   function open(i, { reveal = false } = {}) {
     button(current).removeAttribute("aria-current");
@@ -100,9 +112,21 @@ function startBrowser(data) {
     current = i;
     button(i).setAttribute("aria-current", "true");
     button(i).tabIndex = 0;
-    const puzzle = data.puzzles[i];
+    if (drawn !== `${i} ${run}`) draw(i);
     const at = shown.indexOf(i);
-    const step = (by, text) => make("button", { type: "button", disabled: !(at + by in shown), onclick: () => move(by) }, text);
+    extend(at + 1);
+    for (const step of $$("[data-step]", detail)) step.disabled = !(at + Number(step.dataset.step) in shown);
+    // The list scrolls by itself, so that the page stays where it is.
+    const [top, bottom] = [item(i).offsetTop, item(i).offsetTop + item(i).offsetHeight];
+    if (top < list.scrollTop) list.scrollTop = top;
+    if (bottom > list.scrollTop + list.clientHeight) list.scrollTop = bottom - list.clientHeight;
+    if (reveal) $("#puzzle-title").scrollIntoView({ block: "start" });
+  }
+
+  function draw(i) {
+    const puzzle = data.puzzles[i];
+    drawn = `${i} ${run}`;
+    const step = (by, text) => make("button", { type: "button", "data-step": by, onclick: () => move(by) }, text);
     detail.replaceChildren(
       make("header", {}, make("h3", { id: "puzzle-title", tabindex: -1 }, `Puzzle ${puzzle.id.slice(0, 6)}`,
         make("span", { class: "muted small" }, `  ${puzzle.cells.length} cells, ${puzzle.candidates.length} types`)),
@@ -112,12 +136,6 @@ function startBrowser(data) {
         open(current);
         $(`[data-run="${index}"]`, detail).focus();
       }));
-    // The list scrolls by itself, so that the page stays where it is.
-    const item = items[i];
-    const [top, bottom] = [item.offsetTop, item.offsetTop + item.offsetHeight];
-    if (top < list.scrollTop) list.scrollTop = top;
-    if (bottom > list.scrollTop + list.clientHeight) list.scrollTop = bottom - list.clientHeight;
-    if (reveal) $("#puzzle-title").scrollIntoView({ block: "start" });
   }
 
   function move(by) {
@@ -131,7 +149,10 @@ function startBrowser(data) {
     open(Number(chosen.dataset.puzzle), { reveal: matchMedia("(max-width: 56rem)").matches });
     history.replaceState(null, "", `#puzzle-${data.puzzles[current].id}`);
   });
-  roving(list, () => shown.map(button), (chosen) => open(Number(chosen.dataset.puzzle)));
+  list.addEventListener("scroll", () => {
+    if (list.scrollTop + 2 * list.clientHeight > list.scrollHeight) extend(list.children.length);
+  });
+  roving(list, () => shown.slice(0, list.children.length).map(button), (chosen) => open(Number(chosen.dataset.puzzle)));
   detail.addEventListener("click", followLink);
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
