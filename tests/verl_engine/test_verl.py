@@ -89,7 +89,7 @@ def test_names_of_verl_are_handed_through_and_others_refused(base, puzzles, tmp_
         prepare_verl(settings_of(base, puzzles, config={"trainer.nots": 1}), tmp_path / "b")
     part = "actor_rollout_ref.actor."
     wrong = {part + "ppo_mini_batch_size": 16, part + "use_dynamic_bsz": False}
-    with pytest.raises(UseError, match="verl refuses these settings"):
+    with pytest.raises(UseError, match=r"verl refuses these settings: \[actor\] Please set"):
         prepare_verl(settings_of(base, puzzles, config=wrong), tmp_path / "c")
 
 

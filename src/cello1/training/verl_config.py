@@ -101,6 +101,7 @@ def _paper(settings: VerlSettings) -> dict[str, Any]:
         f"{model}.actor.ppo_mini_batch_size": settings.minibatch,
         f"{model}.actor.use_dynamic_bsz": True,
         f"{model}.actor.ppo_max_token_len_per_gpu": tokens,
+        "critic.enable": not grpo,
         "critic.optim.lr": settings.value_learning_rate,
         "critic.ppo_mini_batch_size": settings.minibatch,
         "critic.ppo_max_token_len_per_gpu": tokens,
@@ -139,6 +140,7 @@ def _places(settings: VerlSettings, folder: Path, log: Path) -> dict[str, Any]:
 
 def _validate(config: Any) -> None:
     """Let verl check what it is given, before a cluster is started for it."""
+    from hydra.errors import InstantiationException
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
@@ -149,5 +151,7 @@ def _validate(config: Any) -> None:
                 use_reference_policy=need_reference_policy(config),
                 use_critic=need_critic(config),
             )
-    except (AssertionError, ValueError, TypeError) as error:
-        raise UseError(f"verl refuses these settings: {error}") from error
+    except (AssertionError, ValueError, TypeError, InstantiationException) as error:
+        # Hydra wraps what verl says about one section.
+        said = error.__cause__ if isinstance(error, InstantiationException) else error
+        raise UseError(f"verl refuses these settings: {said}") from error
