@@ -1,5 +1,6 @@
 """A base model from scratch, small enough to be trained in seconds."""
 
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -178,6 +179,28 @@ def test_killed_with_9_and_resumed_it_ends_with_the_same_weights(file, tmp_path)
     assert weights(run) == weights(tmp_path / "whole")
     log = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert log == list(range(1, len(log) + 1))
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint(file, tmp_path, monkeypatch):
+    from cello1.training import pretrain
+
+    written, times = pretrain.write_atomic, []
+
+    def full(path, content):
+        times.append(path)
+        if len(times) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written(path, content)
+
+    monkeypatch.setattr(pretrain, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(pretrain, "write_atomic", full)
+    run = tmp_path / "run"
+    with pytest.raises(InputError, match=r"make room .* \(there: state\.safetensors\)"):
+        base(settings(file), run)
+    monkeypatch.undo()
+    base(settings(file), run)
+    base(settings(file), tmp_path / "whole")
+    assert weights(run) == weights(tmp_path / "whole")
 
 
 def test_killed_before_the_first_checkpoint_no_step_stands_twice_in_the_log(file, tmp_path):

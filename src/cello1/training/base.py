@@ -19,7 +19,7 @@ from cello1.puzzles.table import read_puzzles
 from cello1.recipes_training import BaseModelSettings, Stage
 from cello1.runs import Run, write_atomic, write_json
 from cello1.solvers.centroids import Centroids
-from cello1.training.checkpoints import LOG
+from cello1.training.checkpoints import LOG, STATE, telling_disk_errors
 from cello1.training.lineage import RECORD, versions
 from cello1.training.stream import Stream
 from cello1.training.tokens import make_tokenizer
@@ -54,7 +54,7 @@ def base(
     Raises
     ------
     InputError
-        When the puzzles cannot be used, or the loss is no number.
+        When the puzzles cannot be used, the loss is no number, or the disk is full.
     """
     if not settings.puzzles or not settings.stages:
         raise InputError("base needs puzzles (files of training puzzles) and stages; see recipes/")
@@ -66,8 +66,9 @@ def base(
         if not final.exists():
             trainer = _prepare(settings, sources, folder)
             trainer.resume()
-            trainer.train(lambda share, loss: watch(f"base, loss {loss:.2f}", share))
-            _publish(trainer, settings, sources, final)
+            with telling_disk_errors(folder):
+                trainer.train(lambda share, loss: watch(f"base, loss {loss:.2f}", share))
+                _publish(trainer, settings, sources, final)
     return final
 
 
@@ -111,7 +112,7 @@ def _publish(
     write_json(part / RECORD, record)
     write_atomic(part / "README.md", _card(record).encode())
     part.rename(final)
-    (final.parent / "state.safetensors").unlink(missing_ok=True)
+    (final.parent / STATE).unlink(missing_ok=True)
 
 
 def _card(record: dict[str, Any]) -> str:

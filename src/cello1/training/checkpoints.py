@@ -14,6 +14,7 @@ from cello1.runs import write_atomic, write_json
 from cello1.training.lineage import RECORD
 
 LOG = "log.jsonl"
+STATE = "state.safetensors"  # of a pre-training, all in one file
 # The trainer writes this file last: a folder without it was cut off.
 _LAST = "trainer_state.json"
 _NEEDLESS = ("optimizer", "scheduler", "rng_state", "trainer_state", "training_args", "README")
@@ -103,7 +104,8 @@ def telling_disk_errors(folder: Path) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError) as error:
         if not (isinstance(error, OSError) or any(sign in str(error) for sign in _DISK_SIGNS)):
             raise
-        kept = ", ".join(path.name for path in checkpoints(folder)) or "none yet"
+        whole = [*checkpoints(folder), *folder.glob(STATE)]
+        kept = ", ".join(path.name for path in whole) or "none yet"
         raise InputError(
             f"a checkpoint could not be written to {folder} ({error}); make room and run the same "
             f"command again: it goes on from the newest whole checkpoint (there: {kept})"

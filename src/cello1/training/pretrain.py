@@ -26,7 +26,7 @@ from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes_training import BaseModelSettings, Stage
 from cello1.runs import write_atomic
-from cello1.training.checkpoints import LOG, cut_log
+from cello1.training.checkpoints import LOG, STATE, cut_log
 from cello1.training.loss import chosen_losses
 from cello1.training.stream import Stream
 
@@ -229,11 +229,11 @@ class Trainer:
             for key, value in self.optimizer.state[parameter].items():
                 state[f"{key}.{name}"] = value.detach()
         where = {"step": str(self.step), "tokens": str(self.tokens)}
-        write_atomic(self.out / "state.safetensors", save(state, metadata=where))
+        write_atomic(self.out / STATE, save(state, metadata=where))
 
     def resume(self) -> None:
         """Go on from the last checkpoint, if there is one; what the log says beyond it goes."""
-        path = self.out / "state.safetensors"
+        path = self.out / STATE
         if path.exists():
             self._load(path.read_bytes())
         cut_log(self.out / LOG, self.step)
