@@ -61,9 +61,14 @@ class Scripted:
                 given = np.full((len(puzzle.cells), len(puzzle.candidates)), 0.02)
                 for k, label in enumerate(puzzle.answer):
                     given[k, puzzle.candidates.index(label)] = 0.9
-            method = "exact" if self.shares else None
-            spent = {"seconds": 0.2, "prompt_tokens": 90, "completion_tokens": 9}
-            response = Response(text, probabilities=given, probability_method=method, **spent)
+            response = Response(
+                text,
+                seconds=0.2,
+                prompt_tokens=90,
+                completion_tokens=9,
+                probabilities=given,
+                probability_method="exact" if self.shares else None,
+            )
             on_done(puzzle.id, response)
 
 

@@ -1,4 +1,4 @@
-"""The pages in a real browser: mouse, keyboard, small, dark, and names that try to break out."""
+"""The pages in a real browser: by mouse and keyboard, small and dark, with names that break out."""
 
 import threading
 
@@ -17,6 +17,13 @@ CHUNK = 60  # of the list of puzzles
 @pytest.fixture(scope="module")
 def page_file(toy_runs, tmp_path_factory):
     return report(toy_runs, tmp_path_factory.mktemp("page") / "report.html")
+
+
+def in_view(page, selector):
+    """Wait until an element is in the window."""
+    from playwright.sync_api import expect
+
+    expect(page.locator(selector)).to_be_in_viewport(timeout=60_000)
 
 
 def shown(page):
@@ -45,7 +52,7 @@ def test_filters_keep_what_they_promise(page_file, visit):
     page.select_option("#run", label="knows")
     assert shown(page) == 4  # of every third puzzle, those with an odd number
     page.click("button[type=reset]")
-    page.wait_for_function("document.querySelector('#count').textContent === '24 puzzles'")
+    page.get_by_text("24 puzzles", exact=True).wait_for()
     page.select_option("#outcome", "failed")
     assert shown(page) == 12  # by the one that stumbles: no answer, or not readable
     page.select_option("#outcome", "")
@@ -99,9 +106,7 @@ def test_a_phone_shows_it_without_sideways_scrolling(page_file, visit):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate("document.querySelector('#list').scrollTop") == 0
     page.locator("#list button").nth(2).click()
-    page.wait_for_function(
-        "document.querySelector('#puzzle-title').getBoundingClientRect().top < 500"
-    )
+    in_view(page, "#puzzle-title")
     seen.shot("report-phone")
     assert page.evaluate("location.hash").startswith("#puzzle-")
 
