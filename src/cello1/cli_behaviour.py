@@ -53,8 +53,7 @@ def behaviour(
 
     summaries, measured, judged = {}, {}, {}
     for name, run in _named(runs or []).items():
-        asked, records = reasoning.read_responses(run, puzzles)
-        measured[name], malformed = reasoning.measure(asked, records)
+        measured[name], malformed = reasoning.measure(reasoning.read_responses(run, puzzles))
         summaries[name] = reasoning.summarize(measured[name], malformed, seed=seed)
         if run.is_dir():
             write_json(run / "behaviour.json", asdict(summaries[name]))
@@ -109,8 +108,9 @@ def rate(
     texts = {}
     asked: list[Puzzle] = []
     for name, run in _named([first, second]).items():
-        asked, records = read_responses(run, puzzles)
-        texts[name] = {i: str(r["text"]) for i, r in records.items()}
+        responses = read_responses(run, puzzles)
+        asked = list({p.id: p for p, _ in responses}.values())
+        texts[name] = {p.id: str(record["text"]) for p, record in responses}
     one, other = texts
     shared = rating.common_puzzles(asked, texts[one], texts[other], most=most, seed=seed)
     if choices:

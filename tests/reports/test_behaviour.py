@@ -39,14 +39,14 @@ def puzzles(blood):
 
 
 @pytest.fixture
-def records(puzzles):
+def responses(puzzles):
     texts = [response_text(SURE_FIRST, RIGHT), response_text(IN_LINE, WRONG)]
-    return {p.id: {"text": texts[i % 2]} for i, p in enumerate(puzzles)}
+    return [(p, {"text": texts[i % 2]}) for i, p in enumerate(puzzles)]
 
 
-def test_shares_are_means_over_responses_and_resample_donors(puzzles, records):
-    records[puzzles[0].id] = {"text": "no format"}
-    found = summarize(*measure(puzzles, records))
+def test_shares_are_means_over_responses_and_resample_donors(puzzles, responses):
+    responses[0] = (puzzles[0], {"text": "no format"})
+    found = summarize(*measure(responses))
     assert (found.responses, found.malformed, found.wrong_cells) == (6, 1, 6)
     assert found.measures["elimination"].estimate == pytest.approx(2 / 5)
     assert found.measures["elimination"].clusters == 3
@@ -61,27 +61,26 @@ def test_order_is_positive_when_right_cells_come_first_and_negative_when_last(pu
         "Cell 4: CD8 T cell. Cell 3: MS4A1, B cell. Cell 2: NKG7, NK cell. Cell 1: LYZ, monocyte."
     )
     for text, tau in ((IN_LINE, 2 / (6 * 4) ** 0.5), (turned, -2 / (6 * 4) ** 0.5)):
-        measured, _ = measure(puzzles[:1], {puzzles[0].id: {"text": response_text(text, WRONG)}})
+        measured, _ = measure([(puzzles[0], {"text": response_text(text, WRONG)})])
         assert measured[0].values["order_right"] == pytest.approx(tau)
-    measured, _ = measure(puzzles[:1], {puzzles[0].id: {"text": response_text(IN_LINE, RIGHT)}})
+    measured, _ = measure([(puzzles[0], {"text": response_text(IN_LINE, RIGHT)})])
     assert "order_right" not in measured[0].values  # all right: no order to be right in
 
 
 def test_how_clear_a_cell_is_comes_from_the_runs_own_scores_if_it_has_any(puzzles):
     text = response_text(SURE_FIRST, RIGHT)  # settles cells 3, 1, 4, 2
     scores = [[0.0, 0, 3, 0], [0.0, 1, 0, 0], [4.0, 0, 0, 0], [0.0, 0, 0, 2]]
-    record = {puzzles[0].id: {"text": text, "scores": scores}}
-    measured, _ = measure(puzzles[:1], record)
+    measured, _ = measure([(puzzles[0], {"text": text, "scores": scores})])
     assert measured[0].values["order_clear"] == pytest.approx(1)
     assert measured[0].margin_source == OWN
-    measured, _ = measure(puzzles[:1], {puzzles[0].id: {"text": text}})
+    measured, _ = measure([(puzzles[0], {"text": text})])
     assert measured[0].margin_source == TABLE
     assert Markers.from_file().scores(puzzles[0]).any()
 
 
-def test_paired_differences_are_of_the_same_puzzles(puzzles, records):
-    all_sure = {p.id: {"text": response_text(SURE_FIRST, RIGHT)} for p in puzzles[:4]}
-    a, b = measure(puzzles, all_sure)[0], measure(puzzles, records)[0]
+def test_paired_differences_are_of_the_same_puzzles(puzzles, responses):
+    all_sure = [(p, {"text": response_text(SURE_FIRST, RIGHT)}) for p in puzzles[:4]]
+    a, b = measure(all_sure)[0], measure(responses)[0]
     found = differences(a, b)["curriculum"]
     assert (found.n, found.estimate) == (4, 0.5)
 
@@ -91,8 +90,13 @@ def test_traces_are_read_like_runs_and_rows_without_responses_are_refused(puzzle
               for p in puzzles]  # fmt: skip
     write_puzzles(traces, tmp_path / "reasoning.parquet")
     for source in (tmp_path, tmp_path / "reasoning.parquet"):
-        asked, records = read_responses(source)
-        assert len(asked) == len(records) == 6
+        assert len(read_responses(source)) == 6
+    other = replace(
+        traces[0], meta={**traces[0].meta, "assistant_msg": response_text(IN_LINE, WRONG)}
+    )
+    write_puzzles([traces[0], other], tmp_path / "two.parquet")
+    measured, _ = measure(read_responses(tmp_path / "two.parquet"))
+    assert [m.values["curriculum"] for m in measured] == [1.0, 0.0]  # each row its own response
     write_puzzles(puzzles, tmp_path / "bare.parquet")
     with pytest.raises(InputError, match="holds no responses"):
         read_responses(tmp_path / "bare.parquet")

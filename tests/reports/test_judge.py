@@ -1,5 +1,6 @@
 import json
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 from cello1.cli import app
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
+from cello1.puzzles.table import write_puzzles
 from cello1.reports.behaviour_check import read_labels
 from cello1.reports.behaviour_errors import INCORRECT, NONE, PLAUSIBLE
 from cello1.reports.behaviour_judged import agree, judge_agreement
@@ -172,3 +174,34 @@ def test_the_command_prints_a_judges_agreement_beside_the_rules(court, tmp_path,
     shown = CliRunner().invoke(app, [*map(str, arguments), "--out", str(tmp_path / "j")])
     assert shown.exit_code == 0, shown.output
     assert "judge and labels agree on" in shown.output
+
+
+def test_runs_are_judged_by_the_command_and_each_question_is_paid_once(court, tmp_path, blood):
+    puzzles = [
+        replace(blood, context=f"Blood of person {i}.", meta={"donor_id": f"d{i}"})
+        for i in range(3)
+    ]
+    write_puzzles(puzzles, tmp_path / "p.parquet")
+
+    def call(*arguments):
+        shown = CliRunner().invoke(app, [str(a) for a in arguments])
+        assert shown.exit_code == 0, shown.output
+        return shown.output
+
+    for name in ("markers", "chance"):
+        call("solve", tmp_path / "p.parquet", "--solver", name, "--out", tmp_path / name)
+    everything = json.dumps({str(cell): INCORRECT for cell in range(1, 5)})
+    server = court(lambda content: f"{everything}\nVerdict: A")
+    judge = ["--judge", "openai:j", "--base-url", server.url, "--json", "--out"]
+    runs = [tmp_path / "markers", tmp_path / "chance"]
+    found = json.loads(call("behaviour", *runs, *judge, tmp_path / "errors"))["judged"]
+    assert found["markers"]["cells"] == 0  # it is never wrong here, so nothing is asked
+    assert found["chance"]["cells"] > 0
+    assert found["chance"]["unread"] == 0
+    assert found["chance"]["shares"][INCORRECT]["estimate"] == 1.0
+    rated = json.loads(call("rate", *runs, *judge, tmp_path / "pairs"))
+    assert (rated["ties"], rated["agreement"], rated["first_shown"]) == (3, 0.0, 1.0)
+    asked = len(server.asked)
+    call("behaviour", *runs, *judge, tmp_path / "errors")
+    call("rate", *runs, *judge, tmp_path / "pairs")
+    assert len(server.asked) == asked

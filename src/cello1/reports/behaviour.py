@@ -94,15 +94,17 @@ SIGNED = ("order_right", "order_clear")
 MEASURES = (*FLAGS, "reordered", "discussed", "agreement", "consistent", *SIGNED)
 
 
-def read_responses(
-    source: Path, puzzles: Path | None = None
-) -> tuple[list[Puzzle], dict[str, dict[str, Any]]]:
+Responses = Sequence[tuple[Puzzle, Mapping[str, Any]]]
+
+
+def read_responses(source: Path, puzzles: Path | None = None) -> Responses:
     """Read a run folder, or a file of puzzles whose rows hold whole responses (traces).
 
     Returns
     -------
-    puzzles, records
-        The puzzles, and puzzle id -> record with at least ``text``.
+    Responses
+        Puzzles, each with a record that has at least ``text``. Among traces a puzzle can recur,
+        with another response.
 
     Raises
     ------
@@ -112,32 +114,28 @@ def read_responses(
     if source.is_dir() and (source / "reasoning.parquet").exists():
         source = source / "reasoning.parquet"
     if source.is_file() and source.suffix in SUFFIXES:
-        asked = read_puzzles(source)
-        records = {p.id: {"text": p.meta["assistant_msg"]} for p in asked if _has_response(p)}
+        responses = [
+            (p, {"text": p.meta["assistant_msg"]}) for p in read_puzzles(source) if _has_response(p)
+        ]
     else:
         asked, records = read_solved(source, puzzles)
-    if not records:
+        responses = [(p, records[p.id]) for p in asked if p.id in records]
+    if not responses:
         raise InputError(
             f"{source} holds no responses; expected a run of `cello1 solve`, or rows whose "
             "assistant_msg is a whole response"
         )
-    return asked, records
+    return responses
 
 
-def measure(
-    puzzles: Sequence[Puzzle], records: Mapping[str, Mapping[str, Any]]
-) -> tuple[list[Measured], int]:
+def measure(responses: Responses) -> tuple[list[Measured], int]:
     """Measure every response; returns the well-formed ones and the number of the others."""
-    vocabulary = gene_vocabulary(puzzles)
+    vocabulary = gene_vocabulary(puzzle for puzzle, _ in responses)
     markers = Markers.from_file()
-    found, malformed = [], 0
-    for puzzle in puzzles:
-        if puzzle.id not in records:
-            continue
-        record = records[puzzle.id]
+    found = []
+    for puzzle, record in responses:
         answer = parse_response(record["text"])
         if not isinstance(answer, Answer):
-            malformed += 1
             continue
         behaviour = detect(puzzle, answer)
         right = score(puzzle, record["text"]).right if puzzle.answer else None
@@ -147,7 +145,7 @@ def measure(
         margin, margin_source = _margin(puzzle, record, markers)
         values = _values(puzzle, behaviour, right, margin)
         found.append(Measured(puzzle, answer, behaviour, right, values, errors, margin_source))
-    return found, malformed
+    return found, len(responses) - len(found)
 
 
 def summarize(measured: Sequence[Measured], malformed: int = 0, *, seed: int = 0) -> Summary:
@@ -179,18 +177,23 @@ def differences(
     a: Sequence[Measured], b: Sequence[Measured], *, seed: int = 0
 ) -> dict[str, Interval]:
     """Return A minus B of every measure, over the puzzles for which both runs have it."""
-    other = {m.puzzle.id: m for m in b}
     found = {}
     for name in MEASURES:
-        pairs = [
-            (m, other[m.puzzle.id])
-            for m in a
-            if m.puzzle.id in other and name in m.values and name in other[m.puzzle.id].values
-        ]
-        delta = [m.values[name] - n.values[name] for m, n in pairs]
-        donors = donors_of([m.puzzle for m, _ in pairs])
+        one, other = _means(a, name), _means(b, name)
+        shared = {m.puzzle.id: m.puzzle for m in a if m.puzzle.id in one.keys() & other.keys()}
+        delta = [one[i] - other[i] for i in shared]
+        donors = donors_of(list(shared.values()))
         found[name] = clustered_interval(delta, donors, proportion=False, seed=seed)
     return found
+
+
+def _means(measured: Sequence[Measured], name: str) -> dict[str, float]:
+    """Return the mean of a measure for every puzzle that has it: traces can repeat a puzzle."""
+    values: dict[str, list[float]] = {}
+    for m in measured:
+        if name in m.values:
+            values.setdefault(m.puzzle.id, []).append(m.values[name])
+    return {i: float(np.mean(v)) for i, v in values.items()}
 
 
 def _has_response(puzzle: Puzzle) -> bool:

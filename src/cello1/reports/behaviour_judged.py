@@ -96,17 +96,19 @@ def judged_errors(
         Of the intervals, which resample donors.
     """
     wrong = [m for m in measured if m.errors]
+    # A puzzle can recur among traces, so its place is part of the key.
+    keys = [f"{m.puzzle.id}:{place}" for place, m in enumerate(wrong)]
     prompts = [
         error_prompt(
-            m.puzzle.id,
+            key,
             m.puzzle,
             response_text(m.answer.reasoning, m.answer.labels),
             sorted(m.errors),
         )
-        for m in wrong
+        for key, m in zip(keys, wrong, strict=True)
     ]
     replies = ask_judge(judge, prompts, out, inputs=inputs, watch=watch)
-    said = [read_errors(replies.get(m.puzzle.id, ""), m.errors) for m in wrong]
+    said = [read_errors(replies.get(key, ""), m.errors) for key, m in zip(keys, wrong, strict=True)]
     read = [(m, kinds) for m, kinds in zip(wrong, said, strict=True) if kinds]
     pairs = [(m.errors[cell], kind) for m, kinds in read for cell, kind in sorted(kinds.items())]
     unread = sum(len(m.errors) for m in wrong) - len(pairs)
