@@ -34,7 +34,7 @@ def toy_runs(tmp_path_factory):
     return make_runs(tmp_path_factory.mktemp("toys"), puzzles, knows=knows, stumbles=stumbles)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright's event loop must not outlive these tests
 def chromium():
     """A real browser: Debian's Chromium, driven by Playwright."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright (pip)")
