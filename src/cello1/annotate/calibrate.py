@@ -156,7 +156,7 @@ def _fold(
     plan: Plan, puzzles: Sequence[Puzzle], fold: Mapping[str, list[Puzzle]]
 ) -> Iterator[Fold]:
     """Make the batches of one fold; nothing where no two candidate types share a donor."""
-    pools, lists, gold, owners = _pools(puzzles, plan.candidates)
+    pools, lists, gold, owners = _pools(puzzles, plan.candidates, len(plan.clusters.names))
     if not pools:
         return
     settings = plan.settings
@@ -174,9 +174,12 @@ def _fold(
 
 
 def _pools(
-    puzzles: Sequence[Puzzle], candidates: Sequence[str]
+    puzzles: Sequence[Puzzle], candidates: Sequence[str], most: int
 ) -> tuple[list[Pool], list[Genes], list[int], list[int]]:
-    """Collect the cells of known type by donor.
+    """Collect the cells of known type by donor, of each donor the `most` frequent types.
+
+    Clusters of an algorithm are of frequent types; rare ones are harder, and would make it seem
+    that the votes are worth less.
 
     Returns
     -------
@@ -203,7 +206,8 @@ def _pools(
     owners: list[int] = []
     for key in sorted(key for key, types in homes.items() if len(types) > 1)[:_MAX_POOLS]:
         cells: dict[int, list[int]] = {}
-        for j, shown in sorted(homes[key].items()):
+        frequent = sorted(homes[key].items(), key=lambda item: (-len(item[1]), item[0]))
+        for j, shown in sorted(frequent[:most]):
             cells[len(gold)] = [*range(len(lists), len(lists) + len(shown))]
             lists += sorted(shown)
             gold.append(j)

@@ -19,6 +19,8 @@ from cello1.scoring.confidence import positions
 from cello1.solvers.assign import assign_jointly, probabilities
 from cello1.solvers.base import Floats
 
+# With fewer cells in a batch, their median says hardly anything.
+_COMPARED = 4
 _PRIOR = 0.5  # votes that every unit has beforehand, shared out among the candidates
 LEVEL = 0.05
 
@@ -33,9 +35,9 @@ class Votes:
         Summed one-to-one probabilities, or whole votes where a solver only writes text, (K, M).
     chosen
         How often the solver gave the unit the candidate, shape (K, M).
-    ahead
-        In how many batches the unit fitted the candidate better than most others did, (K, M);
-        None for solvers without scores.
+    ahead, compared
+        In how many batches the unit fitted the candidate better than most others did, (K, M), of
+        how many in which it could be compared, (K,): with scores, and four cells at least.
     counts
         Answers that could be read, shape (K,).
     unread
@@ -44,7 +46,8 @@ class Votes:
 
     shares: Floats
     chosen: Floats
-    ahead: Floats | None
+    ahead: Floats
+    compared: npt.NDArray[np.intp]
     counts: npt.NDArray[np.intp]
     unread: npt.NDArray[np.intp]
 
@@ -106,8 +109,8 @@ def count_votes(
     shape = (n_units, len(candidates))
     column = {label_key(label): j for j, label in enumerate(candidates)}
     shares, chosen, ahead = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    counts, unread = np.zeros(n_units, dtype=np.intp), np.zeros(n_units, dtype=np.intp)
-    scored, why = True, "no batch was answered"
+    counts, unread, compared = (np.zeros(n_units, dtype=np.intp) for _ in range(3))
+    why = "no batch was answered"
     for batch, behind in zip(batches, units, strict=True):
         record, rows = records.get(batch.puzzle.id, {}), np.asarray(behind, dtype=np.intp)
         said = parse_response(record.get("text", ""))
@@ -125,14 +128,13 @@ def count_votes(
             shares[np.ix_(rows[read], places)] += np.array(record["probabilities"])[read]
         else:
             np.add.at(shares, (rows[read], places[given[read]]), 1.0)
-        if "scores" in record:
+        if "scores" in record and len(rows) >= _COMPARED:
             scores = np.array(record["scores"])
             ahead[np.ix_(rows, places)] += scores > _rivals(scores)
-        else:
-            scored = False
+            compared[rows] += 1
     if not counts.any():
         raise InputError(f"no answer of the solver can be read ({why}); nothing was annotated")
-    return Votes(shares, chosen, ahead if scored else None, counts, unread)
+    return Votes(shares, chosen, ahead, compared, counts, unread)
 
 
 def settle(votes: Votes, *, temperature: float = 1.0, unique: bool = False) -> Verdicts:
@@ -186,7 +188,5 @@ def _by_chance(votes: Votes, best: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_
     p = m * binom.sf(votes.chosen[rows, best] - 1, votes.counts, 1 / m)
     telling = m ** (1.0 - votes.counts) <= LEVEL
     rare = telling & (p > LEVEL)
-    if votes.ahead is None:
-        return np.asarray(rare)
-    behind = votes.ahead[rows, best] <= votes.counts / 2
+    behind = (votes.compared > 0) & (votes.ahead[rows, best] <= votes.compared / 2)
     return np.asarray((rare | behind) & (votes.counts > 0))
