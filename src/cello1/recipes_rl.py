@@ -9,6 +9,21 @@ from pydantic import Field, field_validator
 from cello1.recipes_training import AdapterSection, TrainingSection
 
 
+class PractiseSection(TrainingSection):
+    """What is practised on, and what is held out."""
+
+    puzzles: Annotated[tuple[str, ...], Field(description="files of puzzles with answers")] = ()
+    validation: Annotated[
+        str | None, Field(description="file of held-out puzzles; default: donors are held out")
+    ] = None
+    held_out: Annotated[float, Field(ge=0, lt=1, description="share of donors held out")] = 0.1
+
+    @field_validator("puzzles", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
 class Curriculum(TrainingSection):
     """From small batches to whole ones: larger puzzles are cut to the size of the day."""
 
@@ -18,18 +33,13 @@ class Curriculum(TrainingSection):
     ] = 0.5
 
 
-class RlSettings(AdapterSection):
+class RlSettings(AdapterSection, PractiseSection):
     """How a model learns from the worth of its own responses (GRPO).
 
     The defaults are those of Cell-o1 (arXiv 2506.02911, section 4) where it states them; those of
     the trainer are in :mod:`cello1.training.rl_settings`.
     """
 
-    puzzles: Annotated[tuple[str, ...], Field(description="files of puzzles with answers")] = ()
-    validation: Annotated[
-        str | None, Field(description="file of held-out puzzles; default: donors are held out")
-    ] = None
-    held_out: Annotated[float, Field(ge=0, lt=1, description="share of donors held out")] = 0.1
     max_prompt: Annotated[
         int, Field(ge=16, description="most tokens of a prompt; longer are left out")
     ] = 3_072
@@ -58,13 +68,8 @@ class RlSettings(AdapterSection):
     )
     seed: Annotated[int, Field(ge=0, description="of every random choice")] = 0
 
-    @field_validator("puzzles", mode="before")
-    @classmethod
-    def _one_or_more(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
-
-class PpoSettings(TrainingSection):
+class PpoSettings(PractiseSection):
     """How a model learns by proximal policy optimisation, on one machine.
 
     The defaults are those of the ablation of Cell-o1 (arXiv 2506.02911, section 4); what the paper
@@ -72,11 +77,6 @@ class PpoSettings(TrainingSection):
     """
 
     model: Annotated[str, Field(description="folder or hub name: where it starts")] = ""
-    puzzles: Annotated[tuple[str, ...], Field(description="files of training puzzles")] = ()
-    validation: Annotated[
-        str | None, Field(description="file of held-out puzzles; default: donors are held out")
-    ] = None
-    held_out: Annotated[float, Field(ge=0, lt=1, description="share of donors held out")] = 0.1
     solve: Annotated[int, Field(ge=0, description="held-out puzzles solved at each validation")] = (
         64
     )
@@ -107,24 +107,14 @@ class PpoSettings(TrainingSection):
     save_every: Annotated[int, Field(ge=1, description="steps between checkpoints")] = 10
     seed: Annotated[int, Field(ge=0, description="of every random choice")] = 0
 
-    @field_validator("puzzles", mode="before")
-    @classmethod
-    def _one_or_more(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
-
-class VerlSettings(TrainingSection):
+class VerlSettings(PractiseSection):
     """How a model learns on a cluster, by verl; the defaults are those of Cell-o1.
 
     arXiv 2506.02911, section 4: 2 nodes of 8 GPUs, GRPO with 5 responses to each of 64 puzzles.
     """
 
     model: Annotated[str, Field(description="folder or hub name: where it starts")] = ""
-    puzzles: Annotated[tuple[str, ...], Field(description="files of training puzzles")] = ()
-    validation: Annotated[
-        str | None, Field(description="file of held-out puzzles; default: donors are held out")
-    ] = None
-    held_out: Annotated[float, Field(ge=0, lt=1, description="share of donors held out")] = 0.1
     solve: Annotated[int, Field(ge=1, description="held-out puzzles solved at each validation")] = (
         128
     )
@@ -163,8 +153,3 @@ class VerlSettings(TrainingSection):
         default_factory=dict, description="verl's own settings by their dotted names"
     )
     seed: Annotated[int, Field(ge=0, description="of the order of the puzzles")] = 0
-
-    @field_validator("puzzles", mode="before")
-    @classmethod
-    def _one_or_more(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value

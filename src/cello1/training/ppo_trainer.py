@@ -12,12 +12,10 @@ from typing import Any
 import torch
 
 from cello1.recipes_rl import PpoSettings
-from cello1.scoring.evaluate import evaluate
 from cello1.scoring.reward import REWARDS
-from cello1.solvers.base import Failure, Response
-from cello1.solvers.language import LanguageSolver
 from cello1.training.checkpoints import LOG, checkpoints, cut_log
 from cello1.training.examples import Student
+from cello1.training.held_out import held_out_figures, merit, solve_greedily
 from cello1.training.ppo_learner import Learner
 from cello1.training.ppo_model import Critic, arithmetic, lay_out, load_policy
 from cello1.training.ppo_rollout import batch_of, figures_of, sample
@@ -25,8 +23,6 @@ from cello1.training.ppo_state import Progress, read_progress, restore, save_sta
 from cello1.training.rl_data import read_rl_data
 
 Watch = Callable[[str, float], None]
-# Batch accuracy decides; cell accuracy settles ties.
-_CELL_WEIGHT = 1e-4
 _SHOWN = 2  # held-out responses that the log keeps of every validation
 
 
@@ -117,33 +113,18 @@ class PpoTrainer:
         if not self.data.held_out:
             return
         step = self.progress.global_step
-        found: dict[str, Response | Failure] = {}
-
-        def on_done(puzzle_id: str, result: Response | Failure) -> None:
-            found[puzzle_id] = result
-            self.watch(
-                f"solving held-out puzzles, step {step}", len(found) / len(self.data.held_out)
-            )
-
-        solver = LanguageSolver(self.student, max_new_tokens=self.settings.max_response)
         with arithmetic(self.student.device):
-            solver.solve(self.data.held_out, on_done)
-        said = {i: r for i, r in sorted(found.items()) if isinstance(r, Response)}
-        texts = {i: r.text for i, r in said.items()}
-        tokens = {i: r.completion_tokens or 0 for i, r in said.items()}
-        overall = evaluate(self.data.held_out, texts, tokens=tokens).overall
-        metrics = {
-            "eval_batch_accuracy": overall.batch_accuracy.estimate,
-            "eval_cell_accuracy": overall.cell_accuracy.estimate,
-            "eval_format_validity": overall.format_validity.estimate,
-            "eval_uniqueness": overall.uniqueness.estimate,
-            "eval_response_tokens": overall.length,
-            "eval_solved": float(overall.n),
-        }
-        self._log({**metrics, "samples": dict(list(texts.items())[:_SHOWN])})
-        merit = metrics["eval_batch_accuracy"] + _CELL_WEIGHT * metrics["eval_cell_accuracy"]
-        if self.progress.best_merit is None or merit > self.progress.best_merit:
-            self.progress.best_merit, self.progress.best_global_step = merit, step
+            said = solve_greedily(
+                self.student,
+                self.data.held_out,
+                self.settings.max_response,
+                lambda share: self.watch(f"solving held-out puzzles, step {step}", share),
+            )
+        metrics = held_out_figures(self.data.held_out, said)
+        self._log({**metrics, "samples": {i: text for i, text, _ in said[:_SHOWN]}})
+        worth = merit(metrics)
+        if self.progress.best_merit is None or worth > self.progress.best_merit:
+            self.progress.best_merit, self.progress.best_global_step = worth, step
             self.progress.best_metrics = metrics
 
     def _save(self) -> None:

@@ -19,12 +19,13 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes_rl import RlSettings
 from cello1.solvers.attention import decode_faster
 from cello1.training.examples import Student
+from cello1.training.held_out import merit
 from cello1.training.rl_curriculum import Course
 from cello1.training.rl_generate import sample
 from cello1.training.rl_logprobs import can_share, response_logprobs
 from cello1.training.rl_rollout import Group, Roller, Rollout, Seeds
 from cello1.training.rl_settings import rewards_of
-from cello1.training.solving import MERIT, Solving, Watch, merit
+from cello1.training.solving import MERIT, Solving, Watch
 
 SAMPLES = "samples.jsonl"
 

@@ -16,9 +16,10 @@ from trl import SFTTrainer
 
 from cello1.puzzles.puzzle import Puzzle
 from cello1.training.examples import IGNORED, Student
+from cello1.training.held_out import merit
 from cello1.training.loss import chosen_logits, is_straight
 from cello1.training.sampling import LengthSampler
-from cello1.training.solving import MERIT, Solving, Watch, merit
+from cello1.training.solving import MERIT, Solving, Watch
 
 
 class PuzzleTrainer(Solving, SFTTrainer):  # type: ignore[misc]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +19,12 @@ from transformers import Trainer, TrainerCallback
 
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
-from cello1.scoring.evaluate import evaluate
-from cello1.solvers.base import Failure, Response
-from cello1.solvers.language import LanguageSolver
 from cello1.training.checkpoints import telling_disk_errors, unmark
 from cello1.training.examples import Student
+from cello1.training.held_out import held_out_figures, solve_greedily
 
 Watch = Callable[[str, float], None]
 MERIT = "eval_merit"
-# Batch accuracy decides; cell accuracy settles ties, the loss settles what is left.
-_CELL_WEIGHT, _LOSS_WEIGHT = 1e-4, 1e-8
-
-
-def merit(measured: Mapping[str, float]) -> float:
-    """Return the one figure that says which of two evaluations is better."""
-    loss = measured.get("eval_loss", 0.0)
-    return (
-        measured.get("eval_batch_accuracy", 0.0)
-        + _CELL_WEIGHT * measured.get("eval_cell_accuracy", 0.0)
-        - _LOSS_WEIGHT * (loss if math.isfinite(loss) else 1e9)
-    )
-
-
 # Its methods are called through TRL's trainers, which have no types.
 _Trainer: Any = Trainer
 
@@ -121,35 +105,14 @@ class Solving(_Trainer):  # type: ignore[misc]
         model = accelerator.unwrap_model(self.model)
         model.eval()
         self.student.take(model)
-        solver = LanguageSolver(self.student, max_new_tokens=self.max_new_tokens)
-        found: dict[str, Response | Failure] = {}
         what = f"solving held-out puzzles, step {self.state.global_step}"
-
-        def on_done(puzzle_id: str, result: Response | Failure) -> None:
-            found[puzzle_id] = result
-            self.watch(what, len(found) / len(mine))
-
         with self.compute_loss_context_manager():
-            solver.solve(mine, on_done)
-        said = [
-            (puzzle_id, result.text, result.completion_tokens or 0)
-            for puzzle_id, result in found.items()
-            if isinstance(result, Response)
-        ]
+            said = solve_greedily(
+                self.student, mine, self.max_new_tokens, lambda share: self.watch(what, share)
+            )
         if accelerator.num_processes > 1:
             said = gather_object(said)
-        if not said:
-            return {}
-        texts, tokens = {i: text for i, text, _ in said}, {i: n for i, _, n in said}
-        overall = evaluate(self.held_out, texts, tokens=tokens).overall
-        return {
-            "eval_batch_accuracy": overall.batch_accuracy.estimate,
-            "eval_cell_accuracy": overall.cell_accuracy.estimate,
-            "eval_format_validity": overall.format_validity.estimate,
-            "eval_uniqueness": overall.uniqueness.estimate,
-            "eval_response_tokens": overall.length,
-            "eval_solved": float(overall.n),
-        }
+        return held_out_figures(self.held_out, said) if said else {}
 
 
 class Reporter(TrainerCallback):
