@@ -17,7 +17,7 @@ from cello1.cli_behaviour import behaviour, rate
 from cello1.cli_report import play, report
 from cello1.cli_rl import rl
 from cello1.cli_solving import AsJson, Out, Seed, evaluate, example, print_json, solve
-from cello1.cli_training import base, distill, simulate
+from cello1.cli_training import base, cross, distill, simulate
 from cello1.cli_tuning import merge, sft
 from cello1.errors import InputError, UseError
 
@@ -45,6 +45,7 @@ app.command(epilog=example("cello1 sft recipes/cell-o1-7b.yaml traces=t.parquet 
 app.command(epilog=example("cello1 rl recipes/mini-cpu.yaml model=runs/mini --out runs/rl"))(rl)
 app.command(epilog=example("cello1 merge runs/sft --out models/tuned"))(merge)
 app.command(epilog=example("cello1 simulate lung.parquet --out simulated"))(simulate)
+app.command(epilog=example("cello1 cross puzzles/train.parquet --out practice.parquet"))(cross)
 app.command(epilog=example("cello1 base recipes/mini-cpu.yaml --out runs/base"))(base)
 app.command(epilog=example("cello1 distill puzzles --teacher centroids --out traces"))(distill)
 

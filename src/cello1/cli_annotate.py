@@ -29,7 +29,7 @@ def annotate(
     ] = None,
     reference_key: Annotated[str, typer.Option(help="Its obs column of types.")] = "cell_type",
     solver: Annotated[
-        str, typer.Option(help="markers, centroids, hf:FOLDER_OR_NAME or openai:MODEL.")
+        str, typer.Option(help="markers, centroids, mini, hf:FOLDER_OR_NAME or openai:MODEL.")
     ] = "markers",
     puzzles: Annotated[
         Path | None, typer.Option(help="Folder of a build: to learn from, to fit confidence on.")

@@ -28,11 +28,11 @@ def print_json(value: Any) -> None:
 
 def solve(
     puzzles: Annotated[Path, typer.Argument(help="Folder of a build, or one file of puzzles.")],
+    out: Out,
     solver: Annotated[
         str,
-        typer.Option(help="chance, markers, centroids, hf:FOLDER_OR_NAME or openai:MODEL."),
-    ],
-    out: Out,
+        typer.Option(help="mini, chance, markers, centroids, hf:FOLDER_OR_NAME or openai:MODEL."),
+    ] = "mini",
     split: Annotated[str, typer.Option(help="Which split of a folder to solve.")] = "test",
     alone: Annotated[bool, typer.Option("--alone", help="Decide each cell by itself.")] = False,
     markers: Annotated[
@@ -41,10 +41,10 @@ def solve(
     train: Annotated[Path | None, typer.Option(help="Puzzles to learn from.")] = None,
     validation: Annotated[Path | None, typer.Option(help="Puzzles to choose a model on.")] = None,
     valid: Annotated[
-        bool, typer.Option("--valid", help="hf: only valid answers can be written.")
+        bool, typer.Option("--valid", help="mini, hf: only valid answers can be written.")
     ] = False,
     decode: Annotated[
-        str, typer.Option(help="hf: generate text, or assign by likelihood.")
+        str, typer.Option(help="mini, hf: generate text, or assign by likelihood.")
     ] = "generate",
     samples: Annotated[int, typer.Option(help="Answers per puzzle that vote.")] = 1,
     permute: Annotated[bool, typer.Option("--permute", help="Votes see other orders.")] = False,

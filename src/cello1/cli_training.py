@@ -1,4 +1,4 @@
-"""The verbs `simulate`, `base` and `distill` of the command line."""
+"""The verbs `simulate`, `cross`, `base` and `distill` of the command line."""
 
 from __future__ import annotations
 
@@ -46,6 +46,27 @@ def simulate(
             part.replace(made)
             watch("tables", number / len(tables))
     typer.echo(f"{len(tables)} files in {out}; next: cello1 build {out}/*.h5ad")
+
+
+def cross(
+    puzzles: Annotated[list[Path], typer.Argument(help="Files of puzzles with answers.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write, such as x.parquet.")],
+    count: Annotated[int, typer.Option(help="New puzzles, from each file as many.", min=1)] = 4_000,
+    seed: Seed = 0,
+) -> None:
+    """Make new puzzles whose cells are crossed of cells of one type: practice for training."""
+    from cello1.puzzles.table import read_puzzles, write_puzzles
+    from cello1.reports.progress import watching
+    from cello1.training.cross import cross_puzzles
+
+    shares = [count // len(puzzles) + (i < count % len(puzzles)) for i in range(len(puzzles))]
+    made = []
+    with watching() as watch:
+        for done, (path, share) in enumerate(zip(puzzles, shares, strict=True), start=1):
+            made += cross_puzzles(read_puzzles(path), share, seed)
+            watch("files", done / len(puzzles))
+    write_puzzles(made, out)
+    typer.echo(f"{len(made)} puzzles in {out}; next: cello1 distill {out}, cello1 rl")
 
 
 def base(

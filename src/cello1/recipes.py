@@ -97,8 +97,8 @@ class SolveSettings(_Section):
     """Who answers, and how."""
 
     solver: Annotated[
-        str, Field(description="chance, markers, centroids, hf:FOLDER_OR_NAME, openai:MODEL")
-    ]
+        str, Field(description="mini, chance, markers, centroids, hf:FOLDER_OR_NAME, openai:MODEL")
+    ] = "mini"
     alone: Annotated[bool, Field(description="classical: decide each cell by itself")] = False
     markers: Annotated[str | None, Field(description="marker table")] = None
     decode: Annotated[

@@ -72,8 +72,8 @@ def annotate(
         Types on offer: a list, a text file with one on each line, or a column such as
         ``reference.obs["cell_type"]``. By default the types that `puzzles` show in the tissue.
     solver
-        ``markers``, ``centroids`` (learns from `puzzles`), ``hf:FOLDER``, ``openai:MODEL``, or
-        settings with all their options.
+        ``markers``, ``centroids`` (learns from `puzzles`), ``mini``, ``hf:FOLDER``,
+        ``openai:MODEL``, or settings with all their options.
     puzzles
         Folder of a build: `centroids` learn from its training split, and the confidence is fitted
         on its validation split.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-from cello1.errors import UseError
+from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import SolveSettings
 from cello1.solvers.base import Solver
@@ -37,13 +38,13 @@ def choose_solver(
     kind, _, name = settings.solver.partition(":")
     if kind in CLASSICAL:
         return _classical(settings, train, validation)
-    if kind == "hf" and name:
+    if settings.solver == "mini" or (kind == "hf" and name):
         return _local(settings, name)
     if kind == "openai" and name:
         return _voting(settings, lambda k: _endpoint(settings, name, k))
     raise UseError(
-        f"no solver {settings.solver!r}; there are {', '.join(CLASSICAL)}, hf:FOLDER_OR_NAME and "
-        "openai:MODEL"
+        f"no solver {settings.solver!r}; there are mini, {', '.join(CLASSICAL)}, "
+        "hf:FOLDER_OR_NAME and openai:MODEL"
     )
 
 
@@ -66,12 +67,18 @@ def _classical(
 
 
 def _local(settings: SolveSettings, name: str) -> Solver:
-    if settings.engine == "vllm":
-        return _vllm(settings, name)
+    if find_spec("torch") is None or find_spec("transformers") is None:
+        raise InputError(
+            f"solver {settings.solver} needs torch and transformers, which are not installed; "
+            "install them with: pip install 'cello1[local]'"
+        )
     from cello1.solvers.language import LanguageModel, LanguageSolver
     from cello1.solvers.likelihood import LikelihoodSolver
+    from cello1.solvers.mini import FOLDER, Mini
 
-    language = LanguageModel(name)
+    if settings.engine == "vllm":
+        return _vllm(settings, name or str(FOLDER))
+    language = LanguageModel(name) if name else Mini()
     if settings.decode == "assign":
         return LikelihoodSolver(language)
     return _voting(

@@ -74,6 +74,16 @@ class LanguageModel:
         self.context = int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
         self.ends = self._end_ids()
 
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return f"hf:{Path(self.source).name}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run folder keeps of it."""
+        return {"solver": f"hf:{self.source}"}
+
     def _end_ids(self) -> list[int]:
         ends = self.model.generation_config.eos_token_id if self.model.generation_config else None
         ids = ends if isinstance(ends, list) else [ends]
@@ -143,9 +153,9 @@ class LanguageSolver:
     ) -> None:
         self.language, self.valid, self.temperature = language, valid, temperature
         self.seed, self.sample, self.max_new_tokens = seed, sample, max_new_tokens
-        self.name = f"hf:{Path(language.source).name}{' (valid)' if valid else ''}"
+        self.name = f"{language.name}{' (valid)' if valid else ''}"
         self.settings: dict[str, Any] = {
-            "solver": f"hf:{language.source}",
+            **language.identity,
             "valid": valid,
             "temperature": temperature,
             "seed": seed,

@@ -41,8 +41,8 @@ class LikelihoodSolver:
 
     def __init__(self, language: LanguageModel) -> None:
         self.language = language
-        self.name = f"hf:{language.source.rstrip('/').split('/')[-1]} (assign)"
-        self.settings: dict[str, Any] = {"solver": f"hf:{language.source}", "decode": "assign"}
+        self.name = f"{language.name} (assign)"
+        self.settings: dict[str, Any] = {**language.identity, "decode": "assign"}
 
     def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
         """Answer puzzles one after the other."""

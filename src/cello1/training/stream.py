@@ -1,24 +1,26 @@
 """Endless puzzles for pre-training, drawn anew from the cells of built ones.
 
-A new puzzle takes an old one as its mould: some of its types, and for each of them any cell of
-that type of the same donor and batch. So no rule of the build can be broken, and donors that were
-held out there stay held out. Lists may be shortened and types without a cell put on offer, so that
-a model can start with easy ones. Puzzle i of batch t depends on (seed, t, i) alone.
+A new puzzle takes an old one as its mould: some of its types, and for each of them a cell of that
+type, crossed of a few of the same donor and batch (`cross.py`), so that a model cannot learn the
+cells by heart and has to learn the types. So no rule of the build can be broken, and donors that
+were held out there stay held out. Lists may be shortened and types without a cell put on offer, so
+that a model can start with easy ones. Puzzle i of batch t depends on (seed, t, i) alone.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from cello1.puzzles.prompt import response_text
-from cello1.puzzles.puzzle import Puzzle, label_key
+from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes_training import Stage
 from cello1.solvers.classical import Expert
+from cello1.training.cross import Pools
 from cello1.training.teacher import steer, tell
 from cello1.training.wording import listed
 
@@ -46,12 +48,8 @@ class Stream:
     ) -> None:
         self.experts, self.seed = experts, seed
         self.moulds = [sorted(source, key=lambda puzzle: -len(puzzle.cells)) for source in sources]
-        self.pools: dict[tuple[str, str], list[tuple[str, ...]]] = defaultdict(list)
-        for puzzle in (p for moulds in self.moulds for p in moulds):
-            for label, genes in zip(puzzle.answer or (), puzzle.cells, strict=True):
-                self.pools[_home(puzzle), label_key(label)].append(genes)
-        self.pools = {key: sorted(set(cells)) for key, cells in self.pools.items()}
-        counts = Counter(g for cells in self.pools.values() for cell in cells for g in cell)
+        self.pools = Pools(puzzle for moulds in self.moulds for puzzle in moulds)
+        counts = Counter(g for cells in self.pools.cells.values() for cell in cells for g in cell)
         self.common = sorted(counts, key=lambda gene: (-counts[gene], gene))[:_DRILL_GENES]
 
     def batch(self, step: int, stage: Stage) -> list[tuple[Puzzle | str, str]]:
@@ -111,8 +109,7 @@ class Stream:
         candidates = [*chosen, *others]
         cells = []
         for label in chosen:
-            pool = self.pools[_home(mould), label_key(label)]
-            cell = pool[rng.integers(len(pool))]
+            cell = self.pools.draw(mould, label, rng)
             telling = self.experts[source].evidence(cell, label, None)
             cells.append(_shorten(cell, telling, genes, rng))
         order = rng.permutation(len(candidates))
@@ -130,8 +127,3 @@ def _shorten(
     rest = [gene for gene in cell if gene not in first]
     kept = {*first, *(rest[i] for i in rng.permutation(len(rest))[: genes - len(first)])}
     return tuple(gene for gene in cell if gene in kept)
-
-
-def _home(puzzle: Puzzle) -> str:
-    """Return what donor and batch a puzzle's cells come from."""
-    return "\x1e".join(str(puzzle.meta.get(k)) for k in ("dataset", "donor_id", "batch", "tissue"))
