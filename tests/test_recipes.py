@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from cello1.errors import InputError
+from cello1.errors import InputError, UseError
 from cello1.recipes import BuildSettings, Recipe, checked, read_recipe
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
 
 @pytest.fixture
@@ -109,3 +113,29 @@ def test_settings_from_python_are_checked_alike():
     assert checked(BuildSettings, {"n_min": 5}) == BuildSettings(n_min=5)
     with pytest.raises(InputError, match="n_mni: Extra inputs are not permitted"):
         checked(BuildSettings, {"n_mni": 5})
+
+
+def test_a_recipe_like_another_says_only_what_is_different(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "first.yaml").write_text("build: {n_min: 5, seed: 3}\nrl: {trainer: {beta: 0.1}}\n")
+    second = tmp_path / "deep" / "second.yaml"
+    second.write_text("like: ../first.yaml\nbuild: {seed: 4}\nrl: {trainer: {max_steps: 7}}\n")
+    (tmp_path / "third.yaml").write_text("like: deep/second.yaml\n")
+    found = read_recipe(tmp_path / "third.yaml", ["build.n_max=9"])
+    assert (found.build.n_min, found.build.n_max, found.build.seed) == (5, 9, 4)
+    assert found.rl.trainer == {"beta": 0.1, "max_steps": 7}
+
+
+def test_a_recipe_like_itself_or_like_none_is_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("like: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("like: a.yaml\n")
+    with pytest.raises(UseError, match="like itself"):
+        read_recipe(tmp_path / "a.yaml")
+    (tmp_path / "c.yaml").write_text("like: missing.yaml\n")
+    with pytest.raises(UseError, match=r"missing\.yaml cannot be read"):
+        read_recipe(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_of_the_project_is_valid(path):
+    assert read_recipe(path)

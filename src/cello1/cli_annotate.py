@@ -76,7 +76,8 @@ def annotate(
     from cello1.annotate.files import read_cells, read_reference, write_cells
     from cello1.annotate.run import annotate as run_annotate
     from cello1.annotate.show import contexts, requests, show_annotation
-    from cello1.recipes import AnnotateSettings, SolveSettings, checked
+    from cello1.recipes import SolveSettings, checked
+    from cello1.recipes_annotate import AnnotateSettings
     from cello1.reports.progress import watching
 
     if len([source for source in (candidates, candidate or None, reference) if source]) > 1:

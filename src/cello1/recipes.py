@@ -127,10 +127,9 @@ class SolveSettings(_Section):
     def _consistent(self) -> SolveSettings:
         kind = self.solver.partition(":")[0]
         hf_only = {"decode": "generate", "valid": False, "engine": "transformers"}
-        wrong = [
-            k for k, default in hf_only.items() if kind != "hf" and getattr(self, k) != default
-        ]
-        if self.samples > 1 and kind not in ("hf", "openai"):
+        local = kind in ("mini", "hf")
+        wrong = [k for k, default in hf_only.items() if not local and getattr(self, k) != default]
+        if self.samples > 1 and not local and kind != "openai":
             wrong.append("samples")
         if self.base_url is not None and kind != "openai":
             wrong.append("base_url")
@@ -148,52 +147,6 @@ class SolveSettings(_Section):
         return (1.0 if self.samples > 1 else 0.0) if self.temperature is None else self.temperature
 
 
-class AnnotateSettings(_Section):
-    """How the clusters of a data set become batches, and when a label is given."""
-
-    unit: Annotated[
-        Literal["cluster", "cell"], Field(description="what is labelled: clusters, or each cell")
-    ] = "cluster"
-    rank: Annotated[
-        Literal["cells", "pseudobulk", "specific"],
-        Field(description="what stands for a cluster: a cell, a sum of cells, its own genes"),
-    ] = "cells"
-    batches: Annotated[int | None, Field(ge=1, description="per cluster [20] or cell [3]")] = None
-    batch_size: Annotated[int | None, Field(ge=2, description="clusters per batch at most")] = None
-    unique: Annotated[bool, Field(description="give every label to one cluster only")] = False
-    min_confidence: Annotated[
-        float, Field(ge=0, le=1, description="below it, a cluster stays unknown")
-    ] = 0.0
-    unknown_types: Annotated[
-        bool, Field(description="allow candidates that the Cell Ontology does not know")
-    ] = False
-    top_genes: Annotated[int, Field(ge=1, description="genes listed per cell")] = 50
-    min_genes: Annotated[int, Field(ge=1, description="prefer cells that express as many")] = 50
-    donor_key: Annotated[str, Field(description="obs column of the donor")] = "donor_id"
-    batch_key: Annotated[str | None, Field(description="obs column of the experimental batch")] = (
-        None
-    )
-    layer: Annotated[
-        str | None, Field(description="X, raw.X or a layer; default: the first with raw counts")
-    ] = None
-    context_columns: Annotated[
-        dict[str, str],
-        Field(description="obs column -> sentence with {value}, added to the context"),
-    ] = {}
-    seed: Annotated[int, Field(ge=0, description="of every random choice")] = 0
-
-    @model_validator(mode="after")
-    def _consistent(self) -> AnnotateSettings:
-        if self.unit == "cell" and (self.rank != "cells" or self.unique):
-            raise ValueError("unit=cell needs rank=cells, and cells of one type cannot be unique")
-        return self
-
-    @property
-    def rounds(self) -> int:
-        """Batches in which each cluster (or cell) takes part."""
-        return self.batches or (3 if self.unit == "cell" else 20)
-
-
 class Recipe(_Section):
     """A whole pipeline; every section has defaults."""
 
@@ -209,20 +162,15 @@ class Recipe(_Section):
 def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply overrides such as ``build.n_min=5`` (values are YAML).
 
+    A recipe may name another one under ``like``, by its path from there; it then only says what
+    is different.
+
     Raises
     ------
     UseError
         When the file cannot be read or a key or value is not known; every problem is named.
     """
-    content: dict[str, Any] = {}
-    if path is not None:
-        try:
-            content = yaml.safe_load(path.read_text("utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UseError(f"recipe {path} cannot be read: {error}") from error
-        if not isinstance(content, dict):
-            raise UseError(f"recipe {path} must be a mapping of sections such as 'build:'")
-        content = {name: section for name, section in content.items() if section is not None}
+    content = {} if path is None else _content(path)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key.strip():
@@ -233,6 +181,32 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
             raise UseError(f"override {override!r} is no YAML: {error}") from error
         _set(content, key.strip().split("."), parsed)
     return checked(Recipe, content)
+
+
+def _content(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return the sections of a recipe file over those of the one it is like."""
+    try:
+        content = yaml.safe_load(path.read_text("utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UseError(f"recipe {path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise UseError(f"recipe {path} must be a mapping of sections such as 'build:'")
+    content = {name: section for name, section in content.items() if section is not None}
+    if (like := content.pop("like", None)) is None:
+        return content
+    other = (path.parent / str(like)).resolve()
+    if other in seen:
+        raise UseError(f"recipe {path} is like {other}, which is like itself")
+    return _over(_content(other, (*seen, other)), content)
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Lay one mapping over another, key by key at every depth."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _over(merged[key], value) if both else value
+    return merged
 
 
 S = TypeVar("S", bound=BaseModel)

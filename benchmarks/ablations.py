@@ -1,0 +1,190 @@
+"""The paper's ablations at small scale: what each way of training makes of one base model.
+
+Run ``python benchmarks/ablations.py DATA [--out runs/mini] [--jobs 2] [--figure FILE.svg]`` after
+``benchmarks/mini.py`` with the same DATA and --out: base model, traces and practice are taken from
+there. The arms are the recipes in ``recipes/ablations``; the start of (A), (C) and (D) is
+fine-tuned once per seed. All arms of a seed read about as many tokens. Every model answers all
+puzzles of Kang's two held-out donors, writing freely (greedy, and nothing guides it).
+
+Prints a table of the arms, seed by seed and together, the paired differences behind the paper's
+claims, and writes the training dynamics as a figure. Called again it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from cello1.puzzles.puzzle import Puzzle
+from cello1.scoring.evaluate import score_all
+from cello1.scoring.statistics import paired_difference
+from cello1.solvers.run import read_solved
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "ablations"
+SEEDS = {"start": 3, "A": 3, "B": 3, "C": 1, "D": 3, "E": 1, "F": 3}
+NAMES = {
+    "start": "fine-tuned (the start of A, C, D)",
+    "A": "(A) SFT, GRPO `batch`",
+    "B": "(B) GRPO `batch` without SFT",
+    "C": "(C) SFT, PPO `batch`",
+    "D": "(D) SFT, GRPO `cell+batch`",
+    "E": "(E) SFT on answers only",
+    "F": "(F) SFT only, as many tokens as A",
+}
+
+
+def verb(*arguments: str | Path, log: Path, threads: int) -> None:
+    """Run one verb of the command line; finished ones return at once."""
+    command = [sys.executable, "-m", "cello1", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    with log.open("a") as file:
+        code = subprocess.run(
+            command, stdout=file, stderr=subprocess.STDOUT, env=environment
+        ).returncode
+    if code:
+        sys.exit(f"cello1 {arguments[0]} failed, see {log}")
+
+
+class Bench:
+    """Where everything is, and how an arm is trained."""
+
+    def __init__(self, out: Path, threads: int) -> None:
+        self.out, self.threads = out, threads
+        self.kang = out / "kang2018_ifnb2800"
+
+    def model(self, arm: str, seed: int) -> Path:
+        """Return the folder of a trained model."""
+        tuned = arm in ("start", "E", "F")
+        return self.run(arm, seed) / ("merged" if tuned else "model")
+
+    def run(self, arm: str, seed: int) -> Path:
+        """Return the run folder of an arm."""
+        return self.out / "ablations" / f"{arm}-{seed}"
+
+    def train(self, arm: str, seed: int) -> None:
+        """Train an arm and answer the test puzzles with it."""
+        run, log = self.run(arm, seed), self.out / "ablations" / f"{arm}-{seed}.log"
+        recipe = RECIPES.parent / "mini-cpu.yaml" if arm == "start" else RECIPES / f"{arm}.yaml"
+        if arm in ("start", "E", "F"):
+            self._verb(log, "sft", recipe, f"model={self.out / 'base' / 'model'}",
+                       f"traces=[{', '.join(map(str, self.traces()))}]",
+                       f"validation={self.kang / 'validation.parquet'}",
+                       "--seed", str(seed), "--out", run)  # fmt: skip
+            if not self.model(arm, seed).exists():
+                self._verb(log, "merge", run, "--out", self.model(arm, seed))
+        else:
+            start = self.out / "base" / "model" if arm == "B" else self.model("start", seed)
+            engine = ("--engine", "ppo") if arm == "C" else ()
+            self._verb(log, "rl", recipe, f"model={start}", *engine,
+                       f"puzzles=[{self.out / 'practice.parquet'}]",
+                       f"validation={self.kang / 'validation.parquet'}",
+                       "--seed", str(seed), "--out", run)  # fmt: skip
+        self._verb(log, "solve", self.kang / "test.parquet", "--solver",
+                   f"hf:{self.model(arm, seed)}", "--max-new-tokens", "600",
+                   "--out", self.solved(arm, seed))  # fmt: skip
+        self._verb(log, "eval", self.solved(arm, seed))
+
+    def traces(self) -> list[Path]:
+        """Return the files of traces, of Kang and of simulated cells."""
+        return [self.out / name / "reasoning.parquet" for name in ("traces", "traces-profiles")]
+
+    def solved(self, arm: str, seed: int) -> Path:
+        """Return the run folder of its answers."""
+        return self.out / "solved" / f"ablation-{arm}-{seed}"
+
+    def _verb(self, log: Path, *arguments: str | Path) -> None:
+        verb(*arguments, log=log, threads=self.threads)
+
+
+def right(bench: Bench, arm: str) -> tuple[list[Puzzle], np.ndarray]:
+    """Return the test puzzles and, seed by seed, which are right: shape (seeds, puzzles)."""
+    rows = []
+    for seed in range(SEEDS[arm]):
+        puzzles, records = read_solved(bench.solved(arm, seed))
+        scored = score_all(puzzles, {i: r["text"] for i, r in records.items()})
+        exact = {s.puzzle.id: s.score.exact for s in scored}
+        rows.append([exact[p.id] for p in puzzles])
+    return puzzles, np.array(rows, dtype=float)
+
+
+def difference(bench: Bench, first: str, second: str) -> str:
+    """Return the difference of two arms in batch accuracy, paired by puzzle (means over seeds)."""
+    puzzles, a = right(bench, first)
+    _, b = right(bench, second)
+    donors = [str(p.meta["donor_id"]) for p in puzzles]
+    found = paired_difference(a.mean(0), b.mean(0), a[0], b[0], donors)
+    shared = min(len(a), len(b))
+    by_seed = ", ".join(f"{100 * (x - y).mean():+.1f}" for x, y in zip(a, b, strict=False))
+    won = int((a[:shared] > b[:shared]).sum())
+    lost = int((a[:shared] < b[:shared]).sum())
+    d = found.difference
+    return (
+        f"{first} - {second}: {d.estimate:+.3f} [{d.low:+.3f}, {d.high:+.3f}]; by seed {by_seed} "
+        f"points; {won} : {lost} puzzles"
+    )
+
+
+def table(bench: Bench, arms: list[str]) -> None:
+    """Print every arm, seed by seed."""
+    print("| arm | batch-level, by seed | mean | cell-level | format | unique | tokens |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for arm in arms:
+        names = ("batch_accuracy", "cell_accuracy", "format_validity", "uniqueness")
+        found = [
+            json.loads((bench.solved(arm, s) / "metrics.json").read_text("utf-8"))["overall"]
+            for s in range(SEEDS[arm])
+        ]
+        batch, *others = ([f[name]["estimate"] for f in found] for name in names)
+        cells = [", ".join(f"{x:.3f}" for x in batch), f"{np.mean(batch):.3f}"]
+        cells += [f"{np.mean(x):.3f}" for x in others]
+        cells.append(f"{np.mean([f['length'] for f in found]):.0f}")
+        print(f"| {NAMES[arm]} | {' | '.join(cells)} |")
+
+
+def main() -> None:
+    """Train, print, draw."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("data", type=Path, help="as for benchmarks/mini.py")
+    parser.add_argument("--out", type=Path, default=Path("runs/mini"))
+    parser.add_argument("--jobs", type=int, default=2, help="trainings side by side")
+    parser.add_argument("--arms", default="FADBCE", help="which, in this order")
+    parser.add_argument("--figure", type=Path, help="draw the training dynamics into this folder")
+    args = parser.parse_args()
+    threads = max(1, (os.cpu_count() or 1) // args.jobs)
+    bench = Bench(args.out.resolve(), threads)
+    (bench.out / "ablations").mkdir(parents=True, exist_ok=True)
+    arms = ["start", *args.arms]
+    for stage in (["start"], list(args.arms)):
+        jobs = [(arm, seed) for seed in range(3) for arm in stage if seed < SEEDS[arm]]
+        with ThreadPoolExecutor(args.jobs) as pool:
+            for done in [pool.submit(bench.train, *job) for job in jobs]:
+                done.result()
+    table(bench, arms)
+    pairs = [("A", "start"), ("A", "F"), ("A", "B"), ("A", "C"), ("A", "D"), ("D", "F"), ("F", "E")]
+    for first, second in pairs:
+        if first in arms and second in arms:
+            print(difference(bench, first, second))
+    if args.figure:
+        draw(bench, [arm for arm in arms if arm in "ABCD"], args.figure)
+
+
+def draw(bench: Bench, arms: list[str], folder: Path) -> None:
+    """Draw the dynamics of the first seed of every arm, as the report does."""
+    from cello1.reports.dynamics import read_log
+    from cello1.reports.figures import dynamics_plots, write_figures
+    from cello1.runs import read_run
+
+    logs = [read_log(NAMES[arm], bench.run(arm, 0), read_run(bench.run(arm, 0))) for arm in arms]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_figures(dynamics_plots(logs), folder)
+
+
+if __name__ == "__main__":
+    main()
