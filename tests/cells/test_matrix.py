@@ -65,6 +65,16 @@ def test_chunks_stay_within_their_budget_unless_one_row_is_larger(stored):
     assert len(list(row_chunks(stored, 40))) > 5
 
 
+def test_a_chunk_is_whole_until_the_one_after_the_next_is_read(stored, truth):
+    chunks = row_chunks(stored, 40)
+    before = next(chunks)
+    for after in chunks:
+        assert (
+            dense([before._replace(start=0)]).tolist() == truth[before.start : after.start].tolist()
+        )
+        before = after
+
+
 def test_the_sample_holds_values_of_the_matrix(stored, truth):
     sample = sample_values(stored)
     assert set(sample[sample != 0].tolist()) == set(truth[truth != 0].tolist())

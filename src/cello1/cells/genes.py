@@ -131,7 +131,7 @@ def rank_chunks(
     """Rank chunk after chunk, in order, reading the next ones meanwhile.
 
     The kernel lets go of the interpreter, so reading and ranking share the cores; two chunks
-    are in memory at a time.
+    are in memory at a time, as many as :func:`cello1.cells.matrix.row_chunks` keeps.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def _top(
         wish, floor, filled = k, 1.0, 0
         while filled < k and floor > 0:
             floor = _floor(values, wish) if wish < positive else 0.0
-            filled = _insert(values, genes, floor, rank, ranks[row], met, row)
+            filled = _list(values, genes, floor, rank, ranks[row], met, row)
             wish *= 4  # when too many were excluded or share a symbol
 
 
@@ -230,45 +230,50 @@ def _floor(values: Any, wish: int) -> float:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _insert(
-    values: Any, genes: Any, floor: float, rank: Any, names: Any, met: Any, row: int
-) -> int:
+def _list(values: Any, genes: Any, floor: float, rank: Any, names: Any, met: Any, row: int) -> int:
     """List the genes whose values reach `floor`, best first, in `names`; return how many."""
-    k = len(names)
-    best = np.empty(k, dtype=values.dtype)
-    bound = values.dtype.type(floor)
+    k, bound, reached = len(names), values.dtype.type(floor), 0
+    found = np.empty(len(values), dtype=np.int32)
+    for at in range(len(values)):  # without a branch: one value in fifty is hard to foresee
+        found[reached] = at
+        reached += values[at] >= bound
+    best = np.empty(2 * k, dtype=values.dtype)
     filled = 0
-    for at in range(len(values)):
-        value = values[at]
-        if value < bound or value == 0:
+    for i in range(reached):
+        value, name = values[found[i]], rank[genes[found[i]]]
+        if name < 0 or value < bound or value == 0:
             continue
-        name = rank[genes[at]]
-        if name < 0:
-            continue
-        if filled == k:
-            worst = best[k - 1]
-            if value < worst or (value == worst and name > names[k - 1]):
-                continue
         place = filled
         if met[name] == row:  # two columns with one symbol, or a column stored twice
-            for i in range(filled):
-                if names[i] == name:
-                    place = i
+            for j in range(filled):
+                if found[j] == name:
+                    place = j
                     break
         met[name] = row
-        if place < filled and best[place] >= value:
+        if place < filled:
+            best[place] = max(best[place], value)
             continue
-        if place == filled:
-            if filled < k:
-                filled += 1
-            else:
-                place = k - 1  # the worst one makes room
-        while place > 0 and (
-            best[place - 1] < value or (best[place - 1] == value and names[place - 1] > name)
-        ):
-            best[place] = best[place - 1]
-            names[place] = names[place - 1]
-            place -= 1
-        best[place] = value
-        names[place] = name
-    return filled
+        best[filled] = value
+        found[filled] = name  # filled <= i: what is overwritten here has been read
+        filled += 1
+        if filled == 2 * k:
+            _sort(best, found, filled, names)
+            found[:k], filled, bound = names, k, best[k - 1]
+    _sort(best, found, filled, names)
+    return min(filled, k)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _sort(best: Any, found: Any, filled: int, names: Any) -> None:
+    """Sort the best of `filled` genes into `names`, and their values.
+
+    A gene's place is the number of genes before it: for so few the quickest way to sort.
+    """
+    values = best[:filled].copy()
+    for i in range(filled):
+        place = 0
+        for j in range(filled):
+            place += (values[j] > values[i]) | ((values[j] == values[i]) & (found[j] < found[i]))
+        if place < len(names):
+            best[place] = values[i]
+            names[place] = found[i]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any, Literal, NamedTuple
 
 import h5py
@@ -69,7 +69,10 @@ def open_matrix(name: str, node: Any) -> Matrix:
 
 
 def row_chunks(matrix: Matrix, values: int = CHUNK_VALUES) -> Iterator[Chunk]:
-    """Yield all rows in order, about `values` stored numbers at a time (at least one row)."""
+    """Yield all rows in order, about `values` stored numbers at a time (at least one row).
+
+    A chunk and the one after it are whole; the memory of older ones is used again.
+    """
     if matrix.kind == "csr":
         yield from _csr_chunks(matrix, values)
     elif matrix.kind == "csc":
@@ -100,12 +103,12 @@ def _csr_chunks(matrix: Matrix, values: int) -> Iterator[Chunk]:
         # The furthest row whose end still lies within the budget, and at least one row.
         stop = int(np.searchsorted(indptr, indptr[bounds[-1]] + values, side="right")) - 1
         bounds.append(min(max(stop, bounds[-1] + 1), matrix.shape[0]))
-    # All arrays have one size: arrays of many sizes fragment the heap, which grows with the file.
+    # Two pairs of arrays take turns: fresh memory for every chunk takes longer than reading it.
     longest = int(np.diff(indptr[bounds]).max(initial=0))
-    for start, stop in pairwise(bounds):
+    pairs = [(np.empty(longest, indices.dtype), np.empty(longest, data.dtype)) for _ in range(2)]
+    for (start, stop), pair in zip(pairwise(bounds), cycle(pairs), strict=False):
         low, high = int(indptr[start]), int(indptr[stop])
-        columns = np.empty(longest, indices.dtype)[: high - low]
-        numbers = np.empty(longest, data.dtype)[: high - low]
+        columns, numbers = pair[0][: high - low], pair[1][: high - low]
         if high > low:
             indices.read_direct(columns, np.s_[low:high])
             data.read_direct(numbers, np.s_[low:high])
@@ -126,10 +129,23 @@ def _checked_indptr(matrix: Matrix, major: int) -> npt.NDArray[np.int64]:
 
 
 def _checked_arrays(matrix: Matrix) -> tuple[h5py.Dataset, h5py.Dataset]:
-    indices, data = matrix.node["indices"], matrix.node["data"]
+    indices, data = _open_array(matrix.node, "indices"), _open_array(matrix.node, "data")
     if len(indices) != len(data):
         raise InputError(f"{matrix.name} is damaged: {len(indices)} indices for {len(data)} values")
     return indices, data
+
+
+def _open_array(group: h5py.Group, name: str) -> h5py.Dataset:
+    """Open an array to be read once, from end to end.
+
+    HDF5 keeps its chunks in a cache, so that one shared by two reads is unpacked only once. An
+    array that is not packed gains nothing from that but a second copy, so it is opened without.
+    """
+    if group[name].id.get_create_plist().get_nfilters():
+        return group[name]
+    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+    access.set_chunk_cache(0, 0, 0.0)
+    return h5py.Dataset(h5py.h5d.open(group.id, name.encode(), access))
 
 
 def _from_dense(start: int, block: Array) -> Chunk:
