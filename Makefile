@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One BLAS thread per process: the tests already run one process per core.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-vllm test-verl check bench clean
+.PHONY: demo test test-vllm test-verl check bench docs clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -57,6 +57,16 @@ check: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The pages need less than the tests: no torch, so a fresh machine has them within minutes.
+$(VENV)/.docs-ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs: $(VENV)/.docs-ready
+	$(BIN)/sphinx-build -E -W --keep-going -n -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/score.py
 	$(BIN)/python benchmarks/solve.py
@@ -65,4 +75,4 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/build.py
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) $(VERL_VENV) demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) $(VERL_VENV) demo docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache
