@@ -18,6 +18,7 @@ from typing import Any
 
 import typer
 from docutils import nodes
+from pydantic import BaseModel
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from typer.cli import get_docs_for_click
@@ -173,10 +174,20 @@ def link_errors(app: Sphinx, env: Any, node: Any, contnode: Any) -> Any:
     return domain.resolve_xref(env, node["refdoc"], app.builder, "exc", target, node, contnode)
 
 
+def list_settings(
+    app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]
+) -> None:
+    """Add the fields of settings to their docstring, with their own descriptions."""
+    if what == "class" and issubclass(found, BaseModel):
+        fields = found.model_fields.items()
+        lines += ["", *(f":param {field}: {info.description}" for field, info in fields), ""]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     app.add_directive("verb", VerbDirective)
     app.add_directive("verbs", VerbsDirective)
     app.add_directive("solved-puzzle", SolvedPuzzleDirective)
     app.connect("missing-reference", link_errors)
+    app.connect("autodoc-process-docstring", list_settings)
     return {"version": "1", "parallel_read_safe": True}
