@@ -123,7 +123,7 @@ class Puzzle:
 
     @cached_property
     def id(self) -> str:
-        """Hash of the question (context, cells, candidates): 16 hex digits.
+        """Hash of the question (context, cells, candidates), as 16 hex digits.
 
         The answer and the metadata stay outside, so that responses given before an answer was
         known still belong to their puzzle.
