@@ -19,7 +19,7 @@ def normalised(adata):
 
 def symbols(path):
     with open_source(path) as source:
-        return source.symbols, source.symbols_from
+        return source.symbols.to_pylist(), source.symbols_from
 
 
 @pytest.mark.parametrize("column", ["feature_name", "gene_symbols", "gene_name", "symbol"])

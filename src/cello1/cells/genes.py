@@ -10,6 +10,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numba
@@ -74,19 +75,23 @@ def clean_symbol(symbol: str) -> str:
     return _ENSEMBL_SUFFIX.sub("", symbol) if "_ENS" in symbol else symbol
 
 
-def index_symbols(symbols: Iterable[str], exclude: Sequence[GeneClass] = ()) -> Symbols:
+def index_symbols(
+    symbols: pa.StringArray | Sequence[str], exclude: Sequence[GeneClass] = ()
+) -> Symbols:
     """Rank symbols by name, so that comparing ranks compares names."""
-    clean = [clean_symbol(symbol) for symbol in symbols]
+    texts = pc.utf8_trim_whitespace(pa.array(symbols, pa.string()))
+    if pc.any(pc.match_substring(texts, "_ENS")).as_py():
+        texts = pa.array([clean_symbol(symbol) for symbol in texts.to_pylist()], pa.string())
+    place = pc.rank(texts, tiebreaker="dense").to_numpy().astype(np.int32) - 1
+    column = np.empty(place.max(initial=-1) + 1, dtype=np.int64)
+    column[place] = np.arange(len(place))  # one of those with that symbol
+    names = texts.take(pa.array(column)).to_pylist()
+    listed = np.array(names, dtype=object) != ""
     for kind in exclude:
-        clean = ["" if _CLASSES[kind](symbol) else symbol for symbol in clean]
-    texts = pa.array([symbol or None for symbol in clean], pa.string())
-    # Dense: equal symbols have one rank, and what is excluded (null) has the last one.
-    rank = pc.rank(texts, tiebreaker="dense").to_numpy().astype(np.int32) - 1
-    excluded = texts.is_null().to_numpy(zero_copy_only=False)
-    names = np.empty(rank[~excluded].max(initial=-1) + 1, dtype=object)
-    names[rank[~excluded]] = np.array(clean, dtype=object)[~excluded]
-    rank[excluded] = -1
-    return Symbols(names.tolist(), rank, int(excluded.sum()))
+        listed &= [not _CLASSES[kind](name) for name in names]
+    number = np.where(listed, np.cumsum(listed) - 1, -1).astype(np.int32)
+    rank = number[place]
+    return Symbols(list(compress(names, listed)), rank, int((rank < 0).sum()))
 
 
 def top_genes(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 from scipy.sparse import csr_matrix, issparse
 
 from cello1.cells.context import FIELDS, group_context
@@ -263,5 +264,5 @@ def _symbols(own: pd.DataFrame, var: pd.DataFrame, name: str) -> list[str]:
         known = dict(zip(map(str, table.index), spelled, strict=True))
         names = [known.get(n) or n for n in names]
         break
-    refuse_ensembl(names, name)
+    refuse_ensembl(pa.array(names, pa.string()), name)
     return names

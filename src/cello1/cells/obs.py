@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cello1.cells.read import Source, column, obs_names_node
+from cello1.cells.columns import column
+from cello1.cells.read import Source, obs_names_node
 from cello1.errors import InputError, brief
 from cello1.puzzles.puzzle import FORBIDDEN
 from cello1.recipes import BuildSettings

@@ -7,8 +7,7 @@ what was found, what was expected and how to mend it.
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,10 @@ from typing import Any, Literal
 
 import h5py
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from cello1.cells.columns import strings, texts
 from cello1.cells.matrix import Matrix, open_matrix, sample_values
 from cello1.errors import InputError
 
@@ -54,7 +55,7 @@ class Source:
     n_cells: int
     matrix: Matrix
     values: Values
-    symbols: list[str]
+    symbols: pa.StringArray
     symbols_from: str
 
 
@@ -121,28 +122,6 @@ def obs_names_node(file: h5py.File) -> h5py.Dataset:
     return _index(file["obs"], "obs")
 
 
-def column(group: h5py.Group, name: str) -> Any:
-    """Read one column of obs or var as pandas or numpy holds it, whatever its encoding."""
-    from anndata.io import read_elem
-
-    names = group[name].attrs.get("categories")
-    if isinstance(names, h5py.Reference):  # anndata < 0.8: codes with a reference to names
-        spelled = np.array([*_strings(group[names][:]), None], dtype=object)
-        return pd.Categorical(spelled[group[name][:]])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # old encodings warn; we only read
-        try:
-            return read_elem(group[name])
-        except (OSError, KeyError):
-            raise  # of the file itself; told where it was opened
-        except Exception as error:
-            first = str(error).strip().split("\n")[0]
-            raise InputError(
-                f"column {name!r} of {group.name.strip('/')} cannot be read ({first}); the file is "
-                "damaged or of another program: write it again with anndata"
-            ) from error
-
-
 def choose_matrix(file: h5py.File, layer: str | None) -> tuple[Matrix, Values]:
     """Find the matrix to rank genes by, looking at its values, not at its name."""
     nodes = _matrices(file)
@@ -172,7 +151,7 @@ def choose_matrix(file: h5py.File, layer: str | None) -> tuple[Matrix, Values]:
     )
 
 
-def find_symbols(file: h5py.File, matrix: Matrix) -> tuple[list[str], str]:
+def find_symbols(file: h5py.File, matrix: Matrix) -> tuple[pa.StringArray, str]:
     """Return a symbol for every column of the matrix, and where it came from.
 
     A gene without symbol keeps its name. `raw` often has bare ids; then the symbols that `var`
@@ -188,23 +167,25 @@ def find_symbols(file: h5py.File, matrix: Matrix) -> tuple[list[str], str]:
     found = ((t, k) for t in tables for k in SYMBOL_COLUMNS if k in tables[t])
     table, key = next(found, (own, None))
     if key is None:
-        symbols, origin = _strings(index[:]), "var_names"
+        symbols, origin = strings(index), "var_names"
     elif table == own:
-        symbols, origin = _texts(column(tables[own], key)), key
-        if "" in symbols:
-            symbols = [s or name for s, name in zip(symbols, _strings(index[:]), strict=True)]
+        symbols, origin = texts(tables[own], key), key
+        if pc.any(unnamed := pc.equal(symbols, "")).as_py():
+            symbols = pc.if_else(unnamed, strings(index), symbols)
     else:
-        ids = _strings(_index(tables[table], table)[:])
-        known = dict(zip(ids, _texts(column(tables[table], key)), strict=True))
-        symbols = [known.get(name) or name for name in _strings(index[:])]
+        ids = strings(_index(tables[table], table)).to_pylist()
+        known = dict(zip(ids, texts(tables[table], key).to_pylist(), strict=True))
+        names = strings(index).to_pylist()
+        symbols = pa.array([known.get(name) or name for name in names], pa.string())
         origin = f"{key} of {table}"
     refuse_ensembl(symbols, own)
     return symbols, origin
 
 
-def refuse_ensembl(symbols: Sequence[str], table: str) -> None:
+def refuse_ensembl(symbols: pa.StringArray, table: str) -> None:
     """Raise an `InputError` when most genes have an Ensembl id and no symbol."""
-    ensembl = [s for s in symbols if s.startswith("ENS") and _ENSEMBL.match(s)]
+    alike = symbols.filter(pc.starts_with(symbols, "ENS")).to_pylist()
+    ensembl = [symbol for symbol in alike if _ENSEMBL.match(symbol)]
     if len(ensembl) > len(symbols) / 2:
         raise InputError(
             f"genes are named by Ensembl id only (such as {ensembl[0]}) and {table} has no column "
@@ -241,16 +222,3 @@ def _index(group: h5py.Group, what: str) -> h5py.Dataset:
     if key not in group or not isinstance(group[key], h5py.Dataset):
         raise InputError(f"{what} has no index {key!r}; the file is damaged")
     return group[key]
-
-
-def _texts(values: Any) -> list[str]:
-    """Return the values of a column as stripped text; what is missing is empty."""
-    if isinstance(values, pd.Categorical):
-        names = [*_texts(values.categories.to_numpy()), ""]  # the code of what is missing is -1
-        return [names[code] for code in values.codes.tolist()]
-    missing = pd.isna(values).tolist()
-    return ["" if no else str(value).strip() for value, no in zip(values, missing, strict=True)]
-
-
-def _strings(values: np.ndarray[Any, Any]) -> list[str]:
-    return [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values]
