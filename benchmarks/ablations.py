@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="draw the training dynamics into this folder")
     args = parser.parse_args()
     threads = max(1, (os.cpu_count() or 1) // args.jobs)
-    bench = Bench(args.out.resolve(), threads)
+    bench = Bench(args.out, threads)
     (bench.out / "ablations").mkdir(parents=True, exist_ok=True)
     arms = ["start", *args.arms]
     for stage in (["start"], list(args.arms)):

@@ -4,8 +4,9 @@ Run ``python benchmarks/mini.py DATA [--out runs/mini] [--table]``. DATA is a fo
 (kang2018_ifnb2800.h5ad, kang2018_muscat_1287genes.h5ad, pbmc3k_lognorm.h5ad) and ``profiles`` (mean
 profiles and cell_types.csv). Builds puzzles, trains by ``recipes/mini-cpu.yaml``, solves Kang's
 held-out donors and prints each verb with its minutes. ``--table`` also fine-tunes on answers only
-and prints base, answers-only and traces for greedy, valid and assign decoding, beside the classical
-solvers, on Kang, on simulated cells of profiles never trained on, and on PBMC3k.
+and prints base, answers-only, traces and rewards for greedy, valid and assign decoding (the last one
+also for eight votes), beside the classical solvers, on Kang, on simulated cells of profiles never trained
+on, and on PBMC3k. ``benchmarks/ablations.py`` goes on from the same folder.
 
 Called again it goes on where it was.
 """
@@ -23,6 +24,8 @@ from cello1.puzzles.table import read_puzzles, write_puzzles
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "mini-cpu.yaml"
 DECODINGS = {"greedy": [], "valid": ["--valid"], "assign": ["--decode", "assign"]}
+VOTES = {"8 votes": ["--samples", "8", "--permute"]}
+PRACTICE, LESSONS = "6000", "800"  # crossed puzzles to practise on, and for the teacher to answer
 # Types told from mean profiles alone need enough of them for a puzzle.
 FEWEST_TYPES, SEED = 8, "1"
 
@@ -84,18 +87,29 @@ def tests(out: Path) -> dict[str, Path]:
 
 def train(out: Path, log: Path) -> dict[str, float]:
     """Run the verbs of the recipe and return their minutes."""
-    kang = out / "kang2018_ifnb2800"
+    kang, tissues = out / "kang2018_ifnb2800", out / "profiles" / "train.parquet"
     names = ("kang2018_ifnb2800", "kang2018_muscat_1287genes", "profiles")
     files = ", ".join(str(out / name / "train.parquet") for name in names)
-    return {
-        "base": verb("base", RECIPE, f"puzzles=[{files}]", "--out", out / "base", log=log),
-        "distill": verb("distill", kang, "--recipe", RECIPE, "--out", out / "traces", log=log),
-        "sft": verb("sft", RECIPE, *student(out), "--out", out / "sft", log=log),
-        "merge": verb("merge", out / "sft", "--out", out / "model", log=log)
-        if not (out / "model").exists()
-        else 0.0,
-        "solve": solve(f"hf:{out / 'model'}", "kang", out / "solved" / "sft-kang-greedy", [], log),
-    }
+    practice, lessons = out / "practice.parquet", out / "lessons.parquet"
+    minutes = {"base": verb("base", RECIPE, f"puzzles=[{files}]", "--out", out / "base", log=log)}
+    minutes["cross"] = verb("cross", kang / "train.parquet", tissues, "--out", practice,
+                            "--count", PRACTICE, log=log)  # fmt: skip
+    minutes["cross"] += verb("cross", tissues, "--out", lessons, "--count", LESSONS,
+                             "--seed", SEED, log=log)  # fmt: skip
+    asked = {kang: out / "traces", lessons: out / "traces-profiles"}
+    minutes["distill"] = sum(
+        verb("distill", puzzles, "--recipe", RECIPE, "--out", traces, log=log)
+        for puzzles, traces in asked.items()
+    )
+    minutes["sft"] = verb("sft", RECIPE, *student(out), "--out", out / "sft", log=log)
+    if not (out / "model").exists():
+        minutes["sft"] += verb("merge", out / "sft", "--out", out / "model", log=log)
+    minutes["rl"] = verb("rl", RECIPE, f"model={out / 'model'}", f"puzzles=[{practice}]",
+                         f"validation={kang / 'validation.parquet'}", "--out", out / "rl",
+                         log=log)  # fmt: skip
+    solved = out / "solved" / "rl-kang-greedy"
+    minutes["solve"] = solve(f"hf:{out / 'rl' / 'model'}", "kang", solved, [], log)
+    return minutes
 
 
 def student(out: Path) -> list[str]:
@@ -103,7 +117,8 @@ def student(out: Path) -> list[str]:
     kang = out / "kang2018_ifnb2800"
     return [
         f"model={out / 'base' / 'model'}",
-        f"traces={out / 'traces' / 'reasoning.parquet'}",
+        f"traces=[{out / 'traces' / 'reasoning.parquet'}, "
+        f"{out / 'traces-profiles' / 'reasoning.parquet'}]",
         f"validation={kang / 'validation.parquet'}",
     ]
 
@@ -130,6 +145,7 @@ def table(out: Path, log: Path) -> None:
         "base": out / "base" / "model",
         "answers": out / "model-answers",
         "sft": out / "model",
+        "rl": out / "rl" / "model",
     }
     trained = ["--train", str(out / "kang2018_ifnb2800" / "train.parquet"),
                "--validation", str(out / "kang2018_ifnb2800" / "validation.parquet")]  # fmt: skip
@@ -146,7 +162,7 @@ def table(out: Path, log: Path) -> None:
             runs[classical, "alone"] = (classical, [*learned, "--alone"])
             runs[classical, "jointly"] = (classical, learned)
         for name, model in models.items():
-            for how, options in DECODINGS.items():
+            for how, options in (DECODINGS | (VOTES if name == "rl" else {})).items():
                 runs[name, how] = (f"hf:{model}", options)
         for (name, how), (solver, options) in runs.items():
             run = out / "solved" / f"{name}-{test}-{how}"
@@ -178,7 +194,7 @@ def main() -> None:
     minutes = train(args.out, log)
     for name, spent in minutes.items():
         print(f"{name:8} {spent:5.1f} min")
-    run = args.out / "solved" / "sft-kang-greedy"
+    run = args.out / "solved" / "rl-kang-greedy"
     print(f"together {sum(minutes.values()):5.1f} min; Kang, held-out donors: {figures(run)}")
     if args.table:
         table(args.out, log)
