@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import IO, Any
 
 import numpy as np
@@ -46,9 +45,8 @@ class Fetch:
 
     def puzzles(self, draws: list[Draw], homes: list[Home]) -> list[Puzzle]:
         """Make all puzzles of the file."""
-        self.lists.flush()
         needed = sorted({cell for draw in draws for cell in draw.cells})
-        genes = {cell: self._genes(cell) for cell in needed}
+        genes = dict(zip(needed, self._genes(needed), strict=True))
         stored = obs_names_node(self.source.file)[np.array(needed)]
         names = [n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in stored]
         ids = dict(zip(needed, names, strict=True))
@@ -77,11 +75,15 @@ class Fetch:
             )
         return puzzles
 
-    def _genes(self, cell: int) -> tuple[str, ...]:
+    def _genes(self, cells: list[int]) -> list[tuple[str, ...]]:
+        """Return the gene lists of some cells, looking up only theirs."""
+        self.lists.flush()
         k = self.settings.top_genes
-        stored = os.pread(self.lists.fileno(), k * 4, int(self.slot[cell]) * k * 4)
-        ranks = np.frombuffer(stored, dtype=np.int32)
-        return tuple([self.symbols.names[r] for r in ranks.tolist() if r >= 0])
+        stored = np.memmap(self.lists, dtype=np.int32, mode="r").reshape(-1, k)
+        ranks = stored[self.slot[cells]]
+        names = np.array(self.symbols.names, dtype=object)[ranks].tolist()
+        lengths = (ranks >= 0).sum(axis=1).tolist()  # they are filled up with -1
+        return [tuple(listed[:n]) for listed, n in zip(names, lengths, strict=True)]
 
     def _group_meta(self, home: int) -> tuple[str, dict[str, Any]]:
         members = np.flatnonzero((self.cells.groups == home) & self.cells.keep)

@@ -18,6 +18,8 @@ import numpy.typing as npt
 from cello1.errors import InputError
 
 CHUNK_VALUES = 1 << 20
+# What need not be unpacked is read in pieces that are still in the processor's cache when ranked.
+PLAIN_VALUES = 1 << 18
 Array = npt.NDArray[Any]
 
 
@@ -68,11 +70,13 @@ def open_matrix(name: str, node: Any) -> Matrix:
     return Matrix(name, node, kind, (int(shape[0]), int(shape[1])))
 
 
-def row_chunks(matrix: Matrix, values: int = CHUNK_VALUES) -> Iterator[Chunk]:
+def row_chunks(matrix: Matrix, values: int | None = None) -> Iterator[Chunk]:
     """Yield all rows in order, about `values` stored numbers at a time (at least one row).
 
     A chunk and the one after it are whole; the memory of older ones is used again.
     """
+    plain = matrix.kind == "csr" and not _is_packed(matrix.node["data"])
+    values = values or (PLAIN_VALUES if plain else CHUNK_VALUES)
     if matrix.kind == "csr":
         yield from _csr_chunks(matrix, values)
     elif matrix.kind == "csc":
@@ -141,11 +145,15 @@ def _open_array(group: h5py.Group, name: str) -> h5py.Dataset:
     HDF5 keeps its chunks in a cache, so that one shared by two reads is unpacked only once. An
     array that is not packed gains nothing from that but a second copy, so it is opened without.
     """
-    if group[name].id.get_create_plist().get_nfilters():
+    if _is_packed(group[name]):
         return group[name]
     access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
     access.set_chunk_cache(0, 0, 0.0)
     return h5py.Dataset(h5py.h5d.open(group.id, name.encode(), access))
+
+
+def _is_packed(array: h5py.Dataset) -> bool:
+    return bool(array.id.get_create_plist().get_nfilters())
 
 
 def _from_dense(start: int, block: Array) -> Chunk:

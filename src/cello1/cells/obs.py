@@ -48,9 +48,8 @@ class Columns:
         column = self.columns.get(name)
         if column is None:
             return []
-        return sorted(
-            str(column.categories[c]).strip() for c in set(column.codes[members]) if c >= 0
-        )
+        codes = np.unique(column.codes[members])
+        return sorted(str(column.categories[c]).strip() for c in codes[codes >= 0])
 
     def constant(self, name: str, members: npt.NDArray[np.intp]) -> str | None:
         """Return the one value that `members` share in a column, or None when they differ."""

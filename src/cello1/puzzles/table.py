@@ -120,7 +120,8 @@ def write_puzzles(puzzles: Iterable[Puzzle], path: str | Path) -> None:
         pq.write_table(table, sink, compression="zstd")
         write_atomic(path, sink.getvalue().to_pybytes())
         try:
-            same = pq.read_table(path).equals(table)
+            with pq.ParquetFile(path) as file:
+                same = file.read().equals(table)
         except (pa.ArrowInvalid, OSError):
             same = False
         if not same:
