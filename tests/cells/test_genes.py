@@ -160,3 +160,10 @@ def test_excluding_leaves_most_of_the_genome(shared):
     known = index_symbols(symbols, tuple(CLASSES))
     assert known.excluded < 0.12 * len(symbols)
     assert len(known.names) + known.excluded == len(symbols)
+
+
+@pytest.mark.parametrize("exclude", [(), tuple(CLASSES)])
+def test_nothing_but_unnamed_genes_leaves_no_names(exclude):
+    assert index_symbols([], exclude).names == []
+    known = index_symbols(["", " "], exclude)
+    assert (known.names, known.rank.tolist(), known.excluded) == ([], [-1, -1], 2)

@@ -10,7 +10,6 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import compress
 from typing import Any, NamedTuple
 
 import numba
@@ -85,13 +84,13 @@ def index_symbols(
     place = pc.rank(texts, tiebreaker="dense").to_numpy().astype(np.int32) - 1
     column = np.empty(place.max(initial=-1) + 1, dtype=np.int64)
     column[place] = np.arange(len(place))  # one of those with that symbol
-    names = texts.take(pa.array(column)).to_pylist()
-    listed = np.array(names, dtype=object) != ""
+    names = texts.take(pa.array(column))
+    listed = pc.not_equal(names, "").to_numpy(zero_copy_only=False)
     for kind in exclude:
-        listed &= [not _CLASSES[kind](name) for name in names]
+        listed = listed & np.array([not _CLASSES[kind](n) for n in names.to_pylist()], dtype=bool)
     number = np.where(listed, np.cumsum(listed) - 1, -1).astype(np.int32)
     rank = number[place]
-    return Symbols(list(compress(names, listed)), rank, int((rank < 0).sum()))
+    return Symbols(names.filter(pa.array(listed)).to_pylist(), rank, int((rank < 0).sum()))
 
 
 def top_genes(

@@ -95,7 +95,7 @@ def _rank_all(
         if done.faults.any():
             row = int(np.argmax(done.faults > 0))
             _refuse(source, done.rows.start + row, int(done.faults[row]))
-        lists.write(done.ranks[cells.keep[done.rows]].tobytes())
+        lists.write(done.ranks[cells.keep[done.rows]].data)
         progress(done.rows.stop / source.n_cells)
     return expressed
 

@@ -104,10 +104,11 @@ class Puzzle:
     def _check_answer(self, answer: tuple[str, ...]) -> None:
         if len(answer) != len(self.cells):
             raise PuzzleError(f"the answer has {len(answer)} labels for {len(self.cells)} cells")
-        for label in answer:
-            if label_key(label) not in self.candidate_index:
+        keys = self.answer_keys or ()
+        for label, key in zip(answer, keys, strict=True):
+            if key not in self.candidate_index:
                 raise PuzzleError(f"answer {brief(label)} is not among the candidates")
-        if len({label_key(label) for label in answer}) < len(answer):
+        if len(set(keys)) < len(answer):
             twice = _repeated(answer)
             raise PuzzleError(f"the answer gives {brief(twice)} to more than one cell")
 
