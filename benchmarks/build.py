@@ -190,7 +190,7 @@ def measure(folder: Path, sizes: list[int], repeats: int) -> None:
             row = [
                 f"{cells:,}",
                 f"{path.stat().st_size / 1e6:,.0f}",
-                *map("{:.2f} s".format, seconds),
+                *map("{:.3g} s".format, seconds),
             ]
             row += [f"{median(r):.2f} ({r[0]:.2f}-{r[-1]:.2f})" for r in ratios]
             row.append(f"{speed:,.0f}")

@@ -17,7 +17,17 @@ NASTY_LABELS = (
     "T\u00a0cell",
     "细胞 🧬",
 )
-NASTY_GENES = ("HLA-DRB1", "CSF2RA_ENSG00000198223", "Cell 2: A", "MT-CO1", "A B", "1", "α")
+NASTY_GENES = (
+    "HLA-DRB1",
+    "CSF2RA_ENSG00000198223",
+    "Cell 2: A",
+    "MT-CO1",
+    "A B",
+    "1",
+    "α",
+    'a"',
+    "\\n",
+)
 
 text = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=12)
 names = text.map(lambda s: s.replace("|", "").strip()).filter(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 
 import pytest
@@ -90,6 +92,13 @@ def test_what_the_rules_allow_is_kept_as_it_is(change):
 
 def test_the_id_is_the_same_for_ever():
     assert Puzzle(**GOOD).id == "4bfea91d8d9715be"
+
+
+@given(puzzles())
+def test_the_id_is_the_hash_of_the_question_as_json(puzzle):
+    question = [puzzle.context, puzzle.cells, puzzle.candidates]
+    content = json.dumps(question, ensure_ascii=False).encode()
+    assert puzzle.id == hashlib.sha256(content).hexdigest()[:16]
 
 
 @given(puzzles())

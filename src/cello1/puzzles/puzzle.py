@@ -129,7 +129,9 @@ class Puzzle:
         The answer and the metadata stay outside, so that responses given before an answer was
         known still belong to their puzzle.
         """
-        content = json.dumps([self.context, self.cells, self.candidates], ensure_ascii=False)
+        context = json.dumps(self.context, ensure_ascii=False)
+        cells = ", ".join(map(_json_list, self.cells))
+        content = f"[{context}, [{cells}], {_json_list(self.candidates)}]"
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def __hash__(self) -> int:
@@ -167,6 +169,14 @@ def _strings(values: Iterable[str], what: str) -> tuple[str, ...]:
             odd = next(item for item in items if type(item) is kind)
             raise PuzzleError(f"{what} holds {brief(odd)}; expected strings only")
     return items
+
+
+def _json_list(names: Sequence[str]) -> str:
+    """Write names as JSON; few of them have a character that JSON escapes."""
+    inside = '", "'.join(names)
+    if "\\" in inside or inside.count('"') > 2 * len(names) - 2:
+        return json.dumps(names, ensure_ascii=False)
+    return f'["{inside}"]'
 
 
 def _remember(genes: Iterable[str]) -> None:
