@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,16 @@ def test_centroids_learn_and_know_the_types_of_the_tissue(cells, puzzles):
     assert (np.diff(level) < 0).all()
     assert share[-1] == 1
     assert accuracy[-1] > 0.8
+
+
+def test_simulated_donors_are_named_as_such(cells, puzzles, tmp_path):
+    for path in puzzles.glob("*.parquet"):
+        shown = co.read_puzzles(path)
+        marked = [replace(puzzle, meta={**puzzle.meta, "synthetic": True}) for puzzle in shown]
+        co.write_puzzles(marked, tmp_path / path.name)
+    co.tl.annotate(cells, groupby="cluster", candidates=TYPES, solver="markers", puzzles=tmp_path)
+    source = json.loads(cells.uns["cello1"]["calibration"])["source"]
+    assert source.startswith("20 clusters of known type of 5 donors; some are simulated")
 
 
 def test_no_fold_is_asked_of_a_solver_that_saw_its_donors(cells, puzzles):

@@ -67,6 +67,8 @@ class Fold:
         The candidate that is the type of each cluster.
     owners
         The pool of each cluster.
+    synthetic
+        Whether any of the cells are simulated.
     """
 
     batches: list[Batch]
@@ -75,6 +77,7 @@ class Fold:
     owners: list[int]
     train: list[Puzzle]
     validation: list[Puzzle]
+    synthetic: bool
 
     @property
     def puzzles(self) -> list[Puzzle]:
@@ -121,9 +124,12 @@ def fit(
     unique = plan.settings.unique
     temperature = fit_temperature(logits, gold, _joint if unique else _alone)
     donors = sum(len(set(fold.owners)) for fold in folds)
+    source = f"{sum(map(len, gold))} clusters of known type of {donors} donors"
+    if any(fold.synthetic for fold in folds):
+        source += "; some are simulated, which are purer than real ones: it is too sure of itself"
     return Fit(
         temperature,
-        f"{sum(map(len, gold))} clusters of known type of {donors} donors",
+        source,
         tuple(_coverage(logits, gold, temperature, unique)),
     )
 
@@ -155,7 +161,7 @@ def make_folds(plan: Plan, splits: Mapping[str, list[Puzzle]], solver: str) -> I
 def _fold(
     plan: Plan, puzzles: Sequence[Puzzle], fold: Mapping[str, list[Puzzle]]
 ) -> Iterator[Fold]:
-    """Make the batches of one fold; nothing where no two candidate types share a donor."""
+    """Make the batches of one fold; none where no two candidate types share a donor."""
     pools, lists, gold, owners = _pools(puzzles, plan.candidates, len(plan.clusters.names))
     if not pools:
         return
@@ -170,7 +176,8 @@ def _fold(
         seed=settings.seed,
     )
     units = [batch.clusters for batch in batches]
-    yield Fold(batches, units, gold, owners, fold["train"], fold["validation"])
+    synthetic = any(puzzle.meta.get("synthetic") for puzzle in puzzles)
+    yield Fold(batches, units, gold, owners, fold["train"], fold["validation"], synthetic)
 
 
 def _pools(
