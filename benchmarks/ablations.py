@@ -61,8 +61,7 @@ class Bench:
 
     def model(self, arm: str, seed: int) -> Path:
         """Return the folder of a trained model."""
-        tuned = arm in ("start", "E", "F")
-        return self.run(arm, seed) / ("merged" if tuned else "model")
+        return self.run(arm, seed) / "model"
 
     def run(self, arm: str, seed: int) -> Path:
         """Return the run folder of an arm."""
@@ -73,14 +72,13 @@ class Bench:
         run, log = self.run(arm, seed), self.out / "ablations" / f"{arm}-{seed}.log"
         recipe = RECIPES.parent / "mini-cpu.yaml" if arm == "start" else RECIPES / f"{arm}.yaml"
         if arm in ("start", "E", "F"):
-            self._verb(log, "sft", recipe, f"model={self.out / 'base' / 'model'}",
+            begin = self.model("start", seed) if arm == "F" else self.base()
+            self._verb(log, "sft", recipe, f"model={begin}",
                        f"traces=[{', '.join(map(str, self.traces()))}]",
                        f"validation={self.kang / 'validation.parquet'}",
                        "--seed", str(seed), "--out", run)  # fmt: skip
-            if not self.model(arm, seed).exists():
-                self._verb(log, "merge", run, "--out", self.model(arm, seed))
         else:
-            start = self.out / "base" / "model" if arm == "B" else self.model("start", seed)
+            start = self.base() if arm == "B" else self.model("start", seed)
             engine = ("--engine", "ppo") if arm == "C" else ()
             self._verb(log, "rl", recipe, f"model={start}", *engine,
                        f"puzzles=[{self.out / 'practice.parquet'}]",
@@ -90,6 +88,10 @@ class Bench:
                    f"hf:{self.model(arm, seed)}", "--max-new-tokens", "600",
                    "--out", self.solved(arm, seed))  # fmt: skip
         self._verb(log, "eval", self.solved(arm, seed))
+
+    def base(self) -> Path:
+        """Return the model that all arms begin with."""
+        return self.out / "base-real" / "model"
 
     def traces(self) -> list[Path]:
         """Return the files of traces, of Kang and of simulated cells."""

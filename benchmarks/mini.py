@@ -4,9 +4,9 @@ Run ``python benchmarks/mini.py DATA [--out runs/mini] [--table]``. DATA is a fo
 (kang2018_ifnb2800.h5ad, kang2018_muscat_1287genes.h5ad, pbmc3k_lognorm.h5ad) and ``profiles`` (mean
 profiles and cell_types.csv). Builds puzzles, trains by ``recipes/mini-cpu.yaml``, solves Kang's
 held-out donors and prints each verb with its minutes. ``--table`` also fine-tunes on answers only
-and prints base, answers-only, traces and rewards for greedy, valid and assign decoding (the last one
-also for eight votes), beside the classical solvers, on Kang, on simulated cells of profiles never trained
-on, and on PBMC3k. ``benchmarks/ablations.py`` goes on from the same folder.
+and prints base, answers-only, traces and rewards for greedy, valid and assign decoding (the last
+one also for eight votes), beside the classical solvers, on Kang, on simulated cells of profiles
+never trained on, and on PBMC3k. ``benchmarks/ablations.py`` goes on from the same folder.
 
 Called again it goes on where it was.
 """
@@ -23,6 +23,7 @@ from pathlib import Path
 from cello1.puzzles.table import read_puzzles, write_puzzles
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "mini-cpu.yaml"
+REAL = RECIPE.with_name("mini-real.yaml")
 DECODINGS = {"greedy": [], "valid": ["--valid"], "assign": ["--decode", "assign"]}
 VOTES = {"8 votes": ["--samples", "8", "--permute"]}
 PRACTICE, LESSONS = "6000", "800"  # crossed puzzles to practise on, and for the teacher to answer
@@ -92,6 +93,8 @@ def train(out: Path, log: Path) -> dict[str, float]:
     files = ", ".join(str(out / name / "train.parquet") for name in names)
     practice, lessons = out / "practice.parquet", out / "lessons.parquet"
     minutes = {"base": verb("base", RECIPE, f"puzzles=[{files}]", "--out", out / "base", log=log)}
+    minutes["base"] += verb("base", REAL, f"model={out / 'base' / 'model'}", f"puzzles=[{files}]",
+                            "--out", out / "base-real", log=log)  # fmt: skip
     minutes["cross"] = verb("cross", kang / "train.parquet", tissues, "--out", practice,
                             "--count", PRACTICE, log=log)  # fmt: skip
     minutes["cross"] += verb("cross", tissues, "--out", lessons, "--count", LESSONS,
@@ -102,9 +105,7 @@ def train(out: Path, log: Path) -> dict[str, float]:
         for puzzles, traces in asked.items()
     )
     minutes["sft"] = verb("sft", RECIPE, *student(out), "--out", out / "sft", log=log)
-    if not (out / "model").exists():
-        minutes["sft"] += verb("merge", out / "sft", "--out", out / "model", log=log)
-    minutes["rl"] = verb("rl", RECIPE, f"model={out / 'model'}", f"puzzles=[{practice}]",
+    minutes["rl"] = verb("rl", RECIPE, f"model={out / 'sft' / 'model'}", f"puzzles=[{practice}]",
                          f"validation={kang / 'validation.parquet'}", "--out", out / "rl",
                          log=log)  # fmt: skip
     solved = out / "solved" / "rl-kang-greedy"
@@ -116,7 +117,7 @@ def student(out: Path) -> list[str]:
     """Return what `cello1 sft` is told beside the recipe."""
     kang = out / "kang2018_ifnb2800"
     return [
-        f"model={out / 'base' / 'model'}",
+        f"model={out / 'base-real' / 'model'}",
         f"traces=[{out / 'traces' / 'reasoning.parquet'}, "
         f"{out / 'traces-profiles' / 'reasoning.parquet'}]",
         f"validation={kang / 'validation.parquet'}",
@@ -134,17 +135,15 @@ def solve(solver: str, test: str, run: Path, options: list[str], log: Path) -> f
 def answers_only(out: Path, log: Path) -> None:
     """Fine-tune on answers without reasons, to see what the reasons are worth."""
     verb("sft", RECIPE, *student(out), "answers_only=true", "--out", out / "sft-answers", log=log)
-    if not (out / "model-answers").exists():
-        verb("merge", out / "sft-answers", "--out", out / "model-answers", log=log)
 
 
 def table(out: Path, log: Path) -> None:
     """Solve every test with every model and the classical solvers, and print the figures."""
     answers_only(out, log)
     models = {
-        "base": out / "base" / "model",
-        "answers": out / "model-answers",
-        "sft": out / "model",
+        "base": out / "base-real" / "model",
+        "answers": out / "sft-answers" / "model",
+        "sft": out / "sft" / "model",
         "rl": out / "rl" / "model",
     }
     trained = ["--train", str(out / "kang2018_ifnb2800" / "train.parquet"),

@@ -23,12 +23,18 @@ class Stage(TrainingSection):
     drill: Annotated[
         bool, Field(description="no puzzles: lists of any genes, to be said again by cell")
     ] = False
+    crossed: Annotated[
+        bool, Field(description="cells made of three of their type, donor and batch each")
+    ] = False
     batch_tokens: Annotated[int, Field(ge=256, description="tokens per step, about")] = 2_048
 
 
 class BaseModelSettings(TrainingSection):
-    """How a small model is trained from scratch."""
+    """How a small model is trained from scratch, or goes on from where another training ended."""
 
+    model: Annotated[
+        str | None, Field(description="folder of a small model to go on from; default: none")
+    ] = None
     puzzles: Annotated[
         tuple[str, ...], Field(description="files to draw cells from, each as often as the others")
     ] = ()

@@ -20,7 +20,7 @@ from cello1.recipes_training import BaseModelSettings, Stage
 from cello1.runs import Run, write_atomic, write_json
 from cello1.solvers.centroids import Centroids
 from cello1.training.checkpoints import LOG, STATE, telling_disk_errors
-from cello1.training.lineage import RECORD, versions
+from cello1.training.lineage import RECORD, identity, model_folder, versions
 from cello1.training.stream import Stream
 from cello1.training.tokens import make_tokenizer
 
@@ -61,6 +61,8 @@ def base(
     folder, files = Path(out), [Path(name) for name in settings.puzzles]
     sources = [_with_answers(path) for path in files]
     config = {k: v for k, v in settings.model_dump(mode="json").items() if k != "puzzles"}
+    if settings.model is not None:
+        config["model"] = identity(model_folder(settings.model))
     with Run(folder, command="base", config=config, inputs=files, finished_by=LOG):
         final = folder / "model"
         if not final.exists():
@@ -83,6 +85,12 @@ def _prepare(settings: BaseModelSettings, sources: list[list[Puzzle]], folder: P
     from cello1.training.pretrain import Trainer, new_model
 
     stream = Stream(sources, [Centroids(puzzles) for puzzles in sources], settings.seed)
+    if settings.model is not None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        tokenizer: Any = AutoTokenizer.from_pretrained(settings.model, padding_side="left")
+        model = AutoModelForCausalLM.from_pretrained(settings.model, dtype="float32")
+        return Trainer(model, tokenizer, stream, settings, folder)
     whole = Stage(tokens=1, cells=(2, 15), genes=(50, 50))
     worked = [stream.batch(_WORKED_STEP + i, whole) for i in range(_WORKED)]
     shown = [p for puzzles in sources for p in puzzles[:: max(1, len(puzzles) // _PROMPTS)]]

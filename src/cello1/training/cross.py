@@ -37,10 +37,12 @@ class Pools:
                 met[_home(puzzle), label_key(label)].add(genes)
         self.cells = {key: sorted(cells) for key, cells in met.items()}
 
-    def draw(self, mould: Puzzle, label: str, rng: np.random.Generator) -> tuple[str, ...]:
-        """Return a crossed cell of a type of the mould's donor and batch."""
+    def draw(
+        self, mould: Puzzle, label: str, rng: np.random.Generator, parents: int
+    ) -> tuple[str, ...]:
+        """Return a cell of a type of the mould's donor and batch, made of so many."""
         pool = self.cells[_home(mould), label_key(label)]
-        return cross([pool[i] for i in rng.permutation(len(pool))[:PARENTS]], rng)
+        return cross([pool[i] for i in rng.permutation(len(pool))[:parents]], rng)
 
 
 def cross(parents: Sequence[tuple[str, ...]], rng: np.random.Generator) -> tuple[str, ...]:
@@ -113,7 +115,7 @@ def _crossed(mould: Puzzle, pools: Pools, rng: np.random.Generator) -> Puzzle:
     types = tuple(answer[i] for i in rng.permutation(len(answer)))
     return replace(
         mould,
-        cells=tuple(pools.draw(mould, label, rng) for label in types),
+        cells=tuple(pools.draw(mould, label, rng, PARENTS) for label in types),
         candidates=tuple(mould.candidates[i] for i in rng.permutation(len(mould.candidates))),
         answer=types,
         meta={

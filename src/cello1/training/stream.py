@@ -1,10 +1,10 @@
 """Endless puzzles for pre-training, drawn anew from the cells of built ones.
 
 A new puzzle takes an old one as its mould: some of its types, and for each of them a cell of that
-type, crossed of a few of the same donor and batch (`cross.py`), so that a model cannot learn the
-cells by heart and has to learn the types. So no rule of the build can be broken, and donors that
-were held out there stay held out. Lists may be shortened and types without a cell put on offer, so
-that a model can start with easy ones. Puzzle i of batch t depends on (seed, t, i) alone.
+type of the same donor and batch, or one crossed of a few (`cross.py`), which no model can learn by
+heart. So no rule of the build can be broken, and donors that were held out there stay held out.
+Lists may be shortened and types without a cell put on offer, so that a model can start with easy
+ones. Puzzle i of batch t depends on (seed, t, i) alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes_training import Stage
 from cello1.solvers.classical import Expert
-from cello1.training.cross import Pools
+from cello1.training.cross import PARENTS, Pools
 from cello1.training.teacher import steer, tell
 from cello1.training.wording import listed
 
@@ -109,7 +109,7 @@ class Stream:
         candidates = [*chosen, *others]
         cells = []
         for label in chosen:
-            cell = self.pools.draw(mould, label, rng)
+            cell = self.pools.draw(mould, label, rng, PARENTS if stage.crossed else 1)
             telling = self.experts[source].evidence(cell, label, None)
             cells.append(_shorten(cell, telling, genes, rng))
         order = rng.permutation(len(candidates))
