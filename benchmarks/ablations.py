@@ -91,7 +91,7 @@ class Bench:
 
     def base(self) -> Path:
         """Return the model that all arms begin with."""
-        return self.out / "base-real" / "model"
+        return self.out / "base-listed" / "model"
 
     def traces(self) -> list[Path]:
         """Return the files of traces, of Kang and of simulated cells."""

@@ -18,12 +18,12 @@ import json
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from cello1.puzzles.table import read_puzzles, write_puzzles
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "mini-cpu.yaml"
-REAL = RECIPE.with_name("mini-real.yaml")
 DECODINGS = {"greedy": [], "valid": ["--valid"], "assign": ["--decode", "assign"]}
 VOTES = {"8 votes": ["--samples", "8", "--permute"]}
 PRACTICE, LESSONS = "6000", "800"  # crossed puzzles to practise on, and for the teacher to answer
@@ -93,8 +93,10 @@ def train(out: Path, log: Path) -> dict[str, float]:
     files = ", ".join(str(out / name / "train.parquet") for name in names)
     practice, lessons = out / "practice.parquet", out / "lessons.parquet"
     minutes = {"base": verb("base", RECIPE, f"puzzles=[{files}]", "--out", out / "base", log=log)}
-    minutes["base"] += verb("base", REAL, f"model={out / 'base' / 'model'}", f"puzzles=[{files}]",
-                            "--out", out / "base-real", log=log)  # fmt: skip
+    for before, after in pairwise(("base", "base-real", "base-listed")):
+        recipe = RECIPE.with_name(f"{after.replace('base', 'mini')}.yaml")
+        minutes["base"] += verb("base", recipe, f"model={out / before / 'model'}",
+                                f"puzzles=[{files}]", "--out", out / after, log=log)  # fmt: skip
     minutes["cross"] = verb("cross", kang / "train.parquet", tissues, "--out", practice,
                             "--count", PRACTICE, log=log)  # fmt: skip
     minutes["cross"] += verb("cross", tissues, "--out", lessons, "--count", LESSONS,
@@ -117,7 +119,7 @@ def student(out: Path) -> list[str]:
     """Return what `cello1 sft` is told beside the recipe."""
     kang = out / "kang2018_ifnb2800"
     return [
-        f"model={out / 'base-real' / 'model'}",
+        f"model={out / 'base-listed' / 'model'}",
         f"traces=[{out / 'traces' / 'reasoning.parquet'}, "
         f"{out / 'traces-profiles' / 'reasoning.parquet'}]",
         f"validation={kang / 'validation.parquet'}",
@@ -141,7 +143,7 @@ def table(out: Path, log: Path) -> None:
     """Solve every test with every model and the classical solvers, and print the figures."""
     answers_only(out, log)
     models = {
-        "base": out / "base-real" / "model",
+        "base": out / "base-listed" / "model",
         "answers": out / "sft-answers" / "model",
         "sft": out / "sft" / "model",
         "rl": out / "rl" / "model",

@@ -140,6 +140,7 @@ def _teachers(settings: DistillSettings, expert: Expert) -> Sampler:
         temperature=settings.temperature,
         seed=settings.seed,
         hint=settings.hint,
+        order=settings.order,
     )
 
 

@@ -14,11 +14,16 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from cello1.training.loss import is_straight
+
+_TOGETHER = 512  # tokens whose entropy is computed at a time, so that it stays in the cache
+
 
 def can_share(model: Any) -> bool:
-    """Say whether every layer of a model attends to all that came before it, and nothing else."""
+    """Say whether every layer attends to all that came before it, and logits are not bent."""
     cache = DynamicCache(config=model.config)
-    return bool(cache.layers) and all(type(layer) is DynamicLayer for layer in cache.layers)
+    full = bool(cache.layers) and all(type(layer) is DynamicLayer for layer in cache.layers)
+    return full and is_straight(model)
 
 
 def response_logprobs(
@@ -44,7 +49,7 @@ def response_logprobs(
     Returns
     -------
     torch.Tensor
-        Log-probabilities, shape (rows, length); of no meaning under padding.
+        Log-probabilities, shape (rows, length); 0 under padding.
     torch.Tensor
         Entropies in nats, without gradient, of the same shape.
     """
@@ -53,30 +58,32 @@ def response_logprobs(
     prompts, row_of = padded.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     seen = (prompts >= 0).long()
     cache = DynamicCache(config=model.config)
-    first = model(
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+    states = whole.base_model(
         input_ids=prompts.clamp(min=0),
         attention_mask=seen,
         position_ids=(seen.cumsum(-1) - 1).clamp(min=0),
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=1,
-    ).logits
+    ).last_hidden_state[row_of, -1:]
     cache.batch_select_indices(row_of)
     responses = input_ids[:, -length:]
-    logits = first[row_of]
     if length > 1:
         steps = torch.arange(length - 1, device=input_ids.device)
-        rest = model(
+        rest = whole.base_model(
             input_ids=responses[:, :-1],
             attention_mask=torch.cat([prompt_mask, mask[:, :-1]], dim=1),
             position_ids=prompt_mask.sum(-1, keepdim=True) + steps,
             past_key_values=cache,
             use_cache=True,
-        ).logits
-        logits = torch.cat([logits, rest], dim=1)
-    logits = logits.float() / temperature
-    total = logits.logsumexp(dim=-1)
-    chosen = logits.gather(-1, responses[..., None])[..., 0] - total
+        ).last_hidden_state
+        states = torch.cat([states, rest], dim=1)
+    said = mask.bool()  # the vocabulary is met only where something was said
+    logits = whole.get_output_embeddings()(states[said]).float() / temperature
+    logs = logits.log_softmax(dim=-1)
+    chosen = logs.new_zeros(mask.shape)
+    chosen[said] = logs.gather(-1, responses[said][:, None])[:, 0]
+    entropies = torch.zeros_like(chosen)
     with torch.no_grad():
-        entropies = total - (logits.softmax(dim=-1) * logits).sum(-1)
+        entropies[said] = torch.cat([-(p.exp() * p).sum(-1) for p in logs.split(_TOGETHER)])
     return chosen, entropies

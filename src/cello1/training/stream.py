@@ -93,7 +93,7 @@ class Stream:
         puzzle, expert = self._draw(rng, source, stage, n, genes), self.experts[source]
         gold = [puzzle.candidate_index[key] for key in puzzle.answer_keys or ()]
         scores = steer(expert.scores(puzzle), gold)
-        reasoning = tell(puzzle, gold, scores, expert.evidence, rng)
+        reasoning = tell(puzzle, gold, scores, expert.evidence, rng, stage.order)
         return puzzle, response_text(reasoning, puzzle.answer or ())
 
     def _draw(

@@ -17,11 +17,12 @@ import numpy as np
 from cello1.errors import InputError
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
+from cello1.recipes_training import Order
 from cello1.solvers.assign import assign_jointly
 from cello1.solvers.base import Floats, OnDone, Response
 from cello1.solvers.classical import Expert
 from cello1.solvers.reasons import Evidence
-from cello1.training.steps import Step, find_steps
+from cello1.training.steps import Step, find_steps, list_steps
 from cello1.training.wording import Wording
 
 # Below this lead (log-score) a rival is discussed: odds of about seven to one.
@@ -37,6 +38,7 @@ def tell(
     scores: Floats,
     evidence: Evidence,
     rng: np.random.Generator,
+    order: Order = "surest",
 ) -> str:
     """Tell how an assignment comes about: the text of a think block.
 
@@ -53,8 +55,16 @@ def tell(
         Tells which genes of a cell speak for one type against another.
     rng
         The dice of the wording.
+    order
+        ``surest``: the clearest cell first, with revisions, and a summary at the end.
+        ``listed``: cell by cell as they stand.
     """
     words = Wording(rng)
+    if order == "listed":
+        lines = [words.heading(puzzle.context, len(puzzle.cells))]
+        steps = list_steps(scores, chosen)
+        lines += [_line(puzzle, step, evidence, words, rivals=False) for step in steps]
+        return "\n".join(lines)
     lines = [words.opening(puzzle.context, len(puzzle.cells), len(puzzle.candidates))]
     lines += [_line(puzzle, step, evidence, words) for step in find_steps(scores, chosen)]
     lines.append(words.closing([puzzle.candidates[j] for j in chosen]))
@@ -92,6 +102,8 @@ class Teacher:
         Of noise and wording.
     hint
         Justify the puzzle's own answer instead of finding one.
+    order
+        In which the cells are told, see :func:`tell`.
     """
 
     def __init__(
@@ -102,8 +114,9 @@ class Teacher:
         temperature: float = 1.0,
         seed: int = 0,
         hint: bool = False,
+        order: Order = "surest",
     ) -> None:
-        self.expert, self.sample, self.hint = expert, sample, hint
+        self.expert, self.sample, self.hint, self.order = expert, sample, hint, order
         self.temperature, self.seed = temperature, seed
         self.name = expert.name
         self.settings: dict[str, Any] = {
@@ -113,6 +126,7 @@ class Teacher:
             "temperature": temperature,
             "seed": seed,
             "hint": hint,
+            "order": order,
         }
 
     def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
@@ -137,7 +151,7 @@ class Teacher:
         if self.hint:
             scores = steer(scores, _gold(puzzle))
         chosen = assign_jointly(scores).tolist()
-        reasoning = tell(puzzle, chosen, scores, self.expert.evidence, rng)
+        reasoning = tell(puzzle, chosen, scores, self.expert.evidence, rng, self.order)
         text = response_text(reasoning, tuple(puzzle.candidates[j] for j in chosen))
         return Response(text, seconds=time.perf_counter() - start)
 
@@ -154,8 +168,10 @@ def _gold(puzzle: Puzzle) -> list[int]:
     return [puzzle.candidate_index[key] for key in puzzle.answer_keys]
 
 
-def _line(puzzle: Puzzle, step: Step, evidence: Evidence, words: Wording) -> str:
-    """Word one step with the genes that speak for it."""
+def _line(
+    puzzle: Puzzle, step: Step, evidence: Evidence, words: Wording, *, rivals: bool = True
+) -> str:
+    """Word one step with the genes that speak for it; rivals of clear cells may stay unnamed."""
     number, label = step.cell + 1, puzzle.candidates[step.label]
     if step.kind == "last":
         return words.last(number, label)
@@ -172,7 +188,7 @@ def _line(puzzle: Puzzle, step: Step, evidence: Evidence, words: Wording) -> str
         listed = [g for g in evidence(puzzle.cells[step.cell], rival, label) if g not in genes]
         other = None if step.other is None else step.other + 1
         return words.hard(number, label, genes, rival, words.some(listed, 1, _AGAINST), other)
-    named = rival if words.chance(_RIVAL_SHARE) else None
+    named = rival if rivals and words.chance(_RIVAL_SHARE) else None
     return words.plain(number, label, _pro(puzzle, step, evidence, words, rival), named)
 
 
