@@ -26,6 +26,9 @@ class Stage(TrainingSection):
     drill: Annotated[
         bool, Field(description="no puzzles: lists of any genes, to be said again by cell")
     ] = False
+    blind: Annotated[
+        bool, Field(description="any genes: nothing can be learned but that no type comes twice")
+    ] = False
     crossed: Annotated[
         bool, Field(description="cells made of three of their type, donor and batch each")
     ] = False

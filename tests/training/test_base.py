@@ -73,6 +73,20 @@ def test_short_lists_keep_their_order_and_hold_telling_genes(toys, stream):
         assert set(telling) <= set(short)
 
 
+def test_in_blind_puzzles_genes_say_nothing_and_every_type_comes_once(toys, stream):
+    blind = STAGE.model_copy(update={"blind": True, "order": "listed", "genes": (3, 3)})
+    met = {}
+    for step in range(60):
+        for puzzle, response in stream.batch(step, blind):
+            assert cello1.score(puzzle, response).exact
+            assert len(set(puzzle.answer)) == len(puzzle.cells)
+            assert all(len(cell) == 3 and set(cell) <= set(stream.common) for cell in puzzle.cells)
+            for label, cell in zip(puzzle.answer, puzzle.cells, strict=True):
+                met.setdefault(label, set()).update(cell)
+    # Sooner or later any gene stands beside any type.
+    assert all(genes == set(stream.common) for genes in met.values())
+
+
 def test_a_batch_depends_on_seed_and_step_alone(toys, stream):
     stream.batch(3, FULL)
     again = Stream([toys], [Centroids(toys)], 0)

@@ -61,30 +61,6 @@ def find_steps(scores: Floats, chosen: Sequence[int]) -> list[Step]:
     return _Bench(np.asarray(log_softmax(scores, axis=1)), list(chosen)).work()
 
 
-def list_steps(scores: Floats, chosen: Sequence[int]) -> list[Step]:
-    """Find the steps of one who takes the cells as they are listed.
-
-    No cell is forgotten and nothing is taken back: what a very small model can keep books of. A
-    rival is a type that no earlier cell has.
-
-    Parameters
-    ----------
-    scores, chosen
-        As for :func:`find_steps`.
-    """
-    fit = np.asarray(log_softmax(scores, axis=1))
-    free, steps = set(range(fit.shape[1])), []
-    for cell, label in enumerate(chosen):
-        free.discard(label)
-        if not free:
-            steps.append(Step("last", cell, label))
-            continue
-        rival = max(free, key=lambda j: (fit[cell, j], -j))
-        margin = float(fit[cell, label] - fit[cell, rival])
-        steps.append(Step("settle", cell, label, rival, margin))
-    return steps
-
-
 class _Bench:
     """The state between two steps: who holds which type."""
 

@@ -4,7 +4,8 @@ A new puzzle takes an old one as its mould: some of its types, and for each of t
 type of the same donor and batch, or one crossed of a few (`cross.py`), which no model can learn by
 heart. So no rule of the build can be broken, and donors that were held out there stay held out.
 Lists may be shortened and types without a cell put on offer, so that a model can start with easy
-ones. Puzzle i of batch t depends on (seed, t, i) alone.
+ones; in blind puzzles genes and types have nothing to do with each other, so that only giving no
+type twice can be learned. Puzzle i of batch t depends on (seed, t, i) alone.
 """
 
 from __future__ import annotations
@@ -109,12 +110,18 @@ class Stream:
         candidates = [*chosen, *others]
         cells = []
         for label in chosen:
+            if stage.blind:
+                cells.append(self._any_genes(genes, rng))
+                continue
             cell = self.pools.draw(mould, label, rng, PARENTS if stage.crossed else 1)
             telling = self.experts[source].evidence(cell, label, None)
             cells.append(_shorten(cell, telling, genes, rng))
         order = rng.permutation(len(candidates))
         offered = tuple(candidates[i] for i in order)
         return replace(mould, cells=tuple(cells), candidates=offered, answer=tuple(chosen), meta={})
+
+    def _any_genes(self, genes: int, rng: np.random.Generator) -> tuple[str, ...]:
+        return tuple(self.common[i] for i in rng.permutation(len(self.common))[:genes])
 
 
 def _shorten(

@@ -22,14 +22,14 @@ from cello1.solvers.assign import assign_jointly
 from cello1.solvers.base import Floats, OnDone, Response
 from cello1.solvers.classical import Expert
 from cello1.solvers.reasons import Evidence
-from cello1.training.steps import Step, find_steps, list_steps
-from cello1.training.wording import Wording
+from cello1.training.steps import Step, find_steps
+from cello1.training.wording import Wording, clause, listed
 
 # Below this lead (log-score) a rival is discussed: odds of about seven to one.
 _SURE = 2.0
 _RIVAL_SHARE = 0.5  # of the plain cells, that name a rival
 _NOISE = 0.25  # median leads of Gumbel noise at temperature 1: two or three cells change places
-_FEWEST, _PLAIN_GENES, _HARD_GENES, _AGAINST = 2, 4, 3, 2
+_FEWEST, _PLAIN_GENES, _HARD_GENES, _AGAINST, _LISTED_GENES = 2, 4, 3, 2, 3
 
 
 def tell(
@@ -57,14 +57,12 @@ def tell(
         The dice of the wording.
     order
         ``surest``: the clearest cell first, with revisions, and a summary at the end.
-        ``listed``: cell by cell as they stand.
+        ``listed``: cell by cell as they stand, always in the same words, nothing taken back:
+        what a very small model can keep books of.
     """
     words = Wording(rng)
     if order == "listed":
-        lines = [words.heading(puzzle.context, len(puzzle.cells))]
-        steps = list_steps(scores, chosen)
-        lines += [_line(puzzle, step, evidence, words, rivals=False) for step in steps]
-        return "\n".join(lines)
+        return "\n".join(_listed(puzzle, chosen, evidence))
     lines = [words.opening(puzzle.context, len(puzzle.cells), len(puzzle.candidates))]
     lines += [_line(puzzle, step, evidence, words) for step in find_steps(scores, chosen)]
     lines.append(words.closing([puzzle.candidates[j] for j in chosen]))
@@ -168,10 +166,21 @@ def _gold(puzzle: Puzzle) -> list[int]:
     return [puzzle.candidate_index[key] for key in puzzle.answer_keys]
 
 
-def _line(
-    puzzle: Puzzle, step: Step, evidence: Evidence, words: Wording, *, rivals: bool = True
-) -> str:
-    """Word one step with the genes that speak for it; rivals of clear cells may stay unnamed."""
+def _listed(puzzle: Puzzle, chosen: Sequence[int], evidence: Evidence) -> list[str]:
+    """Say of every cell in turn what speaks for its type; of the last one that it is left over."""
+    lines = [f"{clause(puzzle.context)}: {len(puzzle.cells)} cells."]
+    for i, (cell, j) in enumerate(zip(puzzle.cells, chosen, strict=True), start=1):
+        label = puzzle.candidates[j]
+        if i == len(puzzle.candidates):
+            lines.append(f"Cell {i}: only {label} is left, by elimination.")
+            continue
+        genes = [gene for gene in evidence(cell, label, None) if gene in cell]
+        lines.append(f"Cell {i}: {listed(genes[:_LISTED_GENES])}so {label}.")
+    return lines
+
+
+def _line(puzzle: Puzzle, step: Step, evidence: Evidence, words: Wording) -> str:
+    """Word one step with the genes that speak for it."""
     number, label = step.cell + 1, puzzle.candidates[step.label]
     if step.kind == "last":
         return words.last(number, label)
@@ -188,7 +197,7 @@ def _line(
         listed = [g for g in evidence(puzzle.cells[step.cell], rival, label) if g not in genes]
         other = None if step.other is None else step.other + 1
         return words.hard(number, label, genes, rival, words.some(listed, 1, _AGAINST), other)
-    named = rival if rivals and words.chance(_RIVAL_SHARE) else None
+    named = rival if words.chance(_RIVAL_SHARE) else None
     return words.plain(number, label, _pro(puzzle, step, evidence, words, rival), named)
 
 

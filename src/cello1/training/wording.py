@@ -26,10 +26,6 @@ _OPENING = (
     "Context: {context}. I begin with the clearest of {n} cells.",
     "{context}; {n} cells to match, clearest ones first.",
 )
-_HEADING = (
-    "{context}: {n} cells.",
-    "Context: {context}. {n} cells to match.",
-)
 _PLAIN = (
     "Cell {cell} {shows} {genes}{so} {label}.",
     "Cell {cell}: {genes}{so} {label}.",
@@ -121,10 +117,6 @@ class Wording:
     def opening(self, context: str, cells: int, types: int) -> str:
         """Begin with what is known of the donor."""
         return self._pick(_OPENING).format(context=clause(context), n=cells, m=types)
-
-    def heading(self, context: str, cells: int) -> str:
-        """Begin with what is known of the donor, and promise nothing of the order."""
-        return self._pick(_HEADING).format(context=clause(context), n=cells)
 
     def plain(self, cell: int, label: str, genes: Sequence[str], rival: str | None) -> str:
         """Settle a cell that leaves no doubt; a rival is named where there is room for it."""
