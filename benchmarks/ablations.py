@@ -91,7 +91,7 @@ class Bench:
 
     def base(self) -> Path:
         """Return the model that all arms begin with."""
-        return self.out / "base-listed" / "model"
+        return self.out / "base-thin" / "model"
 
     def traces(self) -> list[Path]:
         """Return the files of traces, of Kang and of simulated cells."""

@@ -26,7 +26,8 @@ from cello1.puzzles.table import read_puzzles, write_puzzles
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "mini-cpu.yaml"
 DECODINGS = {"greedy": [], "valid": ["--valid"], "assign": ["--decode", "assign"]}
 VOTES = {"8 votes": ["--samples", "8", "--permute"]}
-PRACTICE, LESSONS = "6000", "800"  # crossed puzzles to practise on, and for the teacher to answer
+PRACTICE, LESSONS = "4000", "800"  # crossed puzzles to practise on, and for the teacher to answer
+AMBIENT = "0.5"  # share of the genes in practice: known donors are as hard then as new ones
 # Types told from mean profiles alone need enough of them for a puzzle.
 FEWEST_TYPES, SEED = 8, "1"
 
@@ -93,12 +94,12 @@ def train(out: Path, log: Path) -> dict[str, float]:
     files = ", ".join(str(out / name / "train.parquet") for name in names)
     practice, lessons = out / "practice.parquet", out / "lessons.parquet"
     minutes = {"base": verb("base", RECIPE, f"puzzles=[{files}]", "--out", out / "base", log=log)}
-    for before, after in pairwise(("base", "base-real", "base-listed")):
+    for before, after in pairwise(("base", "base-real", "base-listed", "base-thin")):
         recipe = RECIPE.with_name(f"{after.replace('base', 'mini')}.yaml")
         minutes["base"] += verb("base", recipe, f"model={out / before / 'model'}",
                                 f"puzzles=[{files}]", "--out", out / after, log=log)  # fmt: skip
-    minutes["cross"] = verb("cross", kang / "train.parquet", tissues, "--out", practice,
-                            "--count", PRACTICE, log=log)  # fmt: skip
+    minutes["cross"] = verb("cross", kang / "train.parquet", "--out", practice,
+                            "--count", PRACTICE, "--ambient", AMBIENT, log=log)  # fmt: skip
     minutes["cross"] += verb("cross", tissues, "--out", lessons, "--count", LESSONS,
                              "--seed", SEED, log=log)  # fmt: skip
     asked = {kang: out / "traces", lessons: out / "traces-profiles"}
@@ -119,7 +120,7 @@ def student(out: Path) -> list[str]:
     """Return what `cello1 sft` is told beside the recipe."""
     kang = out / "kang2018_ifnb2800"
     return [
-        f"model={out / 'base-listed' / 'model'}",
+        f"model={out / 'base-thin' / 'model'}",
         f"traces=[{out / 'traces' / 'reasoning.parquet'}, "
         f"{out / 'traces-profiles' / 'reasoning.parquet'}]",
         f"validation={kang / 'validation.parquet'}",
@@ -143,7 +144,7 @@ def table(out: Path, log: Path) -> None:
     """Solve every test with every model and the classical solvers, and print the figures."""
     answers_only(out, log)
     models = {
-        "base": out / "base-listed" / "model",
+        "base": out / "base-thin" / "model",
         "answers": out / "sft-answers" / "model",
         "sft": out / "sft" / "model",
         "rl": out / "rl" / "model",

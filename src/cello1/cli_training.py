@@ -52,6 +52,9 @@ def cross(
     puzzles: Annotated[list[Path], typer.Argument(help="Files of puzzles with answers.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write, such as x.parquet.")],
     count: Annotated[int, typer.Option(help="New puzzles, from each file as many.", min=1)] = 4_000,
+    ambient: Annotated[
+        float, typer.Option(help="Share of genes from other cells of the donor.", min=0, max=1)
+    ] = 0.0,
     seed: Seed = 0,
 ) -> None:
     """Make new puzzles whose cells are crossed of cells of one type: practice for training."""
@@ -63,7 +66,7 @@ def cross(
     made = []
     with watching() as watch:
         for done, (path, share) in enumerate(zip(puzzles, shares, strict=True), start=1):
-            made += cross_puzzles(read_puzzles(path), share, seed)
+            made += cross_puzzles(read_puzzles(path), share, seed, ambient)
             watch("files", done / len(puzzles))
     write_puzzles(made, out)
     typer.echo(f"{len(made)} puzzles in {out}; next: cello1 distill {out}, cello1 rl")

@@ -22,6 +22,9 @@ class Stage(TrainingSection):
     tokens: Annotated[int, Field(ge=1, description="tokens read in this stage")]
     cells: Annotated[tuple[int, int], Field(description="fewest and most cells")]
     genes: Annotated[tuple[int, int], Field(description="fewest and most genes per cell")]
+    telling: Annotated[
+        float, Field(ge=0, le=1, description="share of a shortened list that tells the type")
+    ] = 0.5
     distractors: Annotated[int, Field(ge=0, description="most types without a cell")] = 0
     drill: Annotated[
         bool, Field(description="no puzzles: lists of any genes, to be said again by cell")

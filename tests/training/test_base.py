@@ -20,8 +20,9 @@ from cello1.recipes_training import BaseModelSettings, Stage
 from cello1.solvers.centroids import Centroids
 from cello1.solvers.language import LanguageModel
 from cello1.training.base import base
+from cello1.training.cross import shorten
 from cello1.training.pretrain import CELL_WEIGHT, encode, loss_of, new_model
-from cello1.training.stream import Stream, _shorten
+from cello1.training.stream import Stream
 from cello1.training.tokens import make_tokenizer
 
 STAGE = Stage(tokens=4_000, cells=(2, 3), genes=(2, 4), distractors=1, batch_tokens=512)
@@ -67,7 +68,7 @@ def test_short_lists_keep_their_order_and_hold_telling_genes(toys, stream):
         assert all(2 <= len(cell) <= 4 for cell in puzzle.cells)
     for seed, toy in enumerate(toys):
         cell, telling = toy.cells[0], toy.cells[0][-2:]
-        short = _shorten(cell, telling, 4, np.random.default_rng(seed))
+        short = shorten(cell, telling, 4, np.random.default_rng(seed))
         assert [gene for gene in cell if gene in short] == list(short)
         assert len(short) == 4
         assert set(telling) <= set(short)

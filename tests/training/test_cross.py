@@ -61,6 +61,23 @@ def test_crossed_puzzles_keep_donor_context_and_types_of_a_built_one(toys):
     assert cross_puzzles(toys, 5, seed=4) != made[:5]
 
 
+def test_ambient_genes_come_from_the_donor_and_lists_keep_their_length(toys):
+    plain = cross_puzzles(toys, 20, seed=3)
+    soiled = cross_puzzles(toys, 20, seed=3, ambient=0.5)
+    donor_genes = {}
+    for toy in toys:
+        donor_genes.setdefault(toy.meta["donor_id"], set()).update(*toy.cells)
+    changed = total = 0
+    for before, after in zip(plain, soiled, strict=True):
+        assert before.answer == after.answer
+        for old, new in zip(before.cells, after.cells, strict=True):
+            assert len(new) == len(old) == len(set(new))
+            assert set(new) <= donor_genes[after.meta["donor_id"]]
+            changed += sum(a != b for a, b in zip(old, new, strict=True))
+            total += len(old)
+    assert 0.1 < changed / total <= 0.6  # a gene that is listed already stays what it is
+
+
 def test_the_verb_writes_the_same_file_twice_and_refuses_puzzles_without_answers(toys, tmp_path):
     from dataclasses import replace
 

@@ -36,6 +36,9 @@ class Pools:
             for label, genes in zip(puzzle.answer or (), puzzle.cells, strict=False):
                 met[_home(puzzle), label_key(label)].add(genes)
         self.cells = {key: sorted(cells) for key, cells in met.items()}
+        self.homes: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+        for (home, _), cells in sorted(self.cells.items()):
+            self.homes[home] += cells
 
     def draw(
         self, mould: Puzzle, label: str, rng: np.random.Generator, parents: int
@@ -43,6 +46,20 @@ class Pools:
         """Return a cell of a type of the mould's donor and batch, made of so many."""
         pool = self.cells[_home(mould), label_key(label)]
         return cross([pool[i] for i in rng.permutation(len(pool))[:parents]], rng)
+
+    def soil(
+        self, mould: Puzzle, cell: tuple[str, ...], share: float, rng: np.random.Generator
+    ) -> tuple[str, ...]:
+        """Replace a share of a list, by chance, with genes of any cells of donor and batch."""
+        others, listed = self.homes[_home(mould)], set(cell)
+        soiled = list(cell)
+        for place in np.flatnonzero(rng.random(len(cell)) < share).tolist():
+            other = others[int(rng.integers(len(others)))]
+            gene = other[int(rng.integers(len(other)))]
+            if gene not in listed:
+                listed.add(gene)
+                soiled[place] = gene
+        return tuple(soiled)
 
 
 def cross(parents: Sequence[tuple[str, ...]], rng: np.random.Generator) -> tuple[str, ...]:
@@ -81,7 +98,20 @@ def cross(parents: Sequence[tuple[str, ...]], rng: np.random.Generator) -> tuple
     return tuple(gene for _, gene in sorted(kept)[:longest]) or parents[0]
 
 
-def cross_puzzles(puzzles: Sequence[Puzzle], count: int, seed: int) -> list[Puzzle]:
+def shorten(
+    cell: tuple[str, ...], wanted: Sequence[str], genes: int, rng: np.random.Generator
+) -> tuple[str, ...]:
+    """Keep some genes of a list in their order: those wanted, and others by chance."""
+    if genes >= len(cell):
+        return cell
+    rest = [gene for gene in cell if gene not in wanted]
+    kept = {*wanted, *(rest[i] for i in rng.permutation(len(rest))[: genes - len(wanted)])}
+    return tuple(gene for gene in cell if gene in kept)
+
+
+def cross_puzzles(
+    puzzles: Sequence[Puzzle], count: int, seed: int, ambient: float = 0.0
+) -> list[Puzzle]:
     """Make new puzzles in the mould of built ones, with crossed cells in a new order.
 
     Parameters
@@ -92,6 +122,9 @@ def cross_puzzles(puzzles: Sequence[Puzzle], count: int, seed: int) -> list[Puzz
         How many; puzzle i depends on (seed, i) alone.
     seed
         Of every draw.
+    ambient
+        Share of every list that is replaced by genes of any cells of the donor and batch, as
+        ambient RNA would: so a model is as unsure of donors it knows as of others.
 
     Raises
     ------
@@ -106,16 +139,19 @@ def cross_puzzles(puzzles: Sequence[Puzzle], count: int, seed: int) -> list[Puzz
         )
     pools = Pools(moulds)
     dice = (np.random.default_rng([seed, i]) for i in range(count))
-    made = (_crossed(moulds[int(rng.integers(len(moulds)))], pools, rng) for rng in dice)
+    made = (_crossed(moulds[int(rng.integers(len(moulds)))], pools, ambient, rng) for rng in dice)
     return list({puzzle.id: puzzle for puzzle in made}.values())
 
 
-def _crossed(mould: Puzzle, pools: Pools, rng: np.random.Generator) -> Puzzle:
+def _crossed(mould: Puzzle, pools: Pools, ambient: float, rng: np.random.Generator) -> Puzzle:
     answer = tuple(mould.answer or ())
     types = tuple(answer[i] for i in rng.permutation(len(answer)))
+    cells = [pools.draw(mould, label, rng, PARENTS) for label in types]
+    if ambient:
+        cells = [pools.soil(mould, cell, ambient, rng) for cell in cells]
     return replace(
         mould,
-        cells=tuple(pools.draw(mould, label, rng, PARENTS) for label in types),
+        cells=tuple(cells),
         candidates=tuple(mould.candidates[i] for i in rng.permutation(len(mould.candidates))),
         answer=types,
         meta={

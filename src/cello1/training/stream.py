@@ -21,13 +21,12 @@ from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes_training import Stage
 from cello1.solvers.classical import Expert
-from cello1.training.cross import PARENTS, Pools
+from cello1.training.cross import PARENTS, Pools, shorten
 from cello1.training.teacher import steer, tell
 from cello1.training.wording import listed
 
 _PER_CELL, _PER_PUZZLE = 22, 50  # tokens beside the genes, answer included
 _DRILL_GENES = 300  # few enough to be learned at once, many enough not to be guessed
-_TELLING = 0.5  # share of a shortened list that the expert finds telling
 
 
 class Stream:
@@ -115,22 +114,10 @@ class Stream:
                 continue
             cell = self.pools.draw(mould, label, rng, PARENTS if stage.crossed else 1)
             telling = self.experts[source].evidence(cell, label, None)
-            cells.append(_shorten(cell, telling, genes, rng))
+            cells.append(shorten(cell, telling[: round(genes * stage.telling)], genes, rng))
         order = rng.permutation(len(candidates))
         offered = tuple(candidates[i] for i in order)
         return replace(mould, cells=tuple(cells), candidates=offered, answer=tuple(chosen), meta={})
 
     def _any_genes(self, genes: int, rng: np.random.Generator) -> tuple[str, ...]:
         return tuple(self.common[i] for i in rng.permutation(len(self.common))[:genes])
-
-
-def _shorten(
-    cell: tuple[str, ...], telling: Sequence[str], genes: int, rng: np.random.Generator
-) -> tuple[str, ...]:
-    """Keep some genes in their order: half of them telling ones, the others by chance."""
-    if genes >= len(cell):
-        return cell
-    first = list(telling[: round(genes * _TELLING)])
-    rest = [gene for gene in cell if gene not in first]
-    kept = {*first, *(rest[i] for i in rng.permutation(len(rest))[: genes - len(first)])}
-    return tuple(gene for gene in cell if gene in kept)
