@@ -10,11 +10,15 @@ def test_the_built_in_demo_runs_twice_with_the_same_figures(tmp_path):
         f"{name} ({how})"
         for name in ("chance", "markers", "centroids")
         for how in ("alone", "jointly")
-    }
+    } | {"mini (valid)", "mini (assign)"}
     assert figures["centroids (jointly)"]["cell_accuracy"] > 0.6
     assert (
         figures["centroids (jointly)"]["batch_accuracy"]
         > figures["centroids (alone)"]["batch_accuracy"]
+    )
+    # The embedded model has seen none of these cells, and no file with so few genes.
+    assert (
+        figures["mini (assign)"]["cell_accuracy"] > 2 * figures["chance (jointly)"]["cell_accuracy"]
     )
     puzzles = read_puzzles(tmp_path / "demo" / "puzzles" / "test.parquet")
     assert {p.meta["donor_id"] for p in puzzles} == {"donor A"}

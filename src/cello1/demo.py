@@ -8,6 +8,7 @@ more telling than those of a full experiment.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from cello1.solvers.choose import CLASSICAL, choose_solver
 from cello1.solvers.run import read_solved, solve
 
 DATASET = "pbmc68k_reduced"
+_MOST_TOKENS = 1_000  # of a response of the embedded model, whose words are short
 # The labels of the file, as the Cell Ontology names them.
 LABELS = {
     "CD14+ Monocyte": "CD14-positive monocyte",
@@ -78,22 +80,18 @@ def demo(
         raise InputError(f"{file} gives too few puzzles to train and test on: {made.audit.sizes}")
     show(Text("\n2. Solve the test puzzles, each cell alone and the batch jointly", style="bold"))
     evaluations, shown = {}, None
-    for name in CLASSICAL:
-        for joint in (False, True):
-            asked = SolveSettings(solver=name, alone=not joint, seed=seed)
-            solver = choose_solver(asked, splits["train"], splits["validation"])
-            run = solve(
-                out / "puzzles" / "test.parquet",
-                solver,
-                out / "runs" / f"{name}-{'joint' if joint else 'alone'}",
-            )
-            puzzles, records = read_solved(run)
-            texts = {i: r["text"] for i, r in records.items()}
-            evaluations[solver.name] = evaluate(puzzles, texts, seed=seed)
-            shown = (puzzles[0], texts[puzzles[0].id])
+    for name, asked in _solvers(seed).items():
+        solver = choose_solver(asked, splits["train"], splits["validation"])
+        run = solve(out / "puzzles" / "test.parquet", solver, out / "runs" / name)
+        puzzles, records = read_solved(run)
+        texts = {i: r["text"] for i, r in records.items()}
+        evaluations[solver.name] = evaluate(puzzles, texts, seed=seed)
+        if name == "centroids-joint":
+            shown = (solver.name, puzzles[0], texts[puzzles[0].id])
     show(scores_table(evaluations))
     if shown is not None:
-        show(Text("\n3. One puzzle, as centroids answered it", style="bold"), _panel(*shown))
+        who, puzzle, text = shown
+        show(Text(f"\n3. One puzzle, as {who} answered it", style="bold"), _panel(puzzle, text))
     return {
         name: {
             "cell_accuracy": e.overall.cell_accuracy.estimate,
@@ -101,6 +99,24 @@ def demo(
             "puzzles": e.overall.n,
         }
         for name, e in evaluations.items()
+    }
+
+
+def _solvers(seed: int) -> dict[str, SolveSettings]:
+    """Return who is asked: the classical solvers, and the embedded model where it can run."""
+    asked = {
+        f"{name}-{'alone' if alone else 'joint'}": SolveSettings(
+            solver=name, alone=alone, seed=seed
+        )
+        for name in CLASSICAL
+        for alone in (True, False)
+    }
+    if find_spec("torch") is None or find_spec("transformers") is None:
+        show(Text("The embedded model is left out; it needs: pip install 'cello1[local]'."))
+        return asked
+    return asked | {
+        "mini-valid": SolveSettings(valid=True, max_new_tokens=_MOST_TOKENS, seed=seed),
+        "mini-assign": SolveSettings(decode="assign", seed=seed),
     }
 
 
