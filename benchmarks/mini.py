@@ -27,7 +27,7 @@ RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "mini-cpu.yaml"
 DECODINGS = {"greedy": [], "valid": ["--valid"], "assign": ["--decode", "assign"]}
 VOTES = {"8 votes": ["--samples", "8", "--permute"]}
 PRACTICE, LESSONS = "4000", "800"  # crossed puzzles to practise on, and for the teacher to answer
-AMBIENT = "0.5"  # share of the genes in practice: known donors are as hard then as new ones
+AMBIENT = "0.25"  # share of the genes in practice: known donors are as hard then as new ones
 # Types told from mean profiles alone need enough of them for a puzzle.
 FEWEST_TYPES, SEED = 8, "1"
 
