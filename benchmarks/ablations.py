@@ -28,7 +28,7 @@ from cello1.scoring.statistics import paired_difference
 from cello1.solvers.run import read_solved
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "ablations"
-SEEDS = {"start": 3, "A": 3, "B": 1, "C": 1, "D": 3, "E": 1, "F": 3}
+SEEDS = {"start": 3, "A": 3, "B": 3, "C": 1, "D": 3, "E": 1, "F": 3}
 NAMES = {
     "start": "fine-tuned (the start of A, C, D)",
     "A": "(A) SFT, GRPO `batch`",
