@@ -24,7 +24,7 @@ import numpy as np
 
 from cello1.puzzles.puzzle import Puzzle
 from cello1.scoring.evaluate import score_all
-from cello1.scoring.statistics import paired_difference
+from cello1.scoring.statistics import clustered_interval
 from cello1.solvers.run import read_solved
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "ablations"
@@ -121,12 +121,11 @@ def difference(bench: Bench, first: str, second: str) -> str:
     puzzles, a = right(bench, first)
     _, b = right(bench, second)
     donors = [str(p.meta["donor_id"]) for p in puzzles]
-    found = paired_difference(a.mean(0), b.mean(0), a[0], b[0], donors)
+    d = clustered_interval(a.mean(0) - b.mean(0), donors, proportion=False)
     shared = min(len(a), len(b))
     by_seed = ", ".join(f"{100 * (x - y).mean():+.1f}" for x, y in zip(a, b, strict=False))
     won = int((a[:shared] > b[:shared]).sum())
     lost = int((a[:shared] < b[:shared]).sum())
-    d = found.difference
     return (
         f"{first} - {second}: {d.estimate:+.3f} [{d.low:+.3f}, {d.high:+.3f}]; by seed {by_seed} "
         f"points; {won} : {lost} puzzles"
