@@ -15,19 +15,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from mini import RECIPE, verb
 
 from cello1.puzzles.puzzle import Puzzle
 from cello1.scoring.evaluate import score_all
 from cello1.scoring.statistics import clustered_interval
 from cello1.solvers.run import read_solved
 
-RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "ablations"
+RECIPES = RECIPE.with_name("ablations")
 SEEDS = {"start": 3, "A": 3, "B": 3, "C": 1, "D": 3, "E": 1, "F": 3}
 NAMES = {
     "start": "fine-tuned (the start of A, C, D)",
@@ -38,18 +37,6 @@ NAMES = {
     "E": "(E) SFT on answers only",
     "F": "(F) SFT only, as many tokens as A",
 }
-
-
-def verb(*arguments: str | Path, log: Path, threads: int) -> None:
-    """Run one verb of the command line; finished ones return at once."""
-    command = [sys.executable, "-m", "cello1", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
-    with log.open("a") as file:
-        code = subprocess.run(
-            command, stdout=file, stderr=subprocess.STDOUT, env=environment
-        ).returncode
-    if code:
-        sys.exit(f"cello1 {arguments[0]} failed, see {log}")
 
 
 class Bench:
@@ -70,7 +57,7 @@ class Bench:
     def train(self, arm: str, seed: int) -> None:
         """Train an arm and answer the test puzzles with it."""
         run, log = self.run(arm, seed), self.out / "ablations" / f"{arm}-{seed}.log"
-        recipe = RECIPES.parent / "mini-cpu.yaml" if arm == "start" else RECIPES / f"{arm}.yaml"
+        recipe = RECIPE if arm == "start" else RECIPES / f"{arm}.yaml"
         if arm in ("start", "E", "F"):
             begin = self.model("start", seed) if arm == "F" else self.base()
             self._verb(log, "sft", recipe, f"model={begin}",

@@ -1,6 +1,6 @@
 """Put a trained model into the package, as the solver `mini`.
 
-Run ``python benchmarks/embed.py MODEL METRICS [--command TEXT]`` with the model folder of a run of
+Run ``python benchmarks/embed.py MODEL METRICS`` with the model folder of a run of
 ``benchmarks/ablations.py`` (or ``mini.py``) and the metrics.json of its answers on donors it never
 saw. Weights are written in bfloat16, beside tokenizer, card and record of the training.
 """

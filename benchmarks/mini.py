@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -32,12 +33,17 @@ AMBIENT = "0.25"  # share of the genes in practice: known donors are as hard the
 FEWEST_TYPES, SEED = 8, "1"
 
 
-def verb(*arguments: str | Path, log: Path) -> float:
+def verb(*arguments: str | Path, log: Path, threads: int | None = None) -> float:
     """Run one verb of the command line and return its minutes; finished ones return at once."""
     start = time.monotonic()
     command = [sys.executable, "-m", "cello1", *map(str, arguments)]
+    given = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    # Threads that wait must not spin against another training beside this one.
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **given}
     with log.open("a") as file:
-        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
+        code = subprocess.run(
+            command, stdout=file, stderr=subprocess.STDOUT, env=environment
+        ).returncode
     if code:
         sys.exit(f"cello1 {arguments[0]} failed, see {log}")
     return (time.monotonic() - start) / 60

@@ -8,7 +8,6 @@ more telling than those of a full experiment.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from cello1.recipes import BuildSettings, SolveSettings
 from cello1.reports.tables import audit_table, files_table, scores_table, show
 from cello1.runs import write_atomic
 from cello1.scoring.evaluate import evaluate
-from cello1.solvers.choose import CLASSICAL, choose_solver
+from cello1.solvers.choose import CLASSICAL, choose_solver, runs_models
 from cello1.solvers.run import read_solved, solve
 
 DATASET = "pbmc68k_reduced"
@@ -111,7 +110,7 @@ def _solvers(seed: int) -> dict[str, SolveSettings]:
         for name in CLASSICAL
         for alone in (True, False)
     }
-    if find_spec("torch") is None or find_spec("transformers") is None:
+    if not runs_models():
         show(Text("The embedded model is left out; it needs: pip install 'cello1[local]'."))
         return asked
     return asked | {

@@ -14,13 +14,23 @@ from cello1.recipes_rl import PpoSettings, RlSettings, VerlSettings
 from cello1.recipes_training import BaseModelSettings, DistillSettings, SftSettings
 
 GeneClass = Literal["mitochondrial", "ribosomal", "pseudogene"]
+# What building and annotating are told of a file in the same words.
+BatchKey = Annotated[str | None, Field(description="obs column of the experimental batch")]
+Layer = Annotated[
+    str | None, Field(description="X, raw.X or a layer; default: the first with raw counts")
+]
+ContextColumns = Annotated[
+    dict[str, str], Field(description="obs column -> sentence with {value}, added to the context")
+]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Settings that refuse unknown keys."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class BuildSettings(_Section):
+class BuildSettings(Section):
     """How puzzles are made of annotated cells.
 
     The defaults are those of CellPuzzles (arXiv 2506.02911, section 3), but for the split, which
@@ -57,12 +67,8 @@ class BuildSettings(_Section):
     ] = ()
     donor_key: Annotated[str, Field(description="obs column of the donor")] = "donor_id"
     cell_type_key: Annotated[str, Field(description="obs column of the type")] = "cell_type"
-    batch_key: Annotated[str | None, Field(description="obs column of the experimental batch")] = (
-        None
-    )
-    layer: Annotated[
-        str | None, Field(description="X, raw.X or a layer; default: the first with raw counts")
-    ] = None
+    batch_key: BatchKey = None
+    layer: Layer = None
     suspension_type: Annotated[
         str, Field(description="keep this kind of suspension only, or any")
     ] = "cell"
@@ -70,10 +76,7 @@ class BuildSettings(_Section):
         bool, Field(description="keep cells of unnamed donors as one group per file")
     ] = False
     one_donor: Annotated[bool, Field(description="take a file without donors as one donor")] = False
-    context_columns: Annotated[
-        dict[str, str],
-        Field(description="obs column -> sentence with {value}, added to the context"),
-    ] = {}
+    context_columns: ContextColumns = {}
     seed: Annotated[int, Field(ge=0, description="of every random choice")] = 0
 
     @model_validator(mode="after")
@@ -93,7 +96,7 @@ class BuildSettings(_Section):
         return self
 
 
-class SolveSettings(_Section):
+class SolveSettings(Section):
     """Who answers, and how."""
 
     solver: Annotated[
@@ -126,9 +129,11 @@ class SolveSettings(_Section):
     @model_validator(mode="after")
     def _consistent(self) -> SolveSettings:
         kind = self.solver.partition(":")[0]
-        hf_only = {"decode": "generate", "valid": False, "engine": "transformers"}
+        local_only = {"decode": "generate", "valid": False, "engine": "transformers"}
         local = kind in ("mini", "hf")
-        wrong = [k for k, default in hf_only.items() if not local and getattr(self, k) != default]
+        wrong = [
+            k for k, default in local_only.items() if not local and getattr(self, k) != default
+        ]
         if self.samples > 1 and not local and kind != "openai":
             wrong.append("samples")
         if self.base_url is not None and kind != "openai":
@@ -147,7 +152,7 @@ class SolveSettings(_Section):
         return (1.0 if self.samples > 1 else 0.0) if self.temperature is None else self.temperature
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A whole pipeline; every section has defaults."""
 
     build: BuildSettings = BuildSettings()

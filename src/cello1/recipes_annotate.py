@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from cello1.recipes import BatchKey, ContextColumns, Layer, Section
 
 
-class AnnotateSettings(BaseModel):
+class AnnotateSettings(Section):
     """How the clusters of a data set become batches, and when a label is given."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     unit: Annotated[
         Literal["cluster", "cell"], Field(description="what is labelled: clusters, or each cell")
@@ -31,16 +31,9 @@ class AnnotateSettings(BaseModel):
     top_genes: Annotated[int, Field(ge=1, description="genes listed per cell")] = 50
     min_genes: Annotated[int, Field(ge=1, description="prefer cells that express as many")] = 50
     donor_key: Annotated[str, Field(description="obs column of the donor")] = "donor_id"
-    batch_key: Annotated[str | None, Field(description="obs column of the experimental batch")] = (
-        None
-    )
-    layer: Annotated[
-        str | None, Field(description="X, raw.X or a layer; default: the first with raw counts")
-    ] = None
-    context_columns: Annotated[
-        dict[str, str],
-        Field(description="obs column -> sentence with {value}, added to the context"),
-    ] = {}
+    batch_key: BatchKey = None
+    layer: Layer = None
+    context_columns: ContextColumns = Field(default_factory=dict)
     seed: Annotated[int, Field(ge=0, description="of every random choice")] = 0
 
     @model_validator(mode="after")

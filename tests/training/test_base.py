@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import cello1
 from cello1.errors import InputError
@@ -20,9 +21,8 @@ from cello1.recipes_training import BaseModelSettings, Stage
 from cello1.solvers.centroids import Centroids
 from cello1.solvers.language import LanguageModel
 from cello1.training.base import base
-from cello1.training.cross import shorten
 from cello1.training.pretrain import CELL_WEIGHT, encode, loss_of, new_model
-from cello1.training.stream import Stream
+from cello1.training.stream import Stream, shorten
 from cello1.training.tokens import make_tokenizer
 
 STAGE = Stage(tokens=4_000, cells=(2, 3), genes=(2, 4), distractors=1, batch_tokens=512)
@@ -72,6 +72,19 @@ def test_short_lists_keep_their_order_and_hold_telling_genes(toys, stream):
         assert [gene for gene in cell if gene in short] == list(short)
         assert len(short) == 4
         assert set(telling) <= set(short)
+
+
+def test_a_base_goes_on_from_another_with_its_tokenizer(file, tmp_path):
+    first = base(settings(file), tmp_path / "first")
+    second = base(settings(file, model=str(first), seed=1), tmp_path / "second")
+    assert (second / "tokenizer.json").read_bytes() == (first / "tokenizer.json").read_bytes()
+    assert (second / "config.json").read_bytes() == (first / "config.json").read_bytes()
+    weights = [load_file(folder / "model.safetensors") for folder in (first, second)]
+    moved = [float((weights[1][k] - weights[0][k]).abs().mean()) for k in weights[0]]
+    # It learned, and stayed nearer to its start than random weights would be.
+    assert 0 < max(moved) < float(weights[0]["model.embed_tokens.weight"].std())
+    assert f"trained on from `{first}`" in (second / "README.md").read_text("utf-8")
+    assert "trained from scratch" in (first / "README.md").read_text("utf-8")
 
 
 def test_in_blind_puzzles_genes_say_nothing_and_every_type_comes_once(toys, stream):

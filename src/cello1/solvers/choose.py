@@ -48,6 +48,11 @@ def choose_solver(
     )
 
 
+def runs_models() -> bool:
+    """Say whether what local language models need is installed."""
+    return all(find_spec(name) is not None for name in ("torch", "transformers"))
+
+
 def _classical(
     settings: SolveSettings, train: Sequence[Puzzle], validation: Sequence[Puzzle]
 ) -> Solver:
@@ -67,7 +72,7 @@ def _classical(
 
 
 def _local(settings: SolveSettings, name: str) -> Solver:
-    if find_spec("torch") is None or find_spec("transformers") is None:
+    if not runs_models():
         raise InputError(
             f"solver {settings.solver} needs torch and transformers, which are not installed; "
             "install them with: pip install 'cello1[local]'"

@@ -124,12 +124,14 @@ def _publish(
 
 
 def _card(record: dict[str, Any]) -> str:
+    start = record["settings"]["model"]
+    how = "trained from scratch" if start is None else f"trained on from `{start}`"
     files = "\n".join(f"- `{Path(name).name}`" for name in record["settings"]["puzzles"])
     return (
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\nlicense: bsd-3-clause\n"
         "tags: [cell-type-annotation, single-cell, cello1]\n---\n"
         "# A small base model that annotates cell types, batch by batch\n\n"
-        f"{record['parameters']:,} parameters, trained from scratch by `cello1 base` on "
+        f"{record['parameters']:,} parameters, {how} by `cello1 base` on "
         f"{record['tokens']:,} tokens of puzzles, each with the worked response of the offline "
         f"teacher. Its cells come from the training puzzles of\n\n{files}\n\n"
         f"with {len(record['donors'])} donors: {', '.join(record['donors'][:40])}. It knows the "

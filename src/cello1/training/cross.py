@@ -98,17 +98,6 @@ def cross(parents: Sequence[tuple[str, ...]], rng: np.random.Generator) -> tuple
     return tuple(gene for _, gene in sorted(kept)[:longest]) or parents[0]
 
 
-def shorten(
-    cell: tuple[str, ...], wanted: Sequence[str], genes: int, rng: np.random.Generator
-) -> tuple[str, ...]:
-    """Keep some genes of a list in their order: those wanted, and others by chance."""
-    if genes >= len(cell):
-        return cell
-    rest = [gene for gene in cell if gene not in wanted]
-    kept = {*wanted, *(rest[i] for i in rng.permutation(len(rest))[: genes - len(wanted)])}
-    return tuple(gene for gene in cell if gene in kept)
-
-
 def cross_puzzles(
     puzzles: Sequence[Puzzle], count: int, seed: int, ambient: float = 0.0
 ) -> list[Puzzle]:

@@ -21,8 +21,8 @@ from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes_training import Stage
 from cello1.solvers.classical import Expert
-from cello1.training.cross import PARENTS, Pools, shorten
-from cello1.training.teacher import steer, tell
+from cello1.training.cross import PARENTS, Pools
+from cello1.training.teacher import steer, tell, tell_listed
 from cello1.training.wording import listed
 
 _PER_CELL, _PER_PUZZLE = 22, 50  # tokens beside the genes, answer included
@@ -92,8 +92,11 @@ class Stream:
         source = int(rng.choice(able or len(self.moulds)))
         puzzle, expert = self._draw(rng, source, stage, n, genes), self.experts[source]
         gold = [puzzle.candidate_index[key] for key in puzzle.answer_keys or ()]
-        scores = steer(expert.scores(puzzle), gold)
-        reasoning = tell(puzzle, gold, scores, expert.evidence, rng, stage.order)
+        if stage.order == "listed":
+            reasoning = tell_listed(puzzle, gold, expert.evidence)
+        else:
+            scores = steer(expert.scores(puzzle), gold)
+            reasoning = tell(puzzle, gold, scores, expert.evidence, rng)
         return puzzle, response_text(reasoning, puzzle.answer or ())
 
     def _draw(
@@ -113,11 +116,22 @@ class Stream:
                 cells.append(self._any_genes(genes, rng))
                 continue
             cell = self.pools.draw(mould, label, rng, PARENTS if stage.crossed else 1)
-            telling = self.experts[source].evidence(cell, label, None)
-            cells.append(shorten(cell, telling[: round(genes * stage.telling)], genes, rng))
+            if genes < len(cell):
+                telling = self.experts[source].evidence(cell, label, None)
+                cell = shorten(cell, telling[: round(genes * stage.telling)], genes, rng)
+            cells.append(cell)
         order = rng.permutation(len(candidates))
         offered = tuple(candidates[i] for i in order)
         return replace(mould, cells=tuple(cells), candidates=offered, answer=tuple(chosen), meta={})
 
     def _any_genes(self, genes: int, rng: np.random.Generator) -> tuple[str, ...]:
         return tuple(self.common[i] for i in rng.permutation(len(self.common))[:genes])
+
+
+def shorten(
+    cell: tuple[str, ...], wanted: Sequence[str], genes: int, rng: np.random.Generator
+) -> tuple[str, ...]:
+    """Keep some genes of a list in their order: those wanted, and others by chance."""
+    rest = [gene for gene in cell if gene not in wanted]
+    kept = {*wanted, *(rest[i] for i in rng.permutation(len(rest))[: genes - len(wanted)])}
+    return tuple(gene for gene in cell if gene in kept)

@@ -38,7 +38,6 @@ def tell(
     scores: Floats,
     evidence: Evidence,
     rng: np.random.Generator,
-    order: Order = "surest",
 ) -> str:
     """Tell how an assignment comes about: the text of a think block.
 
@@ -55,17 +54,32 @@ def tell(
         Tells which genes of a cell speak for one type against another.
     rng
         The dice of the wording.
-    order
-        ``surest``: the clearest cell first, with revisions, and a summary at the end.
-        ``listed``: cell by cell as they stand, always in the same words, nothing taken back:
-        what a very small model can keep books of.
     """
     words = Wording(rng)
-    if order == "listed":
-        return "\n".join(_listed(puzzle, chosen, evidence))
     lines = [words.opening(puzzle.context, len(puzzle.cells), len(puzzle.candidates))]
     lines += [_line(puzzle, step, evidence, words) for step in find_steps(scores, chosen)]
     lines.append(words.closing([puzzle.candidates[j] for j in chosen]))
+    return "\n".join(lines)
+
+
+def tell_listed(puzzle: Puzzle, chosen: Sequence[int], evidence: Evidence) -> str:
+    """Tell of every cell in turn what speaks for its type; of the last one that it is left over.
+
+    Always in the same words, and nothing is taken back: what a very small model can keep books of.
+
+    Parameters
+    ----------
+    puzzle, chosen, evidence
+        As for :func:`tell`.
+    """
+    lines = [f"{clause(puzzle.context)}: {len(puzzle.cells)} cells."]
+    for i, (cell, j) in enumerate(zip(puzzle.cells, chosen, strict=True), start=1):
+        label = puzzle.candidates[j]
+        if i == len(puzzle.candidates):
+            lines.append(f"Cell {i}: only {label} is left, by elimination.")
+            continue
+        genes = [gene for gene in evidence(cell, label, None) if gene in cell]
+        lines.append(f"Cell {i}: {listed(genes[:_LISTED_GENES])}so {label}.")
     return "\n".join(lines)
 
 
@@ -101,7 +115,8 @@ class Teacher:
     hint
         Justify the puzzle's own answer instead of finding one.
     order
-        In which the cells are told, see :func:`tell`.
+        In which the cells are told: the surest first (:func:`tell`), or as they are listed
+        (:func:`tell_listed`).
     """
 
     def __init__(
@@ -149,7 +164,10 @@ class Teacher:
         if self.hint:
             scores = steer(scores, _gold(puzzle))
         chosen = assign_jointly(scores).tolist()
-        reasoning = tell(puzzle, chosen, scores, self.expert.evidence, rng, self.order)
+        if self.order == "listed":
+            reasoning = tell_listed(puzzle, chosen, self.expert.evidence)
+        else:
+            reasoning = tell(puzzle, chosen, scores, self.expert.evidence, rng)
         text = response_text(reasoning, tuple(puzzle.candidates[j] for j in chosen))
         return Response(text, seconds=time.perf_counter() - start)
 
@@ -164,19 +182,6 @@ def _gold(puzzle: Puzzle) -> list[int]:
     if puzzle.answer_keys is None:
         raise InputError(f"puzzle {puzzle.id} has no answer, so there is none to justify")
     return [puzzle.candidate_index[key] for key in puzzle.answer_keys]
-
-
-def _listed(puzzle: Puzzle, chosen: Sequence[int], evidence: Evidence) -> list[str]:
-    """Say of every cell in turn what speaks for its type; of the last one that it is left over."""
-    lines = [f"{clause(puzzle.context)}: {len(puzzle.cells)} cells."]
-    for i, (cell, j) in enumerate(zip(puzzle.cells, chosen, strict=True), start=1):
-        label = puzzle.candidates[j]
-        if i == len(puzzle.candidates):
-            lines.append(f"Cell {i}: only {label} is left, by elimination.")
-            continue
-        genes = [gene for gene in evidence(cell, label, None) if gene in cell]
-        lines.append(f"Cell {i}: {listed(genes[:_LISTED_GENES])}so {label}.")
-    return lines
 
 
 def _line(puzzle: Puzzle, step: Step, evidence: Evidence, words: Wording) -> str:
