@@ -7,7 +7,8 @@ fine-tuned once per seed. All arms of a seed read about as many tokens. Every mo
 puzzles of Kang's two held-out donors, writing freely (greedy, and nothing guides it).
 
 Prints a table of the arms, seed by seed and together, the paired differences behind the paper's
-claims, and writes the training dynamics as a figure. Called again it goes on where it was.
+claims and how the arms reason, and draws the training dynamics. Called again it goes on where it
+was.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import numpy as np
 from mini import RECIPE, verb
 
 from cello1.puzzles.puzzle import Puzzle
+from cello1.reports.behaviour import MEASURES, differences, measure, read_responses, summarize
+from cello1.reports.behaviour_errors import ERRORS
 from cello1.scoring.evaluate import score_all
 from cello1.scoring.statistics import clustered_interval
 from cello1.solvers.run import read_solved
@@ -136,6 +139,24 @@ def table(bench: Bench, arms: list[str]) -> None:
         print(f"| {NAMES[arm]} | {' | '.join(cells)} |")
 
 
+def behaviour_table(bench: Bench, arms: list[str]) -> None:
+    """Print how the responses reason, the seeds of an arm together, and what rewards change."""
+    found = {arm: [read_responses(bench.solved(arm, s)) for s in range(SEEDS[arm])] for arm in arms}
+    measured = {arm: measure([r for run in runs for r in run]) for arm, runs in found.items()}
+    summaries = [summarize(responses, malformed) for responses, malformed in measured.values()]
+    changed = differences(measured["A"][0], measured["start"][0]) if "A" in arms else {}
+    print(f"\n| behaviour | {' | '.join(arms)} | A - start |")
+    print(f"|---|{'---:|' * len(arms)}---|")
+    for name in MEASURES:
+        values = [f"{s.measures[name].estimate:.3f}" for s in summaries]
+        d = changed.get(name)
+        delta = "" if d is None else f"{d.estimate:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
+        print(f"| {name.replace('_', ' ')} | {' | '.join(values)} | {delta} |")
+    for name in ERRORS:
+        values = [f"{s.errors[name].estimate:.3f}" for s in summaries]
+        print(f"| of the wrong cells: {name} | {' | '.join(values)} | |")
+
+
 def main() -> None:
     """Train, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -159,6 +180,7 @@ def main() -> None:
     for first, second in pairs:
         if first in arms and second in arms:
             print(difference(bench, first, second))
+    behaviour_table(bench, [arm for arm in arms if arm != "E"])  # E gives no reasons
     if args.figure:
         draw(bench, [arm for arm in arms if arm in "ABCD"], args.figure)
 

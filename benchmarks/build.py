@@ -34,8 +34,9 @@ import numpy as np
 import pandas as pd
 
 import cello1
-from cello1.cells.genes import index_symbols, rank_chunks
+from cello1.cells.genes import index_symbols
 from cello1.cells.matrix import CHUNK_VALUES, row_chunks
+from cello1.cells.rank import rank_chunks
 from cello1.cells.read import open_source
 
 GENES, DONORS, BLOCK = 60_000, 20, 100

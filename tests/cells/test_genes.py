@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cello1.cells.genes import NEGATIVE, UNREADABLE, clean_symbol, index_symbols, top_genes
+from cello1.cells.genes import clean_symbol, index_symbols
 from cello1.cells.matrix import Chunk
+from cello1.cells.rank import NEGATIVE, UNREADABLE, top_genes
 
 # Repeated names, a name with a suffix, and names of every class that can be excluded.
 SYMBOLS = [

@@ -23,7 +23,9 @@ def truth() -> np.ndarray:
     return values
 
 
-@pytest.fixture(params=["csr", "csc", "dense", "dense gzip", "csr gzip", "csr int64 indptr", "int"])
+@pytest.fixture(
+    params=["csr", "csc", "dense", "dense gzip", "csr gzip", "csc gzip", "csr int64 indptr", "int"]
+)
 def stored(request, truth, tmp_path):
     """One matrix written by anndata in one of the ways in which files hold it."""
     kind, *how = request.param.split(maxsplit=1)

@@ -7,7 +7,8 @@ from transformers import PreTrainedTokenizerFast
 
 from cello1.errors import InputError
 from cello1.puzzles.answer import TAGS, Answer, parse_response
-from cello1.solvers.writers import FreeWriter, GuidedWriter, Vocabulary
+from cello1.solvers.vocabulary import Vocabulary
+from cello1.solvers.writers import FreeWriter, GuidedWriter
 
 NASTY = [
     "T cell",

@@ -171,9 +171,17 @@ def test_puzzles_have_the_cells_wanted_where_a_source_has_as_many(toys):
     assert max(len(p.cells) for p, _ in stream.batch(0, larger)) == most
 
 
-def test_it_learns(file, stream, tmp_path):
+@pytest.mark.parametrize("products", ["bfloat16", "float32"])
+def test_it_learns_with_products_of_either_kind(products, file, stream, tmp_path, monkeypatch):
+    from cello1.training import pretrain
+
+    monkeypatch.setattr(pretrain, "multiplies_in_halves", lambda: products == "bfloat16")
     longer = STAGE.model_copy(update={"tokens": 120_000})
     run = base(settings(file, stages=(longer,), learning_rate=5e-3), tmp_path / "run").parent
+    assert json.loads((run / "model" / "training.json").read_text())["products"] == products
+    assert {w.dtype for w in load_file(run / "model" / "model.safetensors").values()} == {
+        torch.float32
+    }
     losses = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
 

@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from cello1.cells.obs import Cells, Columns
+from cello1.cells.categories import Columns
+from cello1.cells.obs import Cells
 from cello1.cells.read import Source
 
 FIELDS = ("sex", "development_stage", "self_reported_ethnicity", "tissue", "tissue_type", "disease")

@@ -16,10 +16,12 @@ import pandas as pd
 import pyarrow as pa
 from scipy.sparse import csr_matrix, issparse
 
+from cello1.cells.categories import Columns, as_categories
 from cello1.cells.context import FIELDS, group_context
-from cello1.cells.genes import Symbols, index_symbols, top_genes
+from cello1.cells.genes import Symbols, index_symbols
 from cello1.cells.matrix import Chunk
-from cello1.cells.obs import BATCH_COLUMNS, Columns, as_categories, group_cells
+from cello1.cells.obs import BATCH_COLUMNS, group_cells
+from cello1.cells.rank import top_genes
 from cello1.cells.read import COUNT_LAYERS, SYMBOL_COLUMNS, Values, look_at, refuse_ensembl
 from cello1.errors import InputError, brief
 

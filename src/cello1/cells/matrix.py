@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from cello1.cells.packed import Packed, can_unpack, filters
 from cello1.errors import InputError
 
 CHUNK_VALUES = 1 << 20
@@ -75,7 +76,7 @@ def row_chunks(matrix: Matrix, values: int | None = None) -> Iterator[Chunk]:
 
     A chunk and the one after it are whole; the memory of older ones is used again.
     """
-    plain = matrix.kind == "csr" and not _is_packed(matrix.node["data"])
+    plain = matrix.kind == "csr" and not filters(matrix.node["data"])
     values = values or (PLAIN_VALUES if plain else CHUNK_VALUES)
     if matrix.kind == "csr":
         yield from _csr_chunks(matrix, values)
@@ -132,28 +133,26 @@ def _checked_indptr(matrix: Matrix, major: int) -> npt.NDArray[np.int64]:
     return indptr  # type: ignore[no-any-return]
 
 
-def _checked_arrays(matrix: Matrix) -> tuple[h5py.Dataset, h5py.Dataset]:
+def _checked_arrays(matrix: Matrix) -> tuple[h5py.Dataset | Packed, h5py.Dataset | Packed]:
     indices, data = _open_array(matrix.node, "indices"), _open_array(matrix.node, "data")
     if len(indices) != len(data):
         raise InputError(f"{matrix.name} is damaged: {len(indices)} indices for {len(data)} values")
     return indices, data
 
 
-def _open_array(group: h5py.Group, name: str) -> h5py.Dataset:
+def _open_array(group: h5py.Group, name: str) -> h5py.Dataset | Packed:
     """Open an array to be read once, from end to end.
 
     HDF5 keeps its chunks in a cache, so that one shared by two reads is unpacked only once. An
     array that is not packed gains nothing from that but a second copy, so it is opened without.
     """
-    if _is_packed(group[name]):
+    if can_unpack(group[name]):
+        return Packed(group[name])
+    if filters(group[name]):
         return group[name]
     access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
     access.set_chunk_cache(0, 0, 0.0)
     return h5py.Dataset(h5py.h5d.open(group.id, name.encode(), access))
-
-
-def _is_packed(array: h5py.Dataset) -> bool:
-    return bool(array.id.get_create_plist().get_nfilters())
 
 
 def _from_dense(start: int, block: Array) -> Chunk:

@@ -6,8 +6,7 @@ Every dropped cell is counted under the first rule it breaks.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import h5py
@@ -15,17 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cello1.cells.columns import column
+from cello1.cells.categories import Columns, Mask, are_equal, are_unnamed, categorical, is_unnamed
 from cello1.cells.read import Source, obs_names_node
 from cello1.errors import InputError, brief
 from cello1.puzzles.puzzle import FORBIDDEN
 from cello1.recipes import BuildSettings
 
-Mask = npt.NDArray[np.bool_]
-
-UNNAMED = frozenset(
-    ("", "unknown", "pooled", "na", "n/a", "nan", "none", "null", "unassigned", "not available")
-)
 # The first of these that a file has separates experimental batches; --batch-key overrules.
 BATCH_COLUMNS = ("batch", "batch_id", "library_id", "library_uuid", "sample_id", "sample")
 POOLED, ONE_DONOR = "pooled", "one donor"
@@ -35,29 +29,6 @@ _RULED = (
     "cell_type_ontology_term_id", "is_primary_data", "is_synthetic", "suspension_type", "tissue",
 )  # fmt: skip
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?$")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Columns of obs as categories, and what the cells of a group share in them."""
-
-    columns: Mapping[str, pd.Categorical] = field(repr=False)
-
-    def values(self, name: str, members: npt.NDArray[np.intp]) -> list[str]:
-        """Return the different values that `members` have in a column, sorted."""
-        column = self.columns.get(name)
-        if column is None:
-            return []
-        codes = np.unique(column.codes[members])
-        return sorted(str(column.categories[c]).strip() for c in codes[codes >= 0])
-
-    def constant(self, name: str, members: npt.NDArray[np.intp]) -> str | None:
-        """Return the one value that `members` share in a column, or None when they differ."""
-        column = self.columns.get(name)
-        if column is None or np.any(column.codes[members] < 0):
-            return None
-        values = self.values(name, members)
-        return values[0] if len(values) == 1 and not is_unnamed(values[0]) else None
 
 
 @dataclass(frozen=True)
@@ -90,11 +61,6 @@ class Cells(Columns):
     batch_key: str | None
 
 
-def is_unnamed(value: str) -> bool:
-    """Say whether a value only says that nothing is known."""
-    return value.strip().casefold() in UNNAMED
-
-
 def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) -> Cells:
     """Apply the rules of `settings` to the observations of a file.
 
@@ -116,7 +82,7 @@ def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) 
     _check_names(obs_names_node(source.file))
     types = _cell_types(obs, settings)
     wanted = {*_RULED, *context}
-    columns = {name: _categorical(obs, name) for name in sorted(wanted) if name in obs}
+    columns = {name: categorical(obs, name) for name in sorted(wanted) if name in obs}
     donors, unnamed = _donors(obs, settings, source)
 
     keep, drops = np.ones(source.n_cells, dtype=bool), {}
@@ -127,18 +93,18 @@ def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) 
         keep[where] = False
 
     if "is_primary_data" in columns:
-        drop("not primary data", ~_equals(columns["is_primary_data"], "true"))
+        drop("not primary data", ~are_equal(columns["is_primary_data"], "true"))
     if "suspension_type" in columns and settings.suspension_type != "any":
         kind = settings.suspension_type
-        drop(f"suspension type other than {kind}", ~_equals(columns["suspension_type"], kind))
-    drop("cell type unknown", _unnamed(types))
+        drop(f"suspension type other than {kind}", ~are_equal(columns["suspension_type"], kind))
+    drop("cell type unknown", are_unnamed(types))
     if not settings.pooled_donors:
         drop("donor unknown or pooled", unnamed)
 
     batch_key = settings.batch_key or next((c for c in BATCH_COLUMNS if c in obs), None)
     if settings.batch_key is not None and settings.batch_key not in obs:
         raise InputError(f"no obs column {settings.batch_key!r} for batches{_choices(obs)}")
-    batches = None if batch_key is None else _categorical(obs, batch_key)
+    batches = None if batch_key is None else categorical(obs, batch_key)
     groups, keys = group_cells(keep, donors, batches, columns.get("tissue"))
     kinds = [
         ONE_DONOR
@@ -184,7 +150,7 @@ def _cell_types(obs: h5py.Group, settings: BuildSettings) -> pd.Categorical:
         raise InputError(
             f"no obs column {key!r} with cell types{_choices(obs)}; name it with --cell-type-key"
         )
-    types = _categorical(obs, key)
+    types = categorical(obs, key)
     names = [str(name) for name in types.categories if not is_unnamed(str(name))]
     if names and all(_NUMBER.match(name) for name in names):
         raise InputError(
@@ -224,8 +190,8 @@ def _donors(
             )
         everyone: pd.Categorical = pd.Categorical(np.full(n, source.dataset, dtype=object))
         return everyone, np.zeros(n, dtype=bool)
-    donors = _categorical(obs, key)
-    unnamed = _unnamed(donors)
+    donors = categorical(obs, key)
+    unnamed = are_unnamed(donors)
     if settings.pooled_donors and unnamed.any():
         names = np.array([*donors.categories, ""], dtype=object)[donors.codes]
         names[unnamed] = _pool(source)
@@ -265,34 +231,6 @@ def group_cells(
     groups = np.full(len(keep), -1, dtype=np.int32)
     groups[keep] = place[inverse.ravel()]
     return groups, [keys[i] for i in order]  # type: ignore[misc]
-
-
-def _categorical(obs: h5py.Group, name: str) -> pd.Categorical:
-    """Read a column as categories that are strings."""
-    return as_categories(column(obs, name))
-
-
-def as_categories(values: Any) -> pd.Categorical:
-    """Make categories that are strings of the values of a column."""
-    if not isinstance(values, pd.Categorical):
-        values = pd.Categorical(pd.Series(values).astype(object))
-    named: pd.Categorical = values.rename_categories({c: _plain(c) for c in values.categories})
-    return named
-
-
-def _plain(value: object) -> str:
-    """Write a category; whole numbers that a missing value turned into floats lose the `.0`."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _equals(values: pd.Categorical, text: str) -> Mask:
-    hit: Mask = np.array([str(c).strip().casefold() == text for c in values.categories] + [False])
-    return np.asarray(hit[values.codes])
-
-
-def _unnamed(values: pd.Categorical) -> Mask:
-    hit: Mask = np.array([is_unnamed(str(c)) for c in values.categories] + [True])
-    return np.asarray(hit[values.codes])
 
 
 def _choices(obs: h5py.Group) -> str:

@@ -20,7 +20,8 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.attention import decode_faster
 from cello1.solvers.base import Failure, OnDone, Response
 from cello1.solvers.generate import bytes_per_token, generate
-from cello1.solvers.writers import FreeWriter, GuidedWriter, Vocabulary
+from cello1.solvers.vocabulary import Vocabulary
+from cello1.solvers.writers import FreeWriter, GuidedWriter
 
 MAX_NEW_TOKENS = 3_500
 _CPU_CACHE_BYTES = 2 << 30

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from cello1.errors import InputError
 from cello1.solvers.language import LanguageModel
-from cello1.solvers.writers import Vocabulary
+from cello1.solvers.vocabulary import Vocabulary
 
 _CPU_CACHE_BYTES = 2 << 30
 

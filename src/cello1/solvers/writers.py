@@ -8,110 +8,14 @@ once, whatever the model: the labels are known, not read back from its tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
 
-from cello1.errors import InputError, brief
 from cello1.puzzles.answer import TAGS
 from cello1.puzzles.prompt import response_text
+from cello1.solvers.vocabulary import Vocabulary
 
 _CLOSE = "</answer>"
 _OPEN = "</think>\n<answer>"
 _TAIL = 16  # tokens that are sure to hold a tag, even spelled byte by byte
-
-
-@cache
-def _byte_of_character() -> dict[str, int]:
-    """Return the inverse of the GPT-2 table by which byte-level tokenizers print bytes."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    table = {chr(byte): byte for byte in printable}
-    others = (byte for byte in range(256) if byte not in set(printable))
-    return table | {chr(256 + i): byte for i, byte in enumerate(others)}
-
-
-class Vocabulary:
-    """What each token of a tokenizer spells, in bytes.
-
-    Parameters
-    ----------
-    tokenizer
-        A fast tokenizer of `transformers`: byte-level or SentencePiece-like BPE, or any whose
-        `decode` puts tokens side by side.
-    """
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        self.by_bytes: dict[bytes, list[int]] = {}
-        self._paths: dict[bytes, list[dict[int, int]]] = {}
-        special = set(tokenizer.all_special_ids)
-        added = tokenizer.added_tokens_decoder
-        backend = getattr(tokenizer, "backend_tokenizer", None) is not None
-        byte_level = backend and "ByteLevel" in str(tokenizer.backend_tokenizer.decoder)
-        for token_id in range(len(tokenizer)):
-            if token_id in added:
-                # Tags may be tokens of their own; other special tokens spell nothing.
-                text = str(added[token_id].content)
-                spelled = text.encode() if text in TAGS or token_id not in special else b""
-            else:
-                spelled = self._spell(token_id, byte_level)
-            if spelled:
-                self.by_bytes.setdefault(spelled, []).append(token_id)
-        self.longest = max(map(len, self.by_bytes), default=0)
-        self.closing = {i for s, ids in self.by_bytes.items() if b">" in s for i in ids}
-
-    def _spell(self, token_id: int, byte_level: bool) -> bytes:
-        piece = self.tokenizer.convert_ids_to_tokens(token_id)
-        if piece is None:
-            return b""
-        if byte_level:
-            table = _byte_of_character()
-            return bytes(table[c] for c in piece) if all(c in table for c in piece) else b""
-        if len(piece) == 6 and piece.startswith("<0x"):
-            return bytes([int(piece[3:5], 16)])
-        anchor = self.tokenizer.encode(".", add_special_tokens=False)[-1:]
-        before, both = self.text(anchor), self.text([*anchor, token_id])
-        return both[len(before) :].encode() if both.startswith(before) else b""
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """Decode tokens exactly, special ones included."""
-        return str(
-            self.tokenizer.decode(
-                list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False
-            )
-        )
-
-    def encode(self, text: str) -> list[int]:
-        """Tokenize a piece of text as it stands."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
-
-    def paths(self, text: str) -> list[dict[int, int]]:
-        """Return for every byte of a text the tokens that may be written there.
-
-        Each maps to the place it leads to. Tokens from which the end cannot be reached are left
-        out, so whoever follows the paths gets there.
-
-        Raises
-        ------
-        InputError
-            When the tokenizer cannot spell the text.
-        """
-        data = text.encode()
-        if data not in self._paths:
-            steps: list[dict[int, int]] = [{} for _ in data]
-            reaches = [False] * len(data) + [True]
-            for at in range(len(data) - 1, -1, -1):
-                for end in range(at + 1, min(len(data), at + self.longest) + 1):
-                    if reaches[end]:
-                        for token in self.by_bytes.get(data[at:end], ()):
-                            steps[at][token] = end
-                reaches[at] = bool(steps[at])
-            if not reaches[0]:
-                raise InputError(
-                    f"the model's tokenizer cannot spell {brief(text)}; use another model, or "
-                    "rename the type"
-                )
-            self._paths[data] = steps
-        return self._paths[data]
 
 
 class FreeWriter:

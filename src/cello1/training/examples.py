@@ -20,7 +20,7 @@ from cello1.errors import InputError
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.language import LanguageModel
-from cello1.solvers.writers import Vocabulary
+from cello1.solvers.vocabulary import Vocabulary
 from cello1.training.traces import response_of
 
 IGNORED = -100  # a label without loss
