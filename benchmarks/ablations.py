@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from mini import RECIPE, verb
+from mini import RECIPE, base_model, student, verb
 
 from cello1.puzzles.puzzle import Puzzle
 from cello1.reports.behaviour import MEASURES, differences, measure, read_responses, summarize
@@ -62,13 +62,11 @@ class Bench:
         run, log = self.run(arm, seed), self.out / "ablations" / f"{arm}-{seed}.log"
         recipe = RECIPE if arm == "start" else RECIPES / f"{arm}.yaml"
         if arm in ("start", "E", "F"):
-            begin = self.model("start", seed) if arm == "F" else self.base()
-            self._verb(log, "sft", recipe, f"model={begin}",
-                       f"traces=[{', '.join(map(str, self.traces()))}]",
-                       f"validation={self.kang / 'validation.parquet'}",
+            begin = [f"model={self.model('start', seed)}"] if arm == "F" else []
+            self._verb(log, "sft", recipe, *student(self.out), *begin,
                        "--seed", str(seed), "--out", run)  # fmt: skip
         else:
-            start = self.base() if arm == "B" else self.model("start", seed)
+            start = base_model(self.out) if arm == "B" else self.model("start", seed)
             engine = ("--engine", "ppo") if arm == "C" else ()
             self._verb(log, "rl", recipe, f"model={start}", *engine,
                        f"puzzles=[{self.out / 'practice.parquet'}]",
@@ -78,14 +76,6 @@ class Bench:
                    f"hf:{self.model(arm, seed)}", "--max-new-tokens", "600",
                    "--out", self.solved(arm, seed))  # fmt: skip
         self._verb(log, "eval", self.solved(arm, seed))
-
-    def base(self) -> Path:
-        """Return the model that all arms begin with."""
-        return self.out / "base-thin" / "model"
-
-    def traces(self) -> list[Path]:
-        """Return the files of traces, of Kang and of simulated cells."""
-        return [self.out / name / "reasoning.parquet" for name in ("traces", "traces-profiles")]
 
     def solved(self, arm: str, seed: int) -> Path:
         """Return the run folder of its answers."""

@@ -29,6 +29,8 @@ DECODINGS = {"greedy": [], "valid": ["--valid"], "assign": ["--decode", "assign"
 VOTES = {"8 votes": ["--samples", "8", "--permute"]}
 PRACTICE, LESSONS = "4000", "800"  # crossed puzzles to practise on, and for the teacher to answer
 AMBIENT = "0.25"  # share of the genes in practice: known donors are as hard then as new ones
+# What the base model is trained on with, one recipe after the other.
+MORE = ("base-real", "base-listed", "base-thin", "base-drafted", "base-settled")
 # Types told from mean profiles alone need enough of them for a puzzle.
 FEWEST_TYPES, SEED = 8, "1"
 
@@ -100,7 +102,7 @@ def train(out: Path, log: Path) -> dict[str, float]:
     files = ", ".join(str(out / name / "train.parquet") for name in names)
     practice, lessons = out / "practice.parquet", out / "lessons.parquet"
     minutes = {"base": verb("base", RECIPE, f"puzzles=[{files}]", "--out", out / "base", log=log)}
-    for before, after in pairwise(("base", "base-real", "base-listed", "base-thin")):
+    for before, after in pairwise(("base", *MORE)):
         recipe = RECIPE.with_name(f"{after.replace('base', 'mini')}.yaml")
         minutes["base"] += verb("base", recipe, f"model={out / before / 'model'}",
                                 f"puzzles=[{files}]", "--out", out / after, log=log)  # fmt: skip
@@ -122,11 +124,16 @@ def train(out: Path, log: Path) -> dict[str, float]:
     return minutes
 
 
+def base_model(out: Path) -> Path:
+    """Return the model that is fine-tuned."""
+    return out / MORE[-1] / "model"
+
+
 def student(out: Path) -> list[str]:
     """Return what `cello1 sft` is told beside the recipe."""
     kang = out / "kang2018_ifnb2800"
     return [
-        f"model={out / 'base-thin' / 'model'}",
+        f"model={base_model(out)}",
         f"traces=[{out / 'traces' / 'reasoning.parquet'}, "
         f"{out / 'traces-profiles' / 'reasoning.parquet'}]",
         f"validation={kang / 'validation.parquet'}",
@@ -150,7 +157,7 @@ def table(out: Path, log: Path) -> None:
     """Solve every test with every model and the classical solvers, and print the figures."""
     answers_only(out, log)
     models = {
-        "base": out / "base-thin" / "model",
+        "base": base_model(out),
         "answers": out / "sft-answers" / "model",
         "sft": out / "sft" / "model",
         "rl": out / "rl" / "model",

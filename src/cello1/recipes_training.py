@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 # In which the offline teacher tells of the cells.
-Order = Literal["surest", "listed"]
+Order = Literal["surest", "listed", "drafted"]
 
 
 class TrainingSection(BaseModel):
@@ -36,7 +36,8 @@ class Stage(TrainingSection):
         bool, Field(description="cells made of three of their type, donor and batch each")
     ] = False
     order: Annotated[
-        Order, Field(description="surest cell first and revised, or as they are listed")
+        Order,
+        Field(description="surest first and revised, as listed, or drafted as listed and settled"),
     ] = "surest"
     batch_tokens: Annotated[int, Field(ge=256, description="tokens per step, about")] = 2_048
 
@@ -80,9 +81,9 @@ class DistillSettings(TrainingSection):
         Field(ge=1, description="stop at so many solved puzzles; sample again only the unsolved"),
     ] = None
     hint: Annotated[bool, Field(description="the teacher is shown the answer to justify")] = False
-    order: Annotated[
-        Order, Field(description="offline teacher: surest cell first and revised, or as listed")
-    ] = "surest"
+    order: Annotated[Order, Field(description="offline teacher: as for the stages of base")] = (
+        "surest"
+    )
     min_true_genes: Annotated[
         float | None, Field(ge=0, le=1, description="share of cited genes that must be true")
     ] = None

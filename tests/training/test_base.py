@@ -101,6 +101,18 @@ def test_in_blind_puzzles_genes_say_nothing_and_every_type_comes_once(toys, stre
     assert all(genes == set(stream.common) for genes in met.values())
 
 
+def test_drafts_may_err_where_the_answer_does_not(toys, stream):
+    drafted = FULL.model_copy(update={"order": "drafted"})
+    right = []
+    for step in range(40):
+        for puzzle, response in stream.batch(step, drafted):
+            assert cello1.score(puzzle, response).exact
+            drafts = response.split("\n")[1 : len(puzzle.cells) + 1]
+            firsts = [d.split(" or ")[0] for d in drafts]
+            right += [d.endswith(x) for d, x in zip(firsts, puzzle.answer, strict=True)]
+    assert 0.5 < sum(right) / len(right) < 1
+
+
 def test_a_batch_depends_on_seed_and_step_alone(toys, stream):
     stream.batch(3, FULL)
     again = Stream([toys], [Centroids(toys)], 0)
@@ -171,17 +183,9 @@ def test_puzzles_have_the_cells_wanted_where_a_source_has_as_many(toys):
     assert max(len(p.cells) for p, _ in stream.batch(0, larger)) == most
 
 
-@pytest.mark.parametrize("products", ["bfloat16", "float32"])
-def test_it_learns_with_products_of_either_kind(products, file, stream, tmp_path, monkeypatch):
-    from cello1.training import pretrain
-
-    monkeypatch.setattr(pretrain, "multiplies_in_halves", lambda: products == "bfloat16")
+def test_it_learns(file, stream, tmp_path):
     longer = STAGE.model_copy(update={"tokens": 120_000})
     run = base(settings(file, stages=(longer,), learning_rate=5e-3), tmp_path / "run").parent
-    assert json.loads((run / "model" / "training.json").read_text())["products"] == products
-    assert {w.dtype for w in load_file(run / "model" / "model.safetensors").values()} == {
-        torch.float32
-    }
     losses = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
 

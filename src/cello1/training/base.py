@@ -115,7 +115,6 @@ def _publish(
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "steps": trainer.step,
         "tokens": trainer.tokens,
-        "products": "bfloat16" if trainer.halves else "float32",
         "versions": versions(),
     }
     write_json(part / RECORD, record)

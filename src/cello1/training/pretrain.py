@@ -108,15 +108,6 @@ def loss_of(model: Any, batch: Batch) -> torch.Tensor:
     return (chosen_losses(model, batch.ids, counts) * weights).sum() / weights.sum()
 
 
-def multiplies_in_halves() -> bool:
-    """Say whether this processor multiplies bfloat16 itself, which takes two thirds of the time.
-
-    Elsewhere it would be imitated, and slower than float32.
-    """
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
 class Trainer:
     """The loop: one optimiser, a learning rate that warms up and fades, checkpoints.
 
@@ -138,7 +129,6 @@ class Trainer:
         self.model, self.tokenizer, self.stream = model, tokenizer, stream
         self.settings, self.out = settings, out
         self.step, self.tokens = 0, 0
-        self.halves = multiplies_in_halves()
         self.total = sum(stage.tokens for stage in settings.stages)
         matrices = [p for p in model.parameters() if p.ndim > 1]
         vectors = [p for p in model.parameters() if p.ndim == 1]
@@ -197,9 +187,7 @@ class Trainer:
     def _learn(self, batch: Batch) -> tuple[float, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
-        # Products in bfloat16; weights, optimiser, softmax and loss stay in float32.
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.halves):
-            loss = loss_of(self.model, batch)
+        loss = loss_of(self.model, batch)
         if not torch.isfinite(loss):
             raise InputError(
                 f"the loss is {loss.item()} at step {self.step}; lower learning_rate "

@@ -22,10 +22,12 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes_training import Stage
 from cello1.solvers.classical import Expert
 from cello1.training.cross import PARENTS, Pools
-from cello1.training.teacher import steer, tell, tell_listed
+from cello1.training.teacher import steer, stray, tell, tell_drafted, tell_listed
 from cello1.training.wording import listed
 
 _PER_CELL, _PER_PUZZLE = 22, 50  # tokens beside the genes, answer included
+# An expert knows the cells it learned from: its drafts of them would be too good to be mended.
+_ASTRAY = 1.0
 _DRILL_GENES = 300  # few enough to be learned at once, many enough not to be guessed
 
 
@@ -94,6 +96,9 @@ class Stream:
         gold = [puzzle.candidate_index[key] for key in puzzle.answer_keys or ()]
         if stage.order == "listed":
             reasoning = tell_listed(puzzle, gold, expert.evidence)
+        elif stage.order == "drafted":
+            seen = stray(expert.scores(puzzle), _ASTRAY, rng)
+            reasoning = tell_drafted(puzzle, gold, seen, expert.evidence)
         else:
             scores = steer(expert.scores(puzzle), gold)
             reasoning = tell(puzzle, gold, scores, expert.evidence, rng)

@@ -83,6 +83,40 @@ def tell_listed(puzzle: Puzzle, chosen: Sequence[int], evidence: Evidence) -> st
     return "\n".join(lines)
 
 
+def tell_drafted(puzzle: Puzzle, chosen: Sequence[int], scores: Floats, evidence: Evidence) -> str:
+    """Note for every cell in turn the two types it looks most like; then give each type once.
+
+    Each note looks at its own cell alone, and what is given out can look at all of the notes: so a
+    very small model can decide together without keeping books of an order.
+
+    Parameters
+    ----------
+    puzzle, chosen, scores, evidence
+        As for :func:`tell`; the scores say what a cell looks like, right or wrong.
+    """
+    lines = [f"{clause(puzzle.context)}: {len(puzzle.cells)} cells."]
+    for i, (cell, likely) in enumerate(zip(puzzle.cells, _two_best(scores), strict=True), start=1):
+        first, second = (puzzle.candidates[j] for j in likely)
+        genes = [gene for gene in evidence(cell, first, None) if gene in cell]
+        lines.append(f"Cell {i}: {listed(genes[:_LISTED_GENES])}{first} or {second}.")
+    lines.append("Each type once:")
+    for i, j in enumerate(chosen, start=1):
+        last = ", by elimination" if i == len(puzzle.candidates) else ""
+        lines.append(f"Cell {i} is {puzzle.candidates[j]}{last}.")
+    return "\n".join(lines)
+
+
+def _two_best(scores: Floats) -> list[list[int]]:
+    order: list[list[int]] = np.argsort(-scores, axis=1, kind="stable")[:, :2].tolist()
+    return order
+
+
+def stray(scores: Floats, temperature: float, rng: np.random.Generator) -> Floats:
+    """Add noise to scores, so that at temperature 1 two or three cells change places."""
+    noise = temperature * _NOISE * _lead(scores)
+    return np.asarray(scores + noise * rng.gumbel(size=scores.shape))
+
+
 def steer(scores: Floats, gold: Sequence[int]) -> Floats:
     """Raise the scores of an assignment just so far that it is the best one.
 
@@ -115,8 +149,8 @@ class Teacher:
     hint
         Justify the puzzle's own answer instead of finding one.
     order
-        In which the cells are told: the surest first (:func:`tell`), or as they are listed
-        (:func:`tell_listed`).
+        In which the cells are told: the surest first (:func:`tell`), as they are listed
+        (:func:`tell_listed`), or as they are listed and then once more (:func:`tell_drafted`).
     """
 
     def __init__(
@@ -159,13 +193,15 @@ class Teacher:
         rng = np.random.default_rng([self.seed, self.sample, int(puzzle.id, 16)])
         scores = self.expert.scores(puzzle)
         if self.sample:
-            noise = self.temperature * _NOISE * _lead(scores)
-            scores = scores + noise * rng.gumbel(size=scores.shape)
+            scores = stray(scores, self.temperature, rng)
+        seen = scores
         if self.hint:
             scores = steer(scores, _gold(puzzle))
         chosen = assign_jointly(scores).tolist()
         if self.order == "listed":
             reasoning = tell_listed(puzzle, chosen, self.expert.evidence)
+        elif self.order == "drafted":
+            reasoning = tell_drafted(puzzle, chosen, seen, self.expert.evidence)
         else:
             reasoning = tell(puzzle, chosen, scores, self.expert.evidence, rng)
         text = response_text(reasoning, tuple(puzzle.candidates[j] for j in chosen))
