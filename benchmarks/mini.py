@@ -30,7 +30,7 @@ VOTES = {"8 votes": ["--samples", "8", "--permute"]}
 PRACTICE, LESSONS = "4000", "800"  # crossed puzzles to practise on, and for the teacher to answer
 AMBIENT = "0.25"  # share of the genes in practice: known donors are as hard then as new ones
 # What the base model is trained on with, one recipe after the other.
-MORE = ("base-real", "base-listed", "base-thin", "base-drafted", "base-settled")
+MORE = ("base-real", "base-listed", "base-thin", "base-drafted")
 # Types told from mean profiles alone need enough of them for a puzzle.
 FEWEST_TYPES, SEED = 8, "1"
 
