@@ -25,9 +25,9 @@ ABOUT = """# mini: the model that cello1 carries with it
 beside it in `recipes/`:
 
 1. `cello1 base` with `mini-cpu.yaml` (crossed cells), `mini-real.yaml` (real cells),
-   `mini-listed.yaml` (cell by cell) and `mini-thin.yaml` (some of the genes): the training donors
-   of two extracts of Kang et al. 2018 (GSE96583), and cells simulated from public mean profiles of
-   17 tissues;
+   `mini-listed.yaml` (cell by cell), `mini-thin.yaml` (some of the genes) and `mini-drafted.yaml`
+   (drafts, then each type once): the training donors of two extracts of Kang et al. 2018
+   (GSE96583), and cells simulated from public mean profiles of 17 tissues;
 2. `cello1 distill` with the offline teacher, `cello1 sft` on what it solved;
 3. `cello1 rl` on crossed puzzles, rewarded for whole batches.
 

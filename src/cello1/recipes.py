@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from cello1.errors import UseError
 from cello1.recipes_rl import PpoSettings, RlSettings, VerlSettings
-from cello1.recipes_training import BaseModelSettings, DistillSettings, SftSettings
+from cello1.recipes_training import BaseModelSettings, DistillSettings, Section, SftSettings
 
 GeneClass = Literal["mitochondrial", "ribosomal", "pseudogene"]
 # What building and annotating are told of a file in the same words.
@@ -22,12 +22,6 @@ Layer = Annotated[
 ContextColumns = Annotated[
     dict[str, str], Field(description="obs column -> sentence with {value}, added to the context")
 ]
-
-
-class Section(BaseModel):
-    """Settings that refuse unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class BuildSettings(Section):
@@ -76,7 +70,7 @@ class BuildSettings(Section):
         bool, Field(description="keep cells of unnamed donors as one group per file")
     ] = False
     one_donor: Annotated[bool, Field(description="take a file without donors as one donor")] = False
-    context_columns: ContextColumns = {}
+    context_columns: ContextColumns = Field(default_factory=dict)
     seed: Annotated[int, Field(ge=0, description="of every random choice")] = 0
 
     @model_validator(mode="after")

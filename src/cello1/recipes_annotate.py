@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cello1.recipes import BatchKey, ContextColumns, Layer, Section
+from cello1.recipes import BatchKey, ContextColumns, Layer
+from cello1.recipes_training import Section
 
 
 class AnnotateSettings(Section):

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from cello1.recipes_training import AdapterSection, TrainingSection
+from cello1.recipes_training import AdapterSection, Section
 
 
-class PractiseSection(TrainingSection):
+class PractiseSection(Section):
     """What is practised on, and what is held out."""
 
     puzzles: Annotated[tuple[str, ...], Field(description="files of puzzles with answers")] = ()
@@ -24,7 +24,7 @@ class PractiseSection(TrainingSection):
         return (value,) if isinstance(value, str) else value
 
 
-class Curriculum(TrainingSection):
+class Curriculum(Section):
     """From small batches to whole ones: larger puzzles are cut to the size of the day."""
 
     start: Annotated[int, Field(ge=2, description="cells at first")] = 3

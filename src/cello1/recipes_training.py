@@ -10,13 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Order = Literal["surest", "listed", "drafted"]
 
 
-class TrainingSection(BaseModel):
+class Section(BaseModel):
     """Settings that refuse unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Stage(TrainingSection):
+class Stage(Section):
     """One stretch of pre-training, with puzzles or drills of a certain size."""
 
     tokens: Annotated[int, Field(ge=1, description="tokens read in this stage")]
@@ -42,7 +42,7 @@ class Stage(TrainingSection):
     batch_tokens: Annotated[int, Field(ge=256, description="tokens per step, about")] = 2_048
 
 
-class BaseModelSettings(TrainingSection):
+class BaseModelSettings(Section):
     """How a small model is trained from scratch, or goes on from where another training ended."""
 
     model: Annotated[
@@ -61,7 +61,7 @@ class BaseModelSettings(TrainingSection):
     seed: Annotated[int, Field(ge=0, description="of weights and data")] = 0
 
 
-class DistillSettings(TrainingSection):
+class DistillSettings(Section):
     """How a teacher's responses become traces.
 
     The paper (arXiv 2506.02911, section 4): OpenAI o1, 8 samples a puzzle, accepted iff the
@@ -109,7 +109,7 @@ class DistillSettings(TrainingSection):
         return self
 
 
-class AdapterSection(TrainingSection):
+class AdapterSection(Section):
     """What of a model is trained: an adapter (LoRA, DoRA) or all weights."""
 
     model: Annotated[str, Field(description="folder or hub name of the base model")] = (
