@@ -3,8 +3,9 @@
 Run ``python benchmarks/ablations.py DATA [--out runs/mini] [--jobs 2] [--figure FILE.svg]`` after
 ``benchmarks/mini.py`` with the same DATA and --out: base model, traces and practice are taken from
 there. The arms are the recipes in ``recipes/ablations``; the start of (A), (C) and (D) is
-fine-tuned once per seed. All arms of a seed read about as many tokens. Every model answers all
-puzzles of Kang's two held-out donors, writing freely (greedy, and nothing guides it).
+fine-tuned once per seed. All arms of a seed read about as many tokens. (G) is an arm of our own,
+fine-tuned on traces in other words, from a base that read a fifth more of them. Every model
+answers all puzzles of Kang's two held-out donors, writing freely (greedy, and nothing guides it).
 
 Prints a table of the arms, seed by seed and together, the paired differences behind the paper's
 claims and how the arms reason, and draws the training dynamics. Called again it goes on where it
@@ -20,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from mini import RECIPE, base_model, student, verb
+from mini import DRAFTED, RECIPE, base_model, student, verb
 
 from cello1.puzzles.puzzle import Puzzle
 from cello1.reports.behaviour import MEASURES, differences, measure, read_responses, summarize
@@ -30,7 +31,7 @@ from cello1.scoring.statistics import clustered_interval
 from cello1.solvers.run import read_solved
 
 RECIPES = RECIPE.with_name("ablations")
-SEEDS = {"start": 3, "A": 3, "B": 3, "C": 1, "D": 3, "E": 1, "F": 3}
+SEEDS = {"start": 3, "A": 3, "B": 3, "C": 1, "D": 3, "E": 1, "F": 3, "G": 3}
 NAMES = {
     "start": "fine-tuned (the start of A, C, D)",
     "A": "(A) SFT, GRPO `batch`",
@@ -39,6 +40,7 @@ NAMES = {
     "D": "(D) SFT, GRPO `cell+batch`",
     "E": "(E) SFT on answers only",
     "F": "(F) SFT only, as many tokens as A",
+    "G": "(G) SFT on drafts",
 }
 
 
@@ -60,13 +62,13 @@ class Bench:
     def train(self, arm: str, seed: int) -> None:
         """Train an arm and answer the test puzzles with it."""
         run, log = self.run(arm, seed), self.out / "ablations" / f"{arm}-{seed}.log"
-        recipe = RECIPE if arm == "start" else RECIPES / f"{arm}.yaml"
-        if arm in ("start", "E", "F"):
+        recipe = {"start": RECIPE, "G": DRAFTED}.get(arm, RECIPES / f"{arm}.yaml")
+        if arm in ("start", "E", "F", "G"):
             begin = [f"model={self.model('start', seed)}"] if arm == "F" else []
-            self._verb(log, "sft", recipe, *student(self.out), *begin,
+            self._verb(log, "sft", recipe, *student(self.out, recipe), *begin,
                        "--seed", str(seed), "--out", run)  # fmt: skip
         else:
-            start = base_model(self.out) if arm == "B" else self.model("start", seed)
+            start = base_model(self.out, recipe) if arm == "B" else self.model("start", seed)
             engine = ("--engine", "ppo") if arm == "C" else ()
             self._verb(log, "rl", recipe, f"model={start}", *engine,
                        f"puzzles=[{self.out / 'practice.parquet'}]",
@@ -153,7 +155,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="as for benchmarks/mini.py")
     parser.add_argument("--out", type=Path, default=Path("runs/mini"))
     parser.add_argument("--jobs", type=int, default=2, help="trainings side by side")
-    parser.add_argument("--arms", default="FADBCE", help="which, in this order")
+    parser.add_argument("--arms", default="GFADBCE", help="which, in this order")
     parser.add_argument("--figure", type=Path, help="draw the training dynamics into this folder")
     args = parser.parse_args()
     threads = max(1, (os.cpu_count() or 1) // args.jobs)
@@ -166,7 +168,17 @@ def main() -> None:
             for done in [pool.submit(bench.train, *job) for job in jobs]:
                 done.result()
     table(bench, arms)
-    pairs = [("A", "start"), ("A", "F"), ("A", "B"), ("A", "C"), ("A", "D"), ("D", "F"), ("F", "E")]
+    pairs = [
+        ("A", "start"),
+        ("A", "F"),
+        ("A", "B"),
+        ("A", "C"),
+        ("A", "D"),
+        ("D", "F"),
+        ("F", "E"),
+        ("G", "start"),
+        ("G", "A"),
+    ]
     for first, second in pairs:
         if first in arms and second in arms:
             print(difference(bench, first, second))

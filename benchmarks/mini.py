@@ -3,10 +3,10 @@
 Run ``python benchmarks/mini.py DATA [--out runs/mini] [--table]``. DATA is a folder with ``cells``
 (kang2018_ifnb2800.h5ad, kang2018_muscat_1287genes.h5ad, pbmc3k_lognorm.h5ad) and ``profiles`` (mean
 profiles and cell_types.csv). Builds puzzles, trains by ``recipes/mini-cpu.yaml``, solves Kang's
-held-out donors and prints each verb with its minutes. ``--table`` also fine-tunes on answers only
-and prints base, answers-only, traces and rewards for greedy, valid and assign decoding (the last
-one also for eight votes), beside the classical solvers, on Kang, on simulated cells of profiles
-never trained on, and on PBMC3k. ``benchmarks/ablations.py`` goes on from the same folder.
+held-out donors and prints each verb with its minutes. ``--table`` also prints base, traces,
+rewards and drafts for greedy, valid and assign decoding (drafts also for eight votes), beside the
+classical solvers, on Kang, on simulated cells of profiles never trained on, and on PBMC3k.
+``benchmarks/ablations.py`` goes on from the same folder.
 
 Called again it goes on where it was.
 """
@@ -25,6 +25,7 @@ from pathlib import Path
 from cello1.puzzles.table import read_puzzles, write_puzzles
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "mini-cpu.yaml"
+DRAFTED = RECIPE.with_name("mini-drafted.yaml")  # its traces settle the batch after drafts
 DECODINGS = {"greedy": [], "valid": ["--valid"], "assign": ["--decode", "assign"]}
 VOTES = {"8 votes": ["--samples", "8", "--permute"]}
 PRACTICE, LESSONS = "4000", "800"  # crossed puzzles to practise on, and for the teacher to answer
@@ -110,33 +111,40 @@ def train(out: Path, log: Path) -> dict[str, float]:
                             "--count", PRACTICE, "--ambient", AMBIENT, log=log)  # fmt: skip
     minutes["cross"] += verb("cross", tissues, "--out", lessons, "--count", LESSONS,
                              "--seed", SEED, log=log)  # fmt: skip
-    asked = {kang: out / "traces", lessons: out / "traces-profiles"}
     minutes["distill"] = sum(
-        verb("distill", puzzles, "--recipe", RECIPE, "--out", traces, log=log)
-        for puzzles, traces in asked.items()
+        verb("distill", puzzles, "--recipe", recipe, "--out", traces, log=log)
+        for recipe in (RECIPE, DRAFTED)
+        for puzzles, traces in zip((kang, lessons), traces_of(out, recipe), strict=True)
     )
-    minutes["sft"] = verb("sft", RECIPE, *student(out), "--out", out / "sft", log=log)
+    minutes["sft"] = verb("sft", RECIPE, *student(out, RECIPE), "--out", out / "sft", log=log)
+    minutes["drafts"] = verb("sft", DRAFTED, *student(out, DRAFTED), "--out", out / "drafts",
+                             log=log)  # fmt: skip
     minutes["rl"] = verb("rl", RECIPE, f"model={out / 'sft' / 'model'}", f"puzzles=[{practice}]",
                          f"validation={kang / 'validation.parquet'}", "--out", out / "rl",
                          log=log)  # fmt: skip
-    solved = out / "solved" / "rl-kang-greedy"
-    minutes["solve"] = solve(f"hf:{out / 'rl' / 'model'}", "kang", solved, [], log)
+    solved = out / "solved" / "drafts-kang-greedy"
+    minutes["solve"] = solve(f"hf:{out / 'drafts' / 'model'}", "kang", solved, [], log)
     return minutes
 
 
-def base_model(out: Path) -> Path:
+def base_model(out: Path, recipe: Path) -> Path:
     """Return the model that is fine-tuned."""
-    return out / MORE[-1] / "model"
+    return out / ("base-drafted" if recipe == DRAFTED else "base-thin") / "model"
 
 
-def student(out: Path) -> list[str]:
+def traces_of(out: Path, recipe: Path) -> list[Path]:
+    """Return the folders of traces, of Kang and of simulated cells."""
+    ending = "-drafted" if recipe == DRAFTED else ""
+    return [out / f"traces{ending}", out / f"traces-profiles{ending}"]
+
+
+def student(out: Path, recipe: Path) -> list[str]:
     """Return what `cello1 sft` is told beside the recipe."""
-    kang = out / "kang2018_ifnb2800"
+    files = [str(folder / "reasoning.parquet") for folder in traces_of(out, recipe)]
     return [
-        f"model={base_model(out)}",
-        f"traces=[{out / 'traces' / 'reasoning.parquet'}, "
-        f"{out / 'traces-profiles' / 'reasoning.parquet'}]",
-        f"validation={kang / 'validation.parquet'}",
+        f"model={base_model(out, recipe)}",
+        f"traces=[{', '.join(files)}]",
+        f"validation={out / 'kang2018_ifnb2800' / 'validation.parquet'}",
     ]
 
 
@@ -148,19 +156,13 @@ def solve(solver: str, test: str, run: Path, options: list[str], log: Path) -> f
     return minutes + verb("eval", run, log=log)
 
 
-def answers_only(out: Path, log: Path) -> None:
-    """Fine-tune on answers without reasons, to see what the reasons are worth."""
-    verb("sft", RECIPE, *student(out), "answers_only=true", "--out", out / "sft-answers", log=log)
-
-
 def table(out: Path, log: Path) -> None:
     """Solve every test with every model and the classical solvers, and print the figures."""
-    answers_only(out, log)
     models = {
-        "base": base_model(out),
-        "answers": out / "sft-answers" / "model",
+        "base": base_model(out, RECIPE),
         "sft": out / "sft" / "model",
         "rl": out / "rl" / "model",
+        "drafts": out / "drafts" / "model",
     }
     trained = ["--train", str(out / "kang2018_ifnb2800" / "train.parquet"),
                "--validation", str(out / "kang2018_ifnb2800" / "validation.parquet")]  # fmt: skip
@@ -177,7 +179,7 @@ def table(out: Path, log: Path) -> None:
             runs[classical, "alone"] = (classical, [*learned, "--alone"])
             runs[classical, "jointly"] = (classical, learned)
         for name, model in models.items():
-            for how, options in (DECODINGS | (VOTES if name == "rl" else {})).items():
+            for how, options in (DECODINGS | (VOTES if name == "drafts" else {})).items():
                 runs[name, how] = (f"hf:{model}", options)
         for (name, how), (solver, options) in runs.items():
             run = out / "solved" / f"{name}-{test}-{how}"
@@ -209,7 +211,7 @@ def main() -> None:
     minutes = train(args.out, log)
     for name, spent in minutes.items():
         print(f"{name:8} {spent:5.1f} min")
-    run = args.out / "solved" / "rl-kang-greedy"
+    run = args.out / "solved" / "drafts-kang-greedy"
     print(f"together {sum(minutes.values()):5.1f} min; Kang, held-out donors: {figures(run)}")
     if args.table:
         table(args.out, log)
