@@ -193,7 +193,10 @@ def draw(bench: Bench, arms: list[str], folder: Path) -> None:
     from cello1.reports.figures import dynamics_plots, write_figures
     from cello1.runs import read_run
 
-    logs = [read_log(NAMES[arm], bench.run(arm, 0), read_run(bench.run(arm, 0))) for arm in arms]
+    logs = [
+        read_log(NAMES[arm].replace("`", ""), bench.run(arm, 0), read_run(bench.run(arm, 0)))
+        for arm in arms
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     write_figures(dynamics_plots(logs), folder)
 

@@ -28,8 +28,9 @@ beside it in `recipes/`:
    `mini-listed.yaml` (cell by cell), `mini-thin.yaml` (some of the genes) and `mini-drafted.yaml`
    (drafts, then each type once): the training donors of two extracts of Kang et al. 2018
    (GSE96583), and cells simulated from public mean profiles of 17 tissues;
-2. `cello1 distill` with the offline teacher, `cello1 sft` on what it solved;
-3. `cello1 rl` on crossed puzzles, rewarded for whole batches.
+2. `cello1 distill` with the offline teacher, which words drafts as well (`mini-drafted.yaml`), and
+   `cello1 sft` on what it solved. Rewards (`cello1 rl`) lift the model before the drafts and not
+   this one: `docs/results.md` tells of both.
 
 All at once: `python benchmarks/mini.py DATA`, then `python benchmarks/ablations.py DATA`, of which
 this is the run `{run}`. It knows blood best. Of types it never met it can only read the name.
