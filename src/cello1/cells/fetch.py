@@ -77,13 +77,18 @@ class Fetch:
 
     def _genes(self, cells: list[int]) -> list[tuple[str, ...]]:
         """Return the gene lists of some cells, looking up only theirs."""
-        self.lists.flush()
         k = self.settings.top_genes
-        stored = np.memmap(self.lists, dtype=np.int32, mode="r").reshape(-1, k)
-        ranks = stored[self.slot[cells]]
+        # Not mapped: the system maps around what is touched, in the end lists of all cells.
+        stored = b"".join(self._list(place, k) for place in self.slot[cells].tolist())
+        ranks = np.frombuffer(stored, dtype=np.int32).reshape(-1, k)
         names = np.array(self.symbols.names, dtype=object)[ranks].tolist()
         lengths = (ranks >= 0).sum(axis=1).tolist()  # they are filled up with -1
         return [tuple(listed[:n]) for listed, n in zip(names, lengths, strict=True)]
+
+    def _list(self, place: int, k: int) -> bytes:
+        size = k * np.dtype(np.int32).itemsize
+        self.lists.seek(place * size)
+        return self.lists.read(size)
 
     def _group_meta(self, home: int) -> tuple[str, dict[str, Any]]:
         members = np.flatnonzero((self.cells.groups == home) & self.cells.keep)

@@ -2,19 +2,20 @@
 
 HDF5 unpacks one stored piece after the other behind a lock, and most files are gzipped: nearly
 all the time of a build went into it. The pieces are read as they are stored and unpacked side by
-side here. Whatever is unusual about a piece is left to HDF5, so damage is told as ever.
+side here, by ISA-L, which takes half as long as zlib. Whatever is unusual about a piece is left to
+HDF5, so damage is told as ever.
 """
 
 from __future__ import annotations
 
 import os
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
+from isal.isal_zlib import IsalError, decompress
 
 Array = npt.NDArray[Any]
 
@@ -81,8 +82,8 @@ class Packed:
         start, size = piece * self.length, self.length * self.dtype.itemsize
         try:
             skipped, stored = self.array.id.read_direct_chunk((start,))
-            values = zlib.decompress(stored) if skipped == 0 else None
-        except (zlib.error, OSError, RuntimeError, ValueError):
+            values = decompress(stored) if skipped == 0 else None
+        except (IsalError, OSError, RuntimeError, ValueError):  # type: ignore[misc]
             values = None
         if values is None:
             whole: Array = self.array[start : start + self.length]
