@@ -1,6 +1,6 @@
 """The paper's ablations at small scale: what each way of training makes of one base model.
 
-Run ``python benchmarks/ablations.py DATA [--out runs/mini] [--jobs 2] [--figure FILE.svg]`` after
+Run ``python benchmarks/ablations.py DATA [--out runs/mini] [--jobs 2] [--figure FOLDER]`` after
 ``benchmarks/mini.py`` with the same DATA and --out: base model, traces and practice are taken from
 there. The arms are the recipes in ``recipes/ablations``; the start of (A), (C) and (D) is
 fine-tuned once per seed. All arms of a seed read about as many tokens. (G) is an arm of our own,
@@ -42,6 +42,11 @@ NAMES = {
     "F": "(F) SFT only, as many tokens as A",
     "G": "(G) SFT on drafts",
 }
+# Differences behind the paper's claims, and what drafts are worth beside rewards.
+PAIRS = [
+    ("A", "start"), ("A", "F"), ("A", "B"), ("A", "C"), ("A", "D"), ("D", "F"), ("F", "E"),
+    ("G", "start"), ("G", "A"),
+]  # fmt: skip
 
 
 class Bench:
@@ -168,18 +173,7 @@ def main() -> None:
             for done in [pool.submit(bench.train, *job) for job in jobs]:
                 done.result()
     table(bench, arms)
-    pairs = [
-        ("A", "start"),
-        ("A", "F"),
-        ("A", "B"),
-        ("A", "C"),
-        ("A", "D"),
-        ("D", "F"),
-        ("F", "E"),
-        ("G", "start"),
-        ("G", "A"),
-    ]
-    for first, second in pairs:
+    for first, second in PAIRS:
         if first in arms and second in arms:
             print(difference(bench, first, second))
     behaviour_table(bench, [arm for arm in arms if arm != "E"])  # E gives no reasons

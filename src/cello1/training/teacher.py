@@ -72,14 +72,13 @@ def tell_listed(puzzle: Puzzle, chosen: Sequence[int], evidence: Evidence) -> st
     puzzle, chosen, evidence
         As for :func:`tell`.
     """
-    lines = [f"{clause(puzzle.context)}: {len(puzzle.cells)} cells."]
+    lines = [_plain_opening(puzzle)]
     for i, (cell, j) in enumerate(zip(puzzle.cells, chosen, strict=True), start=1):
         label = puzzle.candidates[j]
         if i == len(puzzle.candidates):
             lines.append(f"Cell {i}: only {label} is left, by elimination.")
             continue
-        genes = [gene for gene in evidence(cell, label, None) if gene in cell]
-        lines.append(f"Cell {i}: {listed(genes[:_LISTED_GENES])}so {label}.")
+        lines.append(f"Cell {i}: {_cited(cell, label, evidence)}so {label}.")
     return "\n".join(lines)
 
 
@@ -94,16 +93,25 @@ def tell_drafted(puzzle: Puzzle, chosen: Sequence[int], scores: Floats, evidence
     puzzle, chosen, scores, evidence
         As for :func:`tell`; the scores say what a cell looks like, right or wrong.
     """
-    lines = [f"{clause(puzzle.context)}: {len(puzzle.cells)} cells."]
+    lines = [_plain_opening(puzzle)]
     for i, (cell, likely) in enumerate(zip(puzzle.cells, _two_best(scores), strict=True), start=1):
         first, second = (puzzle.candidates[j] for j in likely)
-        genes = [gene for gene in evidence(cell, first, None) if gene in cell]
-        lines.append(f"Cell {i}: {listed(genes[:_LISTED_GENES])}{first} or {second}.")
+        lines.append(f"Cell {i}: {_cited(cell, first, evidence)}{first} or {second}.")
     lines.append("Each type once:")
     for i, j in enumerate(chosen, start=1):
         last = ", by elimination" if i == len(puzzle.candidates) else ""
         lines.append(f"Cell {i} is {puzzle.candidates[j]}{last}.")
     return "\n".join(lines)
+
+
+def _plain_opening(puzzle: Puzzle) -> str:
+    return f"{clause(puzzle.context)}: {len(puzzle.cells)} cells."
+
+
+def _cited(cell: Sequence[str], label: str, evidence: Evidence) -> str:
+    """List the genes of a cell that speak most for a type."""
+    genes = [gene for gene in evidence(cell, label, None) if gene in cell]
+    return listed(genes[:_LISTED_GENES])
 
 
 def _two_best(scores: Floats) -> list[list[int]]:
