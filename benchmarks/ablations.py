@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 from mini import DRAFTED, RECIPE, base_model, student, verb
 
+from cello1.behaviour.errors import ERRORS
+from cello1.behaviour.measures import MEASURES, differences, measure, read_responses, summarize
 from cello1.puzzles.puzzle import Puzzle
-from cello1.reports.behaviour import MEASURES, differences, measure, read_responses, summarize
-from cello1.reports.behaviour_errors import ERRORS
 from cello1.scoring.evaluate import score_all
 from cello1.scoring.statistics import clustered_interval
 from cello1.solvers.run import read_solved
@@ -183,8 +183,8 @@ def main() -> None:
 
 def draw(bench: Bench, arms: list[str], folder: Path) -> None:
     """Draw the dynamics of the first seed of every arm, as the report does."""
-    from cello1.reports.dynamics import read_log
-    from cello1.reports.figures import dynamics_plots, write_figures
+    from cello1.report.dynamics import read_log
+    from cello1.report.figures import dynamics_plots, write_figures
     from cello1.runs import read_run
 
     logs = [

@@ -30,14 +30,14 @@ import pandas as pd
 
 import cello1 as co
 from cello1.annotate.candidates import NONE
-from cello1.cells.loaded import rank_cells, read_expression
+from cello1.cells.h5ad.loaded import rank_cells, read_expression
 from cello1.puzzles.puzzle import label_key
 from cello1.recipes import BuildSettings
-from cello1.reports.tables import interval
 from cello1.scoring.ontology import relation
 from cello1.scoring.reliability import ece, ece_noise
 from cello1.scoring.statistics import clustered_interval
-from cello1.solvers.centroids import Centroids
+from cello1.solvers.classical.centroids import Centroids
+from cello1.terminal.tables import interval
 
 NAIVE_CD4 = "naive thymus-derived CD4-positive, alpha-beta T cell"
 MEMORY_CD4, CD8 = "CD4-positive, alpha-beta memory T cell", "CD8-positive, alpha-beta T cell"

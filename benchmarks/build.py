@@ -35,9 +35,9 @@ import pandas as pd
 
 import cello1
 from cello1.cells.genes import index_symbols
-from cello1.cells.matrix import CHUNK_VALUES, row_chunks
+from cello1.cells.h5ad.matrix import CHUNK_VALUES, row_chunks
+from cello1.cells.h5ad.read import open_source
 from cello1.cells.rank import rank_chunks
-from cello1.cells.read import open_source
 
 GENES, DONORS, BLOCK = 60_000, 20, 100
 TYPES = (

@@ -23,11 +23,11 @@ import cello1 as co
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.puzzle import Puzzle, label_key
 from cello1.recipes import BuildSettings, SolveSettings
-from cello1.reports.tables import interval, paired_table, scores_table, show
 from cello1.scoring.evaluate import Evaluation, compare, donors_of, score_all
 from cello1.scoring.statistics import clustered_interval
 from cello1.solvers.base import Failure, Response
 from cello1.solvers.choose import CLASSICAL, choose_solver
+from cello1.terminal.tables import interval, paired_table, scores_table, show
 
 
 def cross_validate(puzzles: list[Puzzle], name: str, joint: bool) -> dict[str, str]:

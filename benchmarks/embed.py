@@ -15,9 +15,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cello1.runs import write_json
-from cello1.solvers.mini import FOLDER
-from cello1.training.card import model_card
-from cello1.training.lineage import RECORD, read_record
+from cello1.solvers.local.mini import FOLDER
+from cello1.training.run.card import model_card
+from cello1.training.run.lineage import RECORD, read_record
 
 ABOUT = """# mini: the model that cello1 carries with it
 

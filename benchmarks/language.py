@@ -27,10 +27,10 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.base import Failure, Response
-from cello1.solvers.language import LanguageModel, LanguageSolver
-from cello1.solvers.likelihood import LikelihoodSolver
-from cello1.solvers.markers import Markers
-from cello1.training.tokens import make_tokenizer
+from cello1.solvers.classical.markers import Markers
+from cello1.solvers.local.language import LanguageModel, LanguageSolver
+from cello1.solvers.local.likelihood import LikelihoodSolver
+from cello1.training.base.tokens import make_tokenizer
 
 
 def make_puzzles(n: int, cells: tuple[int, int] = (8, 15)) -> list[Puzzle]:

@@ -27,12 +27,12 @@ from trl import GRPOConfig, GRPOTrainer
 
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles, write_puzzles
-from cello1.recipes_rl import RlSettings
+from cello1.recipes.rl import RlSettings
 from cello1.scoring.reward import batch
 from cello1.scoring.score import score
-from cello1.training.examples import Student
-from cello1.training.quiet import quiet
-from cello1.training.rl import rl
+from cello1.training.rl.rl import rl
+from cello1.training.run.examples import Student
+from cello1.training.run.quiet import quiet
 
 GROUP, GROUPS = 8, 4
 

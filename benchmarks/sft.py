@@ -23,12 +23,12 @@ from transformers import AutoModelForCausalLM
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import write_puzzles
-from cello1.recipes_training import SftSettings
-from cello1.solvers.markers import Markers
-from cello1.training.examples import IGNORED, Student, make_examples
-from cello1.training.sampling import LengthSampler
-from cello1.training.sft import sft
-from cello1.training.teacher import steer, tell
+from cello1.recipes.training import SftSettings
+from cello1.solvers.classical.markers import Markers
+from cello1.training.run.examples import IGNORED, Student, make_examples
+from cello1.training.sft.sampling import LengthSampler
+from cello1.training.sft.sft import sft
+from cello1.training.teacher.teacher import steer, tell
 
 
 def make_traces(n: int) -> list[Puzzle]:

@@ -24,10 +24,10 @@ import cello1 as co
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import BuildSettings
 from cello1.solvers.assign import assign_jointly, probabilities
-from cello1.solvers.centroids import SMOOTHING, Centroids
-from cello1.solvers.chance import Chance
-from cello1.solvers.classical import ClassicalSolver
-from cello1.solvers.markers import Markers
+from cello1.solvers.classical.centroids import SMOOTHING, Centroids
+from cello1.solvers.classical.chance import Chance
+from cello1.solvers.classical.expert import ClassicalSolver
+from cello1.solvers.classical.markers import Markers
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:

@@ -17,16 +17,16 @@ from rich.text import Text
 
 from cello1.cells.build import build
 from cello1.cells.doctor import examine
-from cello1.cells.read import open_h5ad
+from cello1.cells.h5ad.read import open_h5ad
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
 from cello1.recipes import BuildSettings, SolveSettings
-from cello1.reports.tables import audit_table, files_table, scores_table, show
 from cello1.runs import write_atomic
 from cello1.scoring.evaluate import evaluate
 from cello1.solvers.choose import CLASSICAL, choose_solver, runs_models
 from cello1.solvers.run import read_solved, solve
+from cello1.terminal.tables import audit_table, files_table, scores_table, show
 
 DATASET = "pbmc68k_reduced"
 _MOST_TOKENS = 1_000  # of a response of the embedded model, whose words are short

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from cello1.cells.h5ad.read import open_source
 from cello1.cells.obs import Cells, read_obs
-from cello1.cells.read import open_source
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import BuildSettings
 

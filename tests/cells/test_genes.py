@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cello1.cells.genes import clean_symbol, index_symbols
-from cello1.cells.matrix import Chunk
+from cello1.cells.h5ad.matrix import Chunk
 from cello1.cells.rank import NEGATIVE, UNREADABLE, top_genes
 
 # Repeated names, a name with a suffix, and names of every class that can be excluded.

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from cello1.cells.h5ad.read import open_source
 from cello1.cells.make import make_puzzles
-from cello1.cells.read import open_source
 from cello1.errors import InputError
 
 

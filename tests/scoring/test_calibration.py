@@ -15,7 +15,6 @@ from cello1.errors import InputError, PuzzleError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
 from cello1.recipes import BuildSettings
-from cello1.reports.calibration_table import calibration_table
 from cello1.scoring.calibration import calibrate
 from cello1.scoring.confidence import (
     TEMPERATURES,
@@ -33,7 +32,8 @@ from cello1.scoring.reliability import (
     reliability,
 )
 from cello1.solvers.assign import assign_jointly, probabilities
-from cello1.solvers.centroids import Centroids
+from cello1.solvers.classical.centroids import Centroids
+from cello1.terminal.calibration import calibration_table
 
 
 def one_to_one(scores):

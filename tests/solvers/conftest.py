@@ -55,7 +55,7 @@ def tiny_model(tmp_path_factory):
 @pytest.fixture(scope="session")
 def language(tiny_model):
     """The same, loaded."""
-    from cello1.solvers.language import LanguageModel
+    from cello1.solvers.local.language import LanguageModel
 
     return LanguageModel(tiny_model)
 

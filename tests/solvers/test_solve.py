@@ -12,9 +12,9 @@ from cello1.puzzles.table import write_puzzles
 from cello1.recipes import SolveSettings
 from cello1.runs import read_records
 from cello1.solvers.base import Failure, Response
-from cello1.solvers.chance import Chance
 from cello1.solvers.choose import choose_solver
-from cello1.solvers.classical import ClassicalSolver
+from cello1.solvers.classical.chance import Chance
+from cello1.solvers.classical.expert import ClassicalSolver
 from cello1.solvers.run import read_solved, solve, token_counts
 
 
@@ -82,8 +82,8 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(file, tmp_path):
     code = (
         "import sys, time\n"
         "from cello1.solvers.run import solve\n"
-        "from cello1.solvers.chance import Chance\n"
-        "from cello1.solvers.classical import ClassicalSolver\n"
+        "from cello1.solvers.classical.chance import Chance\n"
+        "from cello1.solvers.classical.expert import ClassicalSolver\n"
         "class Slow(ClassicalSolver):\n"
         "    def answer(self, puzzle):\n"
         "        time.sleep(0.01)\n"

@@ -100,7 +100,7 @@ def test_malformed_and_foreign_answers_do_not_vote(answers, toys):
 
 
 def test_a_real_model_votes_the_same_way_twice(language, answers, toys):
-    from cello1.solvers.language import LanguageSolver
+    from cello1.solvers.local.language import LanguageSolver
 
     def sampler(k):
         return LanguageSolver(language, valid=True, temperature=1.0, sample=k, max_new_tokens=60)

@@ -7,8 +7,8 @@ import numpy as np
 
 from cello1.puzzles.prompt import response_text, user_message
 from cello1.puzzles.puzzle import Puzzle
-from cello1.recipes_training import SftSettings
-from cello1.training.traces import make_trace, write_traces
+from cello1.recipes.training import SftSettings
+from cello1.training.run.traces import make_trace, write_traces
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "solvers"))
 from tiny import TEMPLATE, make_model, make_tokenizer

@@ -16,9 +16,9 @@ from cello1.errors import UseError
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.table import read_puzzles
 from cello1.recipes import read_recipe
-from cello1.recipes_rl import VerlSettings
-from cello1.training.examples import Student
-from cello1.training.verl import prepare_verl, verl
+from cello1.recipes.rl import VerlSettings
+from cello1.training.rl.verl.verl import prepare_verl, verl
+from cello1.training.run.examples import Student
 
 pytest.importorskip("verl", reason="verl lives in an environment of its own: make test-verl")
 
@@ -139,7 +139,7 @@ def test_the_converter_agrees_with_that_of_verl(base, tmp_path, size):
     from verl.model_merger.base_model_merger import ModelMergerConfig
     from verl.model_merger.fsdp_model_merger import FSDPModelMerger
 
-    from cello1.training.verl_convert import convert_verl
+    from cello1.training.rl.verl.convert import convert_verl
 
     step = tmp_path / "global_step_3"
     write_shards(base, step, size)

@@ -21,10 +21,10 @@ from cello1.recipes import SolveSettings
 from cello1.scoring.score import score
 from cello1.solvers.base import Failure
 from cello1.solvers.choose import choose_solver
-from cello1.solvers.endpoint import EndpointSolver
-from cello1.solvers.language import LanguageSolver
-from cello1.solvers.vllm import VllmSolver
-from cello1.solvers.vllm_model import load
+from cello1.solvers.endpoint.solver import EndpointSolver
+from cello1.solvers.local.language import LanguageSolver
+from cello1.solvers.local.vllm import VllmSolver
+from cello1.solvers.local.vllm_model import load
 from cello1.solvers.vote import VotingSolver
 
 pytest.importorskip("vllm", reason="vLLM lives in an environment of its own: make test-vllm")

@@ -14,14 +14,14 @@ from scipy.sparse import csr_matrix
 from cello1.annotate.batches import Batch
 from cello1.annotate.plan import Plan
 from cello1.annotate.table import Outcome
+from cello1.citations.aliases import Aliases, read_aliases
+from cello1.citations.citations import Citation, citations
+from cello1.citations.evidence import strike, support
+from cello1.citations.text import passage
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.puzzle import label_key
-from cello1.scoring.aliases import Aliases, read_aliases
-from cello1.scoring.citations import Citation, citations
-from cello1.scoring.cited_text import passage
-from cello1.scoring.evidence import strike, support
 from cello1.solvers.base import Floats
-from cello1.solvers.markers import Markers
+from cello1.solvers.classical.markers import Markers
 
 _SHOWN = 12
 _CELL = re.compile(r"\b([Cc])ell (\d+)\b")

@@ -14,8 +14,8 @@ from cello1.annotate.run import prepare
 from cello1.annotate.table import read_uns
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
-from cello1.reports.tables import show
 from cello1.solvers.base import Solver
+from cello1.terminal.tables import show
 
 _CHARACTERS_PER_TOKEN = 4
 

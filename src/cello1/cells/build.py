@@ -16,8 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from cello1.cells.audit import Audit, audit
+from cello1.cells.h5ad.read import open_h5ad
 from cello1.cells.jobs import Job, Part, Watch, run_jobs
-from cello1.cells.read import open_h5ad
 from cello1.cells.report import FileReport
 from cello1.cells.split import SPLITS, refuse_names, split_puzzles
 from cello1.errors import InputError

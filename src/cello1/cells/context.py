@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from cello1.cells.categories import Columns
+from cello1.cells.h5ad.categories import Columns
+from cello1.cells.h5ad.read import Source
 from cello1.cells.obs import Cells
-from cello1.cells.read import Source
 
 FIELDS = ("sex", "development_stage", "self_reported_ethnicity", "tissue", "tissue_type", "disease")
 # "European" and "unknown-like" words in uni- begin with a consonant when spoken.

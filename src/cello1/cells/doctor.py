@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from cello1.cells.categories import is_unnamed
-from cello1.cells.columns import column
+from cello1.cells.h5ad.categories import is_unnamed
+from cello1.cells.h5ad.columns import column
+from cello1.cells.h5ad.read import obs_names_node, open_h5ad
 from cello1.cells.make import make_puzzles
 from cello1.cells.obs import BATCH_COLUMNS
-from cello1.cells.read import obs_names_node, open_h5ad
 from cello1.cells.report import FileReport
 from cello1.errors import InputError
 from cello1.recipes import BuildSettings

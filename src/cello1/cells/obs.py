@@ -14,8 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cello1.cells.categories import Columns, Mask, are_equal, are_unnamed, categorical, is_unnamed
-from cello1.cells.read import Source, obs_names_node
+from cello1.cells.h5ad.categories import (
+    Columns,
+    Mask,
+    are_equal,
+    are_unnamed,
+    categorical,
+    is_unnamed,
+)
+from cello1.cells.h5ad.read import Source, obs_names_node
 from cello1.errors import InputError, brief
 from cello1.puzzles.puzzle import FORBIDDEN
 from cello1.recipes import BuildSettings

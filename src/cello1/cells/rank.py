@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cello1.cells.genes import Int32, Symbols
-from cello1.cells.matrix import Chunk
+from cello1.cells.h5ad.matrix import Chunk
 
 UNREADABLE, NEGATIVE = 1, 2
 _THREADS = 1
@@ -73,7 +73,7 @@ def rank_chunks(
     """Rank chunk after chunk, in order, reading the next ones meanwhile.
 
     The kernel lets go of the interpreter, so reading and ranking share the cores; two chunks
-    are in memory at a time, as many as :func:`cello1.cells.matrix.row_chunks` keeps.
+    are in memory at a time, as many as :func:`cello1.cells.h5ad.matrix.row_chunks` keeps.
 
     Parameters
     ----------

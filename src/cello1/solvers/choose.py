@@ -56,10 +56,10 @@ def runs_models() -> bool:
 def _classical(
     settings: SolveSettings, train: Sequence[Puzzle], validation: Sequence[Puzzle]
 ) -> Solver:
-    from cello1.solvers.centroids import Centroids
-    from cello1.solvers.chance import Chance
-    from cello1.solvers.classical import ClassicalSolver, Expert
-    from cello1.solvers.markers import Markers
+    from cello1.solvers.classical.centroids import Centroids
+    from cello1.solvers.classical.chance import Chance
+    from cello1.solvers.classical.expert import ClassicalSolver, Expert
+    from cello1.solvers.classical.markers import Markers
 
     expert: Expert
     if settings.solver == "chance":
@@ -77,9 +77,9 @@ def _local(settings: SolveSettings, name: str) -> Solver:
             f"solver {settings.solver} needs torch and transformers, which are not installed; "
             "install them with: pip install 'cello1[local]'"
         )
-    from cello1.solvers.language import LanguageModel, LanguageSolver
-    from cello1.solvers.likelihood import LikelihoodSolver
-    from cello1.solvers.mini import FOLDER, Mini
+    from cello1.solvers.local.language import LanguageModel, LanguageSolver
+    from cello1.solvers.local.likelihood import LikelihoodSolver
+    from cello1.solvers.local.mini import FOLDER, Mini
 
     if settings.engine == "vllm":
         return _vllm(settings, name or str(FOLDER))
@@ -102,7 +102,7 @@ def _local(settings: SolveSettings, name: str) -> Solver:
 def _vllm(settings: SolveSettings, name: str) -> Solver:
     if settings.decode == "assign":
         raise UseError("decode=assign cannot be used with engine vllm; use engine transformers")
-    from cello1.solvers.vllm import VllmSolver
+    from cello1.solvers.local.vllm import VllmSolver
 
     return _voting(
         settings,
@@ -118,7 +118,7 @@ def _vllm(settings: SolveSettings, name: str) -> Solver:
 
 
 def _endpoint(settings: SolveSettings, name: str, sample: int) -> Solver:
-    from cello1.solvers.endpoint import EndpointSolver
+    from cello1.solvers.endpoint.solver import EndpointSolver
 
     return EndpointSolver(
         name,

@@ -11,9 +11,9 @@ from typing import Any
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.runs import write_atomic, write_json
-from cello1.training.card import model_card
-from cello1.training.lineage import RECORD, identity, model_folder, read_record
-from cello1.training.quiet import quiet
+from cello1.training.run.card import model_card
+from cello1.training.run.lineage import RECORD, identity, model_folder, read_record
+from cello1.training.run.quiet import quiet
 
 # Relative difference of the logits: float32 rounds at 1e-7 a step, bfloat16 at 4e-3.
 _TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
@@ -131,7 +131,7 @@ def _merge(folder: Path, origin: Path, part: Path, watch: Callable[[str, float],
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    from cello1.training.examples import Student
+    from cello1.training.run.examples import Student
 
     watch("merging", 0.0)
     student = Student(origin)

@@ -1,0 +1,1 @@
+"""How a solver reasons: what its texts claim, and where they go wrong."""

@@ -1,0 +1,154 @@
+"""A blind page on which people choose the better of two responses, and the count of their choices.
+
+The page is one HTML file that opens from disk and asks nothing of any server; it does not know
+which run a response is from. That stands in the key, which is kept back. A rater exports choices
+as JSON; with the key they become a preference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from cello1.behaviour.preference import LOSS, TIE, WIN, Preference, rated_preference
+from cello1.errors import InputError
+from cello1.puzzles.answer import Answer, parse_response
+from cello1.puzzles.puzzle import Puzzle
+from cello1.runs import write_atomic, write_json
+
+PAGE, KEY = "page.html", "key.json"
+_TEMPLATE = files("cello1.behaviour") / "rate.html"
+_VALUES = {"left": WIN, "tie": TIE, "right": LOSS}
+
+
+def common_puzzles(
+    puzzles: Sequence[Puzzle], *runs: Mapping[str, str], most: int | None, seed: int = 0
+) -> list[Puzzle]:
+    """Return the puzzles that all runs answered, at most so many, drawn by the seed.
+
+    Raises
+    ------
+    InputError
+        When there are none.
+    """
+    shared = [p for p in puzzles if all(p.id in texts for texts in runs)]
+    if not shared:
+        raise InputError("the two runs answered no puzzle in common; solve the same file with both")
+    drawn = sorted(shared, key=lambda p: _hash(seed, p.id))[:most]
+    kept = {p.id for p in drawn}
+    return [p for p in shared if p.id in kept]
+
+
+def write_page(
+    out: Path,
+    puzzles: Sequence[Puzzle],
+    runs: Mapping[str, Mapping[str, str]],
+    *,
+    seed: int = 0,
+) -> Path:
+    """Write the page for raters and, beside it, the key.
+
+    Parameters
+    ----------
+    out
+        Folder of ``page.html`` and ``key.json``.
+    puzzles
+        What is shown, in an order drawn by the seed.
+    runs
+        Name -> (puzzle id -> response), two of them; which one is on the left is drawn for every
+        puzzle.
+    seed
+        Of these choices.
+
+    Raises
+    ------
+    InputError
+        When the folder holds the key of another page, whose choices could then not be read.
+    """
+    first, second = runs
+    items, sides = [], []
+    for number, puzzle in enumerate(sorted(puzzles, key=lambda p: _hash(seed, "order", p.id))):
+        texts = [runs[first][puzzle.id], runs[second][puzzle.id]]
+        left = int(_hash(seed, "side", puzzle.id), 16) % 2
+        sides.append({"item": number, "puzzle": puzzle.id, "left": left})
+        items.append(
+            {
+                "context": puzzle.context,
+                "cells": puzzle.cells,
+                "candidates": puzzle.candidates,
+                "left": _shown(texts[left]),
+                "right": _shown(texts[1 - left]),
+            }
+        )
+    page = _hash(json.dumps(items))
+    key = {"page": page, "runs": [first, second], "items": sides, "seed": seed}
+    if (out / KEY).exists() and _read(out / KEY) != key:
+        raise InputError(f"{out} holds the key of another page; choose another --out")
+    write_json(out / KEY, key)
+    # Inside a script element only '<' could end it or open a comment.
+    data = json.dumps({"page": page, "items": items}).replace("<", "\\u003c")
+    html = _TEMPLATE.read_text("utf-8").replace("__DATA__", data)
+    write_atomic(out / PAGE, html.encode())
+    return out / PAGE
+
+
+def count_choices(
+    out: Path, puzzles: Sequence[Puzzle], choices: Sequence[Path], *, seed: int = 0
+) -> tuple[list[str], Preference]:
+    """Count what raters exported, with the key of their page.
+
+    Returns
+    -------
+    runs, preference
+        The names of the two runs, and how the first one fares.
+
+    Raises
+    ------
+    InputError
+        When a file is no export of this page.
+    """
+    key = _read(out / KEY)
+    sides = {int(item["item"]): item for item in key["items"]}
+    wanted = {item["puzzle"] for item in key["items"]}
+    given: list[dict[str, float]] = []
+    shown: list[float] = []
+    for path in choices:
+        export = _read(path)
+        if export.get("page") != key["page"] or not isinstance(export.get("choices"), dict):
+            raise InputError(f"{path} is no export of {out / PAGE}; its choices mean nothing here")
+        rater = {}
+        for number, choice in export["choices"].items():
+            if choice not in _VALUES or not number.isdigit() or int(number) not in sides:
+                raise InputError(f"{path}: item {number!r} has the choice {choice!r}")
+            side, value = sides[int(number)], _VALUES[choice]
+            shown.append(value)
+            rater[side["puzzle"]] = value if side["left"] == 0 else 1 - value
+        given.append(rater)
+    on_page = [p for p in puzzles if p.id in wanted]
+    return list(key["runs"]), rated_preference(on_page, given, shown, seed=seed)
+
+
+def _shown(text: str) -> dict[str, Any]:
+    """Take a response apart for the page; one in another format is shown as it is."""
+    answer = parse_response(text)
+    if isinstance(answer, Answer):
+        return {"reasoning": answer.reasoning.strip(), "answer": answer.labels}
+    return {"reasoning": text, "answer": []}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}; expected JSON") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no JSON object; expected an export of the rating page")
+    return content
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]

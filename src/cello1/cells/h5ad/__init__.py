@@ -1,0 +1,1 @@
+"""Read an .h5ad file: matrices, columns and names, in constant memory."""

@@ -1,0 +1,196 @@
+"""Expression matrices on disk as row chunks, in memory that does not grow with the file.
+
+A stored matrix is CSR, CSC or dense; whatever it is, :func:`row_chunks` yields CSR triples of
+consecutive rows. A column-major (CSC) matrix is first dealt into temporary row buckets on disk.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from itertools import cycle, pairwise
+from typing import Any, Literal, NamedTuple
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from cello1.cells.h5ad.packed import Packed, can_unpack, filters
+from cello1.errors import InputError
+
+CHUNK_VALUES = 1 << 20
+# What need not be unpacked is read in pieces that are still in the processor's cache when ranked.
+PLAIN_VALUES = 1 << 18
+Array = npt.NDArray[Any]
+
+
+class Matrix(NamedTuple):
+    """A matrix of cells x genes in an open file."""
+
+    name: str
+    node: h5py.Group | h5py.Dataset
+    kind: Literal["csr", "csc", "dense"]
+    shape: tuple[int, int]
+
+
+class Chunk(NamedTuple):
+    """Rows `start` to `start + len(indptr) - 1` as CSR; `indptr` starts at 0."""
+
+    start: int
+    indptr: npt.NDArray[np.int64]
+    indices: Array
+    data: Array
+
+
+def open_matrix(name: str, node: Any) -> Matrix:
+    """Say what an HDF5 node holds, by its ``encoding-type`` (old files: ``h5sparse_format``).
+
+    Raises
+    ------
+    InputError
+        When it is no matrix this program knows.
+    """
+    if isinstance(node, h5py.Dataset):
+        if node.ndim != 2 or node.dtype.kind not in "fiu":
+            raise InputError(
+                f"{name} is an array of shape {node.shape} and type {node.dtype}; "
+                "expected numbers, cells x genes"
+            )
+        return Matrix(name, node, "dense", (int(node.shape[0]), int(node.shape[1])))
+    encoding = str(node.attrs.get("encoding-type", node.attrs.get("h5sparse_format", "")))
+    if encoding.removesuffix("_matrix") not in ("csr", "csc"):
+        raise InputError(
+            f"{name} is stored as {encoding or 'something unknown'!r}; expected a "
+            "CSR, CSC or dense matrix"
+        )
+    shape = node.attrs.get("shape", node.attrs.get("h5sparse_shape"))
+    missing = [part for part in ("data", "indices", "indptr") if part not in node]
+    if shape is None or missing:
+        raise InputError(f"{name} lacks {', '.join(missing) or 'its shape'}; the file is damaged")
+    kind: Literal["csr", "csc"] = "csr" if encoding.startswith("csr") else "csc"
+    return Matrix(name, node, kind, (int(shape[0]), int(shape[1])))
+
+
+def row_chunks(matrix: Matrix, values: int | None = None) -> Iterator[Chunk]:
+    """Yield all rows in order, about `values` stored numbers at a time (at least one row).
+
+    A chunk and the one after it are whole; the memory of older ones is used again.
+    """
+    plain = matrix.kind == "csr" and not filters(matrix.node["data"])
+    values = values or (PLAIN_VALUES if plain else CHUNK_VALUES)
+    if matrix.kind == "csr":
+        yield from _csr_chunks(matrix, values)
+    elif matrix.kind == "csc":
+        yield from _csc_chunks(matrix, values)
+    else:
+        step = max(1, values // max(1, matrix.shape[1]))
+        for start in range(0, matrix.shape[0], step):
+            yield _from_dense(start, matrix.node[start : start + step])
+
+
+def sample_values(matrix: Matrix, limit: int = 200_000) -> Array:
+    """Return stored numbers from 8 places spread over the matrix, at most `limit`."""
+    if matrix.kind == "dense":
+        rows, step = matrix.shape[0], max(1, limit // (8 * max(1, matrix.shape[1])))
+        starts = sorted({int(s) for s in np.linspace(0, max(0, rows - step), 8)})
+        return np.concatenate([matrix.node[s : s + step].ravel() for s in starts])
+    data = matrix.node["data"]
+    step = limit // 8
+    starts = sorted({int(s) for s in np.linspace(0, max(0, len(data) - step), 8)})
+    return np.concatenate([data[s : s + step] for s in starts])
+
+
+def _csr_chunks(matrix: Matrix, values: int) -> Iterator[Chunk]:
+    indptr = _checked_indptr(matrix, matrix.shape[0])
+    indices, data = _checked_arrays(matrix)
+    bounds = [0]
+    while bounds[-1] < matrix.shape[0]:
+        # The furthest row whose end still lies within the budget, and at least one row.
+        stop = int(np.searchsorted(indptr, indptr[bounds[-1]] + values, side="right")) - 1
+        bounds.append(min(max(stop, bounds[-1] + 1), matrix.shape[0]))
+    # Two pairs of arrays take turns: fresh memory for every chunk takes longer than reading it.
+    longest = int(np.diff(indptr[bounds]).max(initial=0))
+    pairs = [(np.empty(longest, indices.dtype), np.empty(longest, data.dtype)) for _ in range(2)]
+    for (start, stop), pair in zip(pairwise(bounds), cycle(pairs), strict=False):
+        low, high = int(indptr[start]), int(indptr[stop])
+        columns, numbers = pair[0][: high - low], pair[1][: high - low]
+        if high > low:
+            indices.read_direct(columns, np.s_[low:high])
+            data.read_direct(numbers, np.s_[low:high])
+        yield Chunk(start, indptr[start : stop + 1] - low, columns, numbers)
+
+
+def _checked_indptr(matrix: Matrix, major: int) -> npt.NDArray[np.int64]:
+    indptr = matrix.node["indptr"][:].astype(np.int64)
+    stored = len(matrix.node["data"])
+    if len(indptr) != major + 1 or indptr[0] != 0 or indptr[-1] != stored:
+        raise InputError(
+            f"{matrix.name} is damaged: {len(indptr)} pointers and {stored} values for "
+            f"{major} {'rows' if matrix.kind == 'csr' else 'columns'}"
+        )
+    if np.any(np.diff(indptr) < 0):
+        raise InputError(f"{matrix.name} is damaged: its row pointers go backwards")
+    return indptr  # type: ignore[no-any-return]
+
+
+def _checked_arrays(matrix: Matrix) -> tuple[h5py.Dataset | Packed, h5py.Dataset | Packed]:
+    indices, data = _open_array(matrix.node, "indices"), _open_array(matrix.node, "data")
+    if len(indices) != len(data):
+        raise InputError(f"{matrix.name} is damaged: {len(indices)} indices for {len(data)} values")
+    return indices, data
+
+
+def _open_array(group: h5py.Group, name: str) -> h5py.Dataset | Packed:
+    """Open an array to be read once, from end to end.
+
+    HDF5 keeps its chunks in a cache, so that one shared by two reads is unpacked only once. An
+    array that is not packed gains nothing from that but a second copy, so it is opened without.
+    """
+    if can_unpack(group[name]):
+        return Packed(group[name])
+    if filters(group[name]):
+        return group[name]
+    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+    access.set_chunk_cache(0, 0, 0.0)
+    return h5py.Dataset(h5py.h5d.open(group.id, name.encode(), access))
+
+
+def _from_dense(start: int, block: Array) -> Chunk:
+    rows, columns = np.nonzero(block)
+    indptr = np.zeros(len(block) + 1, dtype=np.int64)
+    np.cumsum(np.bincount(rows, minlength=len(block)), out=indptr[1:])
+    return Chunk(start, indptr, columns.astype(np.int32), block[rows, columns])
+
+
+def _csc_chunks(matrix: Matrix, values: int) -> Iterator[Chunk]:
+    """Deal the columns into row buckets on disk, then yield the buckets as CSR."""
+    n_rows, n_columns = matrix.shape
+    indptr = _checked_indptr(matrix, n_columns)
+    indices, data = _checked_arrays(matrix)
+    n_buckets = max(1, min(n_rows, -(-len(data) // values)))
+    bounds = np.linspace(0, n_rows, n_buckets + 1).astype(np.int64)
+    record = np.dtype([("row", np.int64), ("column", np.int32), ("value", data.dtype)])
+    buckets = [tempfile.TemporaryFile() for _ in range(n_buckets)]  # noqa: SIM115
+    try:
+        for low in range(0, len(data), values):
+            high = min(low + values, len(data))
+            block = np.empty(high - low, dtype=record)
+            block["row"] = indices[low:high]
+            if block["row"].min() < 0 or block["row"].max() >= n_rows:
+                raise InputError(f"{matrix.name} is damaged: it names rows that do not exist")
+            block["column"] = np.searchsorted(indptr, np.arange(low, high), side="right") - 1
+            block["value"] = data[low:high]
+            owner = np.searchsorted(bounds, block["row"], side="right") - 1
+            order = np.argsort(owner, kind="stable")
+            ends = np.cumsum(np.bincount(owner, minlength=n_buckets))
+            for bucket, part in zip(buckets, np.split(block[order], ends[:-1]), strict=True):
+                bucket.write(part.tobytes())
+        for bucket, start, stop in zip(buckets, bounds[:-1], bounds[1:], strict=True):
+            bucket.seek(0)
+            block = np.frombuffer(bucket.read(), dtype=record)
+            block = block[np.argsort(block["row"], kind="stable")]
+            ends = np.cumsum(np.bincount(block["row"] - start, minlength=int(stop - start)))
+            yield Chunk(int(start), np.append(0, ends), block["column"], block["value"])
+    finally:
+        for bucket in buckets:
+            bucket.close()

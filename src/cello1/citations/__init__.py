@@ -1,0 +1,1 @@
+"""What reasons say: the cells, types and genes they name, checked against the data."""

@@ -1,0 +1,159 @@
+"""Whether the genes that reasons cite are really there, and speak for the type named.
+
+:mod:`cello1.citations.citations` reads what is cited; here it is checked against the lists, the
+expression in the clusters at hand, and what is known of the type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+
+from cello1.citations.aliases import Aliases
+from cello1.citations.citations import Citation, citations, gene_vocabulary
+from cello1.citations.text import listed
+from cello1.puzzles.answer import Answer, parse_response
+from cello1.puzzles.puzzle import Puzzle
+from cello1.scoring.evaluate import donors_of
+from cello1.scoring.statistics import Interval, clustered_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """What is behind one gene that reasons cite for one cluster.
+
+    Attributes
+    ----------
+    gene
+        Its symbol, or a family such as ``IGH*``.
+    cited, listed
+        How often it was cited for a cell of the cluster, and how often it was in its list.
+    inside, outside
+        Share of the cells of the cluster, and of all other cells, that express it; None where it
+        is not among the genes measured.
+    marker
+        A table of markers has it for the type named; None when the table lacks the type.
+    """
+
+    gene: str
+    cited: int
+    listed: int
+    inside: float | None
+    outside: float | None
+    marker: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class CitedShare:
+    """How far the citations of a run can be trusted.
+
+    Attributes
+    ----------
+    share
+        Cited genes that are in the list of their cell; mean over responses that cite any.
+    cited, true
+        Citations in all, and those that hold.
+    silent
+        Responses that cite nothing.
+    """
+
+    share: Interval
+    cited: int
+    true: int
+    silent: int
+
+
+def support(
+    cited: Iterable[Citation],
+    inside: Mapping[str, float],
+    outside: Mapping[str, float],
+    markers: Set[str] | None,
+) -> list[Support]:
+    """Sum up the citations for one cluster, those best supported first.
+
+    Parameters
+    ----------
+    cited
+        For its cells, denied ones left out.
+    inside, outside
+        Gene -> share of cells that express it, in the cluster and elsewhere. A family has the
+        highest share of its genes.
+    markers
+        Of the type named, from a marker table; None when it has none.
+    """
+    times, true = Counter[str](), Counter[str]()
+    for citation in cited:
+        times[citation.gene] += 1
+        true[citation.gene] += citation.true
+    found = [
+        Support(
+            gene,
+            count,
+            true[gene],
+            _share(gene, inside),
+            _share(gene, outside),
+            None if markers is None else listed(gene, markers),
+        )
+        for gene, count in times.items()
+    ]
+    return sorted(found, key=lambda s: (-s.listed, -_gap(s), s.gene))
+
+
+def strike(text: str, cited: Iterable[Citation]) -> str:
+    """Strike the genes of a text through (`~~GENE~~`) that are not in the list of their cell."""
+    wrong = sorted(
+        {c.text for c in cited if not c.true and not c.denied}, key=lambda t: (-len(t), t)
+    )
+    for spelled in wrong:
+        text = re.sub(rf"(?<![\w~-]){re.escape(spelled)}(?![\w~-])", f"~~{spelled}~~", text)
+    return text
+
+
+def cited_share(
+    puzzles: Sequence[Puzzle],
+    texts: Mapping[str, str],
+    aliases: Aliases | None = None,
+    *,
+    seed: int = 0,
+) -> CitedShare | None:
+    """Tell which share of the genes cited in a run is in the lists; None when none is cited.
+
+    Parameters
+    ----------
+    puzzles, texts
+        What was asked, and puzzle id -> response.
+    aliases
+        Other names of genes.
+    seed
+        Of the bootstrap over donors.
+    """
+    vocabulary = gene_vocabulary(puzzles)
+    shares, owners, cited, true, silent = [], [], 0, 0, 0
+    for puzzle in puzzles:
+        response = parse_response(texts.get(puzzle.id, ""))
+        if not isinstance(response, Answer):
+            continue
+        found = citations(puzzle, response.reasoning, vocabulary, aliases)
+        if not found:
+            silent += 1
+            continue
+        right = sum(c.true for c in found)
+        cited, true = cited + len(found), true + right
+        shares.append(right / len(found))
+        owners.append(puzzle)
+    if not shares:
+        return None
+    interval = clustered_interval(shares, donors_of(owners), seed=seed)
+    return CitedShare(interval, cited, true, silent)
+
+
+def _share(gene: str, shares: Mapping[str, float]) -> float | None:
+    if gene.endswith("*"):
+        return max((s for g, s in shares.items() if g.startswith(gene[:-1])), default=None)
+    return shares.get(gene)
+
+
+def _gap(found: Support) -> float:
+    return (found.inside or 0.0) - (found.outside or 0.0)

@@ -1,0 +1,125 @@
+"""The page of `cello1 play`, over HTTP on this machine.
+
+Another web page open in the same browser can send requests here too, so answers need a token that
+only our page knows, and requests that name another host (DNS rebinding) are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Protocol
+
+from cello1.errors import InputError
+from cello1.pages.templating import page_of
+from cello1.report.browser import pack
+
+_MOST_BYTES = 100_000
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+class Asker(Protocol):
+    """What the server asks and tells."""
+
+    def questions(self) -> list[dict[str, Any]]:
+        """Return the puzzles still open."""
+        ...
+
+    def standing(self) -> list[dict[str, Any]]:
+        """Return everyone's figures so far."""
+        ...
+
+    def answer(self, given: Any) -> dict[str, Any]:
+        """Take an answer."""
+        ...
+
+
+def serve(game: Asker, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve the page until the process is interrupted.
+
+    Raises
+    ------
+    OSError
+        When the address cannot be listened on.
+    """
+    with PlayServer(game, host, port) as server:
+        ready(server.url)
+        server.serve_forever()
+
+
+class PlayServer(ThreadingHTTPServer):
+    """Listens; every connection has a thread, for browsers open idle ones."""
+
+    daemon_threads = True
+
+    def __init__(self, game: Asker, host: str, port: int) -> None:
+        super().__init__((host, port), _Handler)
+        self.game, self.token = game, secrets.token_urlsafe(24)
+        shown = host if host not in ("", "0.0.0.0") else "127.0.0.1"
+        self.url = f"http://{shown}:{self.server_port}/"
+        # Who listens beyond this machine is reached by names that cannot be known here.
+        self.hosts = {f"{name}:{self.server_port}" for name in _LOCAL} if host in _LOCAL else None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: PlayServer
+    server_version = "cello1"
+    sys_version = ""
+    timeout = 30
+
+    def do_GET(self) -> None:
+        if not self._is_ours():
+            return
+        if self.path != "/":
+            self._send(404, b"nothing here\n", "text/plain; charset=utf-8")
+            return
+        game = self.server.game
+        data = {
+            "token": self.server.token,
+            "puzzles": game.questions(),
+            "standing": game.standing(),
+        }
+        self._send(200, page_of("play", data=pack(data)).encode(), "text/html; charset=utf-8")
+
+    def do_POST(self) -> None:
+        if not self._is_ours():
+            return
+        length = self.headers.get("content-length", "")
+        if not length.isdecimal() or int(length) > _MOST_BYTES:
+            self._tell(413, {"error": f"expected at most {_MOST_BYTES:,} bytes"})
+            return
+        body = self.rfile.read(int(length))
+        token = self.headers.get("x-token", "")
+        if self.path != "/answer" or not secrets.compare_digest(token, self.server.token):
+            self._tell(403, {"error": "the page is of an earlier start; load it again"})
+            return
+        try:
+            self._tell(200, self.server.game.answer(json.loads(body)))
+        except (InputError, ValueError) as error:
+            self._tell(400, {"error": str(error)})
+        except OSError as error:
+            self._tell(500, {"error": f"the answer could not be kept: {error.strerror}"})
+
+    def _is_ours(self) -> bool:
+        hosts = self.server.hosts
+        if hosts is None or self.headers.get("host", "") in hosts:
+            return True
+        self._send(403, b"this page answers to its own address only\n", "text/plain; charset=utf-8")
+        return False
+
+    def _tell(self, status: int, value: Any) -> None:
+        self._send(status, json.dumps(value).encode(), "application/json")
+
+    def _send(self, status: int, content: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(content)))
+        self.send_header("cache-control", "no-store")
+        self.send_header("x-content-type-options", "nosniff")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Stay silent: the terminal is for the person who plays."""

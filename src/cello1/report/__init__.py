@@ -1,0 +1,1 @@
+"""The report: one page with the figures, the training and every puzzle of some runs."""

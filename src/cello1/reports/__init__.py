@@ -1,1 +1,0 @@
-"""How results read: tables in the terminal."""

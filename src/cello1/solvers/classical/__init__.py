@@ -1,0 +1,1 @@
+"""Classical solvers: chance, marker genes, centroids."""

@@ -1,0 +1,76 @@
+"""Classical solvers: an expert scores cells against types, and the assignment follows.
+
+Every expert can be asked alone (each cell by itself, the usual way of annotation) or jointly
+(one-to-one over the batch): the difference is what deciding together is worth.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from scipy.special import softmax
+
+from cello1.puzzles.prompt import response_text
+from cello1.puzzles.puzzle import Puzzle
+from cello1.solvers.assign import assign_alone, assign_jointly, probabilities
+from cello1.solvers.base import Floats, OnDone, Response
+from cello1.solvers.classical.reasons import explain
+
+
+class Expert(Protocol):
+    """Something that knows how well a gene list fits a type."""
+
+    name: str
+    settings: dict[str, Any]
+
+    def scores(self, puzzle: Puzzle) -> Floats:
+        """Return log-scores of every cell and candidate, shape (N, M)."""
+        ...
+
+    def evidence(self, genes: Sequence[str], label: str, rival: str | None) -> list[str]:
+        """Return the genes that speak for a type (against a rival), strongest first."""
+        ...
+
+
+class ClassicalSolver:
+    """An expert with a way to decide.
+
+    Parameters
+    ----------
+    expert
+        Scores cells against candidates.
+    joint
+        Decide over the whole batch, one-to-one; else every cell by itself.
+    """
+
+    def __init__(self, expert: Expert, *, joint: bool = True) -> None:
+        self.expert, self.joint = expert, joint
+        self.name = f"{expert.name} ({'jointly' if joint else 'alone'})"
+        self.settings = {**expert.settings, "solver": expert.name, "joint": joint}
+
+    def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
+        """Answer puzzles one after the other."""
+        for puzzle in puzzles:
+            on_done(puzzle.id, self.answer(puzzle))
+
+    def answer(self, puzzle: Puzzle) -> Response:
+        """Answer one puzzle, with reasons."""
+        start = time.perf_counter()
+        scores = self.expert.scores(puzzle)
+        if self.joint:
+            chosen = assign_jointly(scores).tolist()
+            shares, method = probabilities(scores)
+        else:
+            chosen = assign_alone(scores).tolist()
+            shares, method = softmax(scores, axis=1), "softmax"  # type: ignore[assignment]
+        reasoning = explain(puzzle, chosen, shares, self.expert.evidence, self.joint)
+        text = response_text(reasoning, tuple(puzzle.candidates[j] for j in chosen))
+        return Response(
+            text,
+            seconds=time.perf_counter() - start,
+            scores=scores,
+            probabilities=shares,
+            probability_method=method,
+        )

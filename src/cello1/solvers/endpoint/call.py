@@ -1,0 +1,120 @@
+"""One call after another: each puzzle ends in a response or in one short reason."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+
+import openai
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+
+from cello1.errors import InputError
+from cello1.solvers.base import Failure, Response
+from cello1.solvers.endpoint.client import Address
+from cello1.solvers.endpoint.limits import Pace, Purse, wait_before_retry
+from cello1.solvers.endpoint.reply import (
+    CallFailedError,
+    Completion,
+    TryAgainError,
+    judged,
+    read_completion,
+)
+from cello1.solvers.endpoint.request import Asked, RequestForm, prompt_tokens
+
+_LONGEST_PAUSE = 600.0
+_REASON_CHARACTERS = 200
+
+
+@dataclass
+class Line:
+    """An open line to a server.
+
+    Attributes
+    ----------
+    client, address
+        The server.
+    form
+        How requests are put.
+    pace, purse
+        How fast they may start, and what they cost.
+    retries, timeout
+        As in :class:`cello1.solvers.endpoint.solver.EndpointSolver`.
+    closed
+        Why nothing more should be asked, or None.
+    """
+
+    client: openai.AsyncOpenAI
+    address: Address
+    form: RequestForm
+    pace: Pace
+    purse: Purse
+    retries: int
+    timeout: float
+    closed: str | None = None
+
+    async def ask(self, puzzle: Asked) -> Response | Failure:
+        """Ask about one puzzle, again if need be.
+
+        Raises
+        ------
+        InputError
+            When there is no point in asking about any puzzle.
+        """
+        attempts = AsyncRetrying(
+            stop=stop_after_attempt(self.retries + 1),
+            wait=wait_before_retry,
+            retry=retry_if_exception_type(TryAgainError),
+            reraise=True,
+        )
+        try:
+            response: Response = await attempts(self._call, puzzle)
+        except CallFailedError as error:
+            tried = attempts.statistics["attempt_number"]
+            return Failure(self._reason(error) + (f" (tried {tried} times)" if tried > 1 else ""))
+        return replace(response, text=self.address.clean(response.text))
+
+    async def _call(self, puzzle: Asked) -> Response:
+        while True:
+            request = self.form.request(puzzle)
+            await self.pace.wait()
+            start = time.perf_counter()
+            try:
+                # The HTTP library's own limit starts anew with every byte that drips in.
+                async with asyncio.timeout(self.timeout):
+                    reply = await self.client.chat.completions.with_raw_response.create(**request)
+            except (openai.APIError, TimeoutError) as error:
+                # What is learned here is learned for all: it does not count as an attempt.
+                if self.form.learn(error, request):
+                    continue
+                raise self._judged(error) from None
+            completion = read_completion(reply.headers.get("content-type", ""), reply.content)
+            self._pay(puzzle, completion)
+            return completion.response(time.perf_counter() - start)
+
+    def _judged(self, error: openai.APIError | TimeoutError) -> Exception:
+        verdict = judged(error)
+        if isinstance(verdict, InputError):
+            return InputError(self._reason(verdict))
+        if isinstance(verdict, TryAgainError) and verdict.wait is not None:
+            if verdict.wait > _LONGEST_PAUSE:
+                self.closed = f"the server asks to wait {verdict.wait:.0f} s; go on later"
+                return CallFailedError(f"{verdict}; {self.closed}")
+            self.pace.pause(verdict.wait)
+        return verdict
+
+    def _pay(self, puzzle: Asked, completion: Completion) -> None:
+        usage = completion.usage
+        asked = usage.prompt_tokens if usage else None
+        written = usage.completion_tokens if usage else None
+        # Servers that count nothing are taken to have written all they might.
+        self.purse.spent += self.purse.cost(
+            prompt_tokens(puzzle) if asked is None else asked,
+            self.form.max_new_tokens if written is None else written,
+        )
+
+    def _reason(self, error: Exception) -> str:
+        # Cleaned first: a cut could leave half of a secret.
+        text = " ".join(self.address.clean(str(error)).split())
+        cut = len(text) > _REASON_CHARACTERS
+        return text[: _REASON_CHARACTERS - 3] + "..." if cut else text

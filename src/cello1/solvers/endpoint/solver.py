@@ -1,0 +1,232 @@
+"""Language models behind a server of the OpenAI kind: OpenAI, vLLM, `transformers serve`, ...
+
+Thousands of puzzles, some in flight at a time. Whatever may pass is tried again, later and later;
+a call that fails for good is a failure, which is owed on the next run, and never a prediction.
+The API key is read from the environment, and taken out of everything that is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from cello1.errors import UseError
+from cello1.puzzles.prompt import PROMPT_VERSION
+from cello1.solvers.base import OnDone, Response
+from cello1.solvers.endpoint.cache import Cache
+from cello1.solvers.endpoint.call import Line
+from cello1.solvers.endpoint.client import Address
+from cello1.solvers.endpoint.limits import Pace, Purse
+from cello1.solvers.endpoint.request import Asked, RequestForm, chat, prompt_tokens
+
+
+class EndpointSolver:
+    """Answers by asking a server.
+
+    Parameters
+    ----------
+    model
+        The name the server knows the model by.
+    base_url
+        The address up to ``/v1``; default: the environment's OPENAI_BASE_URL, else OpenAI.
+    in_flight
+        Requests under way at a time.
+    per_minute
+        Requests started per minute, retries included.
+    max_new_tokens, temperature, seed
+        How to decode; greedily at temperature 0.
+    sample
+        Which of several answers to the same prompt this is; each has a seed of its own.
+    price_in, price_out
+        USD per million tokens of prompt and completion.
+    max_cost
+        USD this solver may spend, going by the tokens that answers report. What a server
+        charges for answers that never arrived cannot be known here.
+    cache
+        Folder of answers already paid for.
+    retries
+        How often a call is repeated that may go well later.
+    timeout
+        Seconds a call may take until its last byte.
+
+    Attributes
+    ----------
+    cached
+        How many puzzles were answered from the cache.
+    refused
+        Parts of the request that the server would not take: ``system`` (sent within the user
+        message instead), ``max_tokens`` (sent as ``max_completion_tokens``), ``temperature`` and
+        ``seed`` (left out: answers are then not greedy, or not repeatable).
+    stopped
+        Why puzzles were left unanswered, or None.
+
+    Raises
+    ------
+    UseError
+        When a setting makes no sense.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str | None = None,
+        in_flight: int = 8,
+        per_minute: int | None = None,
+        max_new_tokens: int = 3_500,
+        temperature: float = 0.0,
+        seed: int = 0,
+        sample: int = 0,
+        price_in: float | None = None,
+        price_out: float | None = None,
+        max_cost: float | None = None,
+        cache: Path | None = None,
+        retries: int = 6,
+        timeout: float = 600.0,
+    ) -> None:
+        given = dict(locals())
+        for name in ("in_flight", "per_minute", "max_new_tokens"):
+            if given[name] is not None and given[name] < 1:
+                raise UseError(f"{name} is {given[name]}; expected at least 1")
+        for name in ("temperature", "retries", "timeout", "price_in", "price_out", "max_cost"):
+            if given[name] is not None and not given[name] >= 0:
+                raise UseError(f"{name} is {given[name]}; expected 0 or more")
+        if max_cost is not None and (price_in is None or price_out is None):
+            raise UseError("a limit on the cost needs both prices, in USD per million tokens")
+        self.in_flight, self.per_minute = in_flight, per_minute
+        self.retries, self.timeout = retries, timeout
+        self.name = f"openai:{model}"
+        self._address = Address(base_url)
+        self._form = RequestForm(model, max_new_tokens, temperature, seed, sample)
+        self.settings: dict[str, Any] = {
+            "solver": self.name,
+            "base_url": self._address.plain,
+            "temperature": temperature,
+            "max_new_tokens": max_new_tokens,
+            "seed": seed,
+            "sample": sample,
+            "prompt": PROMPT_VERSION,
+        }
+        self.cached = 0
+        self.stopped: str | None = None
+        self._purse = Purse(price_in, price_out, max_cost)
+        self._cache = None if cache is None else Cache(cache)
+
+    @property
+    def spent(self) -> float:
+        """USD spent so far; 0 while prices are not known."""
+        return self._purse.spent
+
+    @property
+    def refused(self) -> set[str]:
+        """What the server would not take."""
+        return self._form.refused
+
+    def estimate(self, puzzles: Sequence[Asked]) -> dict[str, Any]:
+        """Return what asking would take; nothing is sent.
+
+        Returns
+        -------
+        dict
+            ``prompts`` to be sent, ``cached`` ones that cost nothing, ``prompt_tokens``
+            (estimated as characters / 4; gene symbols can take up to twice that),
+            ``max_completion_tokens``, and ``max_cost`` of both in USD (None without prices).
+        """
+        asked = [puzzle for puzzle in puzzles if not self._known(puzzle)]
+        prompt = sum(map(prompt_tokens, asked))
+        completion = len(asked) * self._form.max_new_tokens
+        return {
+            "prompts": len(asked),
+            "cached": len(puzzles) - len(asked),
+            "prompt_tokens": prompt,
+            "max_completion_tokens": completion,
+            "max_cost": self._purse.cost(prompt, completion) if self._purse.priced else None,
+        }
+
+    def dry_run(self, puzzles: Sequence[Asked]) -> Iterator[list[dict[str, str]]]:
+        """Yield the messages that would be sent, puzzle by puzzle; nothing is sent."""
+        return (chat(puzzle) for puzzle in puzzles if not self._known(puzzle))
+
+    def solve(self, puzzles: Sequence[Asked], on_done: OnDone) -> None:
+        """Answer what the cache knows, then ask for the rest.
+
+        Raises
+        ------
+        InputError
+            When the server does not accept the key, or the account is empty.
+        """
+        self.stopped = None
+        owed = []
+        for puzzle in puzzles:
+            known = self._cache.get(self._key(puzzle)) if self._cache else None
+            if known is None:
+                owed.append(puzzle)
+            else:
+                self.cached += 1
+                on_done(puzzle.id, known)
+        if owed:
+            try:
+                with self._address.clean_logs():
+                    _run(self._ask_for_all(owed, on_done))
+            finally:
+                if self._cache:
+                    self._cache.close()
+
+    async def _ask_for_all(self, owed: Sequence[Asked], on_done: OnDone) -> None:
+        async with self._address.client(self.timeout) as client:
+            pace = Pace(self.per_minute)
+            line = Line(
+                client, self._address, self._form, pace, self._purse, self.retries, self.timeout
+            )
+            queue = iter(owed)
+            try:
+                # As many tasks as calls in flight, all drawing from one queue.
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(min(self.in_flight, len(owed))):
+                        group.create_task(self._draw(queue, line, on_done))
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+            self.stopped = line.closed
+
+    async def _draw(self, queue: Iterator[Asked], line: Line, on_done: OnDone) -> None:
+        for puzzle in queue:
+            # Twice the estimate of the prompt, which can be half of the truth.
+            most = self._purse.cost(2 * prompt_tokens(puzzle), self._form.max_new_tokens)
+            if line.closed or not await self._purse.reserve(most):
+                line.closed = line.closed or (
+                    f"{self.spent:.4f} USD of {self._purse.limit} are spent and the next answer "
+                    f"may cost {most:.4f}"
+                )
+                return
+            try:
+                result = await line.ask(puzzle)
+            finally:
+                self._purse.give_back(most)
+            on_done(puzzle.id, result)
+            if self._cache and isinstance(result, Response):
+                self._cache.put(self._key(puzzle), result)
+
+    def _known(self, puzzle: Asked) -> bool:
+        return self._cache is not None and self._key(puzzle) in self._cache
+
+    def _key(self, puzzle: Asked) -> str:
+        """Hash all that an answer depends on."""
+        settings = {k: v for k, v in self.settings.items() if k != "prompt"}
+        content = json.dumps([settings, chat(puzzle)], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work)
+        return
+    # A notebook is in a loop of its own; ours runs beside it.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()

@@ -1,0 +1,261 @@
+"""Language models on this machine: any causal model of `transformers`, from a folder or the hub.
+
+Greedy by default, as the paper evaluates (arXiv 2506.02911: at most 3,500 new tokens). Prompts
+are sorted by length and decoded in batches that fit the memory; a batch that does not fit after
+all is halved and tried again. Remote code is never trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from cello1.errors import InputError
+from cello1.puzzles.prompt import messages
+from cello1.puzzles.puzzle import Puzzle
+from cello1.solvers.base import Failure, OnDone, Response
+from cello1.solvers.local.attention import decode_faster
+from cello1.solvers.local.generate import bytes_per_token, generate
+from cello1.solvers.local.vocabulary import Vocabulary
+from cello1.solvers.local.writers import FreeWriter, GuidedWriter
+
+MAX_NEW_TOKENS = 3_500
+_CPU_CACHE_BYTES = 2 << 30
+_GPU_SHARE = 0.7
+_MAX_ROWS = {"cpu": 128, "cuda": 256}
+
+
+class LanguageModel:
+    """A loaded model with its tokenizer.
+
+    Parameters
+    ----------
+    source
+        A folder, or a name on the Hugging Face hub.
+    device, dtype
+        Default: the GPU and bfloat16 where there is one that has it, else the CPU in float32.
+
+    Raises
+    ------
+    InputError
+        When there is no model, or its tokenizer has no chat template.
+    """
+
+    def __init__(
+        self, source: str | Path, *, device: str | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        self.source = str(source)
+        gpu = torch.cuda.is_available() if device is None else device.startswith("cuda")
+        self.device = device or ("cuda" if gpu else "cpu")
+        half = gpu and torch.cuda.is_bf16_supported()
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(self.source, padding_side="left")
+            self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+                self.source, dtype=dtype or (torch.bfloat16 if half else torch.float32)
+            )
+        except (OSError, ValueError, KeyError) as error:
+            first = str(error).strip().split("\n")[0]
+            raise InputError(
+                f"no causal language model can be loaded from {self.source!r} ({first}); expected "
+                "a folder with config, safetensors and tokenizer, or a name on the hub"
+            ) from error
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise InputError(
+                f"the tokenizer of {self.source!r} has no chat template; use an "
+                "instruct model, or set tokenizer.chat_template and save it"
+            )
+        self.model.to(self.device).eval()  # type: ignore[arg-type]
+        decode_faster(self.model)
+        self.vocabulary = Vocabulary(self.tokenizer)
+        config = self.model.config.get_text_config(decoder=True)
+        self.context = int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
+        self.ends = self._end_ids()
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return f"hf:{Path(self.source).name}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run folder keeps of it."""
+        return {"solver": f"hf:{self.source}"}
+
+    def _end_ids(self) -> list[int]:
+        ends = self.model.generation_config.eos_token_id if self.model.generation_config else None
+        ids = ends if isinstance(ends, list) else [ends]
+        return sorted({i for i in (*ids, self.tokenizer.eos_token_id) if i is not None})
+
+    def prompt(self, puzzle: Puzzle, *, reply: str = "") -> tuple[list[int], bool]:
+        """Return the prompt's tokens, and whether the template has opened ``<think>`` itself.
+
+        Parameters
+        ----------
+        puzzle
+            The puzzle; its row's own system message is used.
+        reply
+            The beginning of the response, if it is given.
+        """
+        chat = [message._asdict() for message in messages(puzzle)]
+        try:
+            text = self._render(chat)
+        except Exception as error:
+            # Some templates know no system role (jinja raises its own kinds of errors).
+            if "system" not in str(error).lower():
+                raise
+            text = self._render(
+                [{"role": "user", "content": "\n\n".join(m["content"] for m in chat)}]
+            )
+        opened = text.rstrip().endswith("<think>")
+        return self.vocabulary.encode(text + reply), opened
+
+    def _render(self, chat: list[dict[str, str]]) -> str:
+        return str(
+            self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        )
+
+    def cache_bytes(self) -> int:
+        """Return the memory that a batch may take for its keys and values."""
+        if self.device.startswith("cuda"):
+            free, _ = torch.cuda.mem_get_info()
+            return int(free * _GPU_SHARE)
+        return _CPU_CACHE_BYTES
+
+
+class LanguageSolver:
+    """Answers by generating text.
+
+    Parameters
+    ----------
+    language
+        The model.
+    valid
+        Only well-formed answers with every type at most once can be written.
+    temperature, seed, sample
+        0 decodes greedily; else tokens are sampled, each puzzle and sample with its own dice, so
+        that a response does not depend on the batch it was made in.
+    max_new_tokens
+        Budget of one response.
+    """
+
+    def __init__(
+        self,
+        language: LanguageModel,
+        *,
+        valid: bool = False,
+        temperature: float = 0.0,
+        seed: int = 0,
+        sample: int = 0,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+    ) -> None:
+        self.language, self.valid, self.temperature = language, valid, temperature
+        self.seed, self.sample, self.max_new_tokens = seed, sample, max_new_tokens
+        self.name = f"{language.name}{' (valid)' if valid else ''}"
+        self.settings: dict[str, Any] = {
+            **language.identity,
+            "valid": valid,
+            "temperature": temperature,
+            "seed": seed,
+            "sample": sample,
+            "max_new_tokens": max_new_tokens,
+        }
+
+    def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
+        """Answer all puzzles in batches of prompts of like length."""
+        jobs = []
+        for puzzle in puzzles:
+            prompt, opened = self.language.prompt(puzzle)
+            room = self.language.context - len(prompt)
+            if room < 1:
+                on_done(puzzle.id, too_long(puzzle, len(prompt), self.language.context))
+                continue
+            jobs.append(
+                (prompt, self._writer(puzzle, min(room, self.max_new_tokens), opened), puzzle)
+            )
+        jobs.sort(key=lambda job: (len(job[0]), job[2].id))
+        for batch in self._batches(jobs):
+            self._answer(batch, on_done)
+
+    def _writer(self, puzzle: Puzzle, budget: int, opened: bool) -> FreeWriter:
+        words, ends = self.language.vocabulary, self.language.ends
+        if not self.valid:
+            return FreeWriter(words, budget, ends, opened=opened)
+        n = len(puzzle.cells)
+        return GuidedWriter(words, budget, ends, puzzle.candidates, n, opened=opened)
+
+    def _batches(self, jobs: list[Any]) -> Iterator[list[Any]]:
+        """Cut the sorted jobs so that the cache of each batch fits even at full length."""
+        limit = self.language.cache_bytes() // bytes_per_token(self.language.model)
+        most = _MAX_ROWS["cuda" if self.language.device.startswith("cuda") else "cpu"]
+        batch: list[Any] = []
+        for job in jobs:
+            longest = len(job[0]) + self.max_new_tokens
+            if batch and (len(batch) >= most or (len(batch) + 1) * longest > limit):
+                yield batch
+                batch = []
+            batch.append(job)
+        if batch:
+            yield batch
+
+    def _answer(self, batch: list[Any], on_done: OnDone) -> None:
+        """Decode a batch; out of memory halves what is left of it and goes on."""
+        reported: set[int] = set()
+
+        def report(row: int, seconds: float) -> None:
+            prompt, writer, puzzle = batch[row]
+            reported.add(row)
+            on_done(puzzle.id, _response(writer, len(prompt), seconds))
+
+        try:
+            generate(
+                self.language.model,
+                [prompt for prompt, _, _ in batch],
+                [writer for _, writer, _ in batch],
+                on_done=report,
+                pad=self.language.tokenizer.pad_token_id or 0,
+                temperature=self.temperature,
+                seeds=[(self.seed, self.sample, int(p.id, 16)) for _, _, p in batch],
+            )
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            left = [job for row, job in enumerate(batch) if row not in reported]
+            if len(batch) == 1:
+                on_done(batch[0][2].id, Failure("out of memory for this puzzle alone"))
+                return
+            # The writers have begun; each half starts afresh.
+            again = [(p, self._writer(z, w.budget, w.opened), z) for p, w, z in left]
+            middle = len(again) // 2
+            for half in (again[:middle], again[middle:]):
+                if half:
+                    self._answer(half, on_done)
+
+
+def _response(writer: FreeWriter, prompt_tokens: int, seconds: float) -> Response:
+    return Response(
+        writer.text(),
+        seconds=seconds,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=len(writer.tokens),
+        finish_reason=writer.finish_reason,
+        logprob=writer.mean_logprob,
+    )
+
+
+def too_long(puzzle: Puzzle, length: int, context: int) -> Failure:
+    """Refuse a prompt by name."""
+    return Failure(
+        f"prompt of puzzle {puzzle.id} has {length} tokens, the model's context {context}; "
+        "list fewer genes per cell or use a model with a longer context"
+    )
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)

@@ -1,0 +1,167 @@
+"""Joint decoding without sampling, by how likely the model finds each type for each cell.
+
+For every cell i and candidate c the model rates the continuation ``<think>Cell i is c`` of the
+puzzle's prompt. The prompt is read once; all continuations follow in one pass, side by side
+behind the shared prefix, each blind to the others. Scores are means per token, so that long
+labels are not punished, minus the same scores for a puzzle whose cells say nothing ("N/A"), so
+that labels the model likes anyway are not favoured (contextual calibration, arXiv 2102.09690).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from cello1.puzzles.prompt import response_text
+from cello1.puzzles.puzzle import Puzzle
+from cello1.solvers.assign import assign_jointly, probabilities
+from cello1.solvers.base import Floats, OnDone, Response
+from cello1.solvers.local.language import LanguageModel, too_long
+
+# Continuations of so many tokens go through the model at once: the attention mask of a pass is
+# this number times the whole length.
+_PASS_TOKENS = 2_048
+_SILENT = ("N/A",)
+
+
+class LikelihoodSolver:
+    """Assigns by likelihood; needs a model, but no generation.
+
+    Parameters
+    ----------
+    language
+        The model.
+    """
+
+    def __init__(self, language: LanguageModel) -> None:
+        self.language = language
+        self.name = f"{language.name} (assign)"
+        self.settings: dict[str, Any] = {**language.identity, "decode": "assign"}
+
+    def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
+        """Answer puzzles one after the other."""
+        for puzzle in puzzles:
+            start = time.perf_counter()
+            length = len(self.language.prompt(puzzle)[0])
+            longest = max(len(_header(self.language, 1)) + len(t) for t in self._labels(puzzle))
+            if length + longest > self.language.context:
+                on_done(puzzle.id, too_long(puzzle, length + longest, self.language.context))
+                continue
+            scores = self.scores(puzzle)
+            shares, method = probabilities(scores)
+            chosen = assign_jointly(scores).tolist()
+            text = response_text(
+                _reasoning(puzzle, chosen, shares), tuple(puzzle.candidates[j] for j in chosen)
+            )
+            on_done(
+                puzzle.id,
+                Response(
+                    text,
+                    seconds=time.perf_counter() - start,
+                    prompt_tokens=length,
+                    completion_tokens=0,
+                    scores=scores,
+                    probabilities=shares,
+                    probability_method=method,
+                ),
+            )
+
+    def scores(self, puzzle: Puzzle) -> Floats:
+        """Return prior-corrected log-likelihoods per token, shape (N, M)."""
+        silent = replace(puzzle, cells=(_SILENT,) * len(puzzle.cells), answer=None)
+        return self.likelihoods(puzzle) - self.likelihoods(silent)
+
+    @torch.inference_mode()
+    def likelihoods(self, puzzle: Puzzle) -> Floats:
+        """Return the mean log-likelihood per token of every label for every cell, shape (N, M)."""
+        prompt, opened = self.language.prompt(puzzle)
+        if not opened:
+            prompt = prompt + self.language.vocabulary.encode("<think>")
+        model, labels = self.language.model, self._labels(puzzle)
+        cache = DynamicCache(config=model.config)
+        ids = torch.tensor([prompt], device=model.device)
+        model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        per_cell = len(_header(self.language, 99)) + sum(len(label) - 1 for label in labels)
+        step = max(1, _PASS_TOKENS // max(1, per_cell))
+        numbers = range(1, len(puzzle.cells) + 1)
+        blocks = [
+            self._rate(cache, len(prompt), numbers[at : at + step], labels)
+            for at in range(0, len(numbers), step)
+        ]
+        return np.vstack(blocks)
+
+    def _labels(self, puzzle: Puzzle) -> list[list[int]]:
+        return [self.language.vocabulary.encode(f" {label}") for label in puzzle.candidates]
+
+    def _rate(
+        self, cache: DynamicCache, past: int, numbers: Sequence[int], labels: list[list[int]]
+    ) -> Floats:
+        """Rate all labels for some cells in one pass behind the prefix in the cache."""
+        tokens: list[int] = []
+        position: list[int] = []
+        sees: list[list[int]] = []  # which packed tokens each one attends to, itself included
+        ends: list[list[list[int]]] = []  # where the logits of each label's tokens stand
+        for number in numbers:
+            header = _header(self.language, number)
+            start = len(tokens)
+            for k, token in enumerate(header):
+                tokens.append(token)
+                position.append(past + k)
+                sees.append([*range(start, start + k + 1)])
+            before = [*range(start, len(tokens))]
+            places = []
+            for label in labels:
+                own = [before[-1]]
+                for k, token in enumerate(label[:-1]):  # nothing follows the last token
+                    sees.append([*before, *own[1:], len(tokens)])
+                    own.append(len(tokens))
+                    tokens.append(token)
+                    position.append(past + len(header) + k)
+                places.append(own)
+            ends.append(places)
+        model = self.language.model
+        mask = torch.full((len(tokens), past + len(tokens)), torch.finfo(model.dtype).min)
+        mask[:, :past] = 0
+        for row, columns in enumerate(sees):
+            mask[row, [past + c for c in columns]] = 0
+        logits = model(
+            input_ids=torch.tensor([tokens], device=model.device),
+            attention_mask=mask.to(model.device, model.dtype)[None, None],
+            position_ids=torch.tensor([position], device=model.device),
+            past_key_values=cache,
+            use_cache=True,
+        ).logits[0]
+        cache.crop(-len(tokens))
+        logs = torch.log_softmax(logits.float(), dim=-1)
+        return np.array(
+            [
+                [float(logs[at, label].mean()) for at, label in zip(places, labels, strict=True)]
+                for places in ends
+            ]
+        )
+
+
+def _header(language: LanguageModel, number: int) -> list[int]:
+    return language.vocabulary.encode(f"Cell {number} is")
+
+
+def _reasoning(puzzle: Puzzle, chosen: Sequence[int], shares: Floats) -> str:
+    """Say how likely each choice is, surest first, and what came second."""
+    order = sorted(range(len(chosen)), key=lambda i: (-shares[i, chosen[i]], i))
+    lines = ["Each type was rated for each cell by its likelihood; surest cells first."]
+    for i in order:
+        rival = max(
+            (j for j in range(shares.shape[1]) if j != chosen[i]), key=lambda j: shares[i, j]
+        )
+        lines.append(
+            f"Cell {i + 1} is {puzzle.candidates[chosen[i]]} (probability "
+            f"{shares[i, chosen[i]]:.2f}); next comes {puzzle.candidates[rival]} "
+            f"({shares[i, rival]:.2f})."
+        )
+    return "\n".join(lines)

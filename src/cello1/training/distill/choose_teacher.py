@@ -1,0 +1,148 @@
+"""From settings to a teacher: who gives the k-th response to a puzzle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from cello1.puzzles.prompt import gold_message, system_message
+from cello1.puzzles.puzzle import Puzzle
+from cello1.recipes import SolveSettings, checked
+from cello1.recipes.training import DistillSettings
+from cello1.solvers.base import OnDone, Solver
+from cello1.solvers.choose import choose_solver
+from cello1.solvers.classical.expert import ClassicalSolver, Expert
+from cello1.solvers.vote import VotingSolver
+from cello1.training.teacher.teacher import Teacher
+
+_FOLDS = 5
+_HINT = (
+    " The right answer is known: {answer}. Write the reasoning that leads to it from the genes, "
+    "step by step, as if you did not know it, and never mention that it was given."
+)
+
+Sampler = Callable[[int], Solver]
+
+
+def choose_teacher(
+    settings: DistillSettings,
+    puzzles: Sequence[Puzzle],
+    train: Sequence[Puzzle] = (),
+    validation: Sequence[Puzzle] = (),
+) -> Sampler:
+    """Return the solver of each sample; what the teacher needs is loaded now.
+
+    Parameters
+    ----------
+    settings
+        The teacher, and how it samples.
+    puzzles
+        What it will be asked. Centroids without `train` learn from these, for every donor from
+        the puzzles of the others: a teacher that has seen the cells it is asked would be right
+        nearly always, and for the wrong reasons.
+    train, validation
+        For centroids: what to learn from, and on what to choose the model.
+
+    Raises
+    ------
+    UseError
+        When the name is of no solver, or an option is not known or does not fit.
+    """
+    shared = {"solver": settings.teacher, "seed": settings.seed, **settings.options}
+    if settings.teacher.partition(":")[0] in ("hf", "openai"):
+        asked = {"samples": settings.samples, "temperature": settings.temperature}
+        solver = choose_solver(checked(SolveSettings, shared | asked))
+        sampler: Sampler = solver.sampler if isinstance(solver, VotingSolver) else lambda k: solver
+        return cache(lambda k: Hinted(sampler(k))) if settings.hint else sampler
+    asking = checked(SolveSettings, shared)
+
+    def expert(learned: Sequence[Puzzle]) -> Expert:
+        solver = choose_solver(asking, learned, validation)
+        assert isinstance(solver, ClassicalSolver)
+        return solver.expert
+
+    if settings.teacher != "centroids" or train:
+        return _teachers(settings, expert(train))
+    folds = donor_folds(puzzles)
+    parts = [[p for p in puzzles if folds[_donor(p)] != f] for f in range(max(folds.values()) + 1)]
+    samplers = [_teachers(settings, expert(part or puzzles)) for part in parts]
+    return lambda k: ByDonor([sampler(k) for sampler in samplers], folds)
+
+
+def donor_folds(puzzles: Sequence[Puzzle]) -> dict[str, int]:
+    """Deal donors into folds, in sorted order; a single donor makes a single fold."""
+    donors = sorted({_donor(puzzle) for puzzle in puzzles})
+    return {donor: i % _FOLDS for i, donor in enumerate(donors)}
+
+
+class ByDonor:
+    """Asks for every donor the teacher that did not learn from it.
+
+    Parameters
+    ----------
+    teachers
+        One for each fold.
+    folds
+        Donor -> fold.
+    """
+
+    def __init__(self, teachers: Sequence[Solver], folds: dict[str, int]) -> None:
+        self.teachers, self.folds = teachers, folds
+        self.name = teachers[0].name
+        self.settings: dict[str, Any] = {**teachers[0].settings, "folds": len(teachers)}
+
+    def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
+        """Answer puzzles one after the other."""
+        for puzzle in puzzles:
+            self.teachers[self.folds[_donor(puzzle)]].solve([puzzle], on_done)
+
+
+class Hinted:
+    """A language model that is told the answer, in the system message.
+
+    Parameters
+    ----------
+    solver
+        Who answers.
+    """
+
+    def __init__(self, solver: Solver) -> None:
+        self.solver, self.name = solver, solver.name
+        self.settings: dict[str, Any] = {**solver.settings, "hint": _HINT}
+
+    @property
+    def spent(self) -> float:
+        """USD spent so far."""
+        return float(getattr(self.solver, "spent", 0.0))
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the solver gave up, if it did."""
+        return getattr(self.solver, "stopped", None)
+
+    def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
+        """Answer puzzles; the id leaves the system message out, so it is the same."""
+        self.solver.solve([hinted(puzzle) for puzzle in puzzles], on_done)
+
+
+def hinted(puzzle: Puzzle) -> Puzzle:
+    """Put the answer into the system message that a teacher sees."""
+    told = system_message(puzzle) + _HINT.format(answer=gold_message(puzzle.answer or ()))
+    return replace(puzzle, meta={**puzzle.meta, "system_msg": told})
+
+
+def _teachers(settings: DistillSettings, expert: Expert) -> Sampler:
+    return lambda k: Teacher(
+        expert,
+        sample=k,
+        temperature=settings.temperature,
+        seed=settings.seed,
+        hint=settings.hint,
+        order=settings.order,
+    )
+
+
+def _donor(puzzle: Puzzle) -> str:
+    return str(puzzle.meta.get("donor_id"))

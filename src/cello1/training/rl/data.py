@@ -1,0 +1,108 @@
+"""The puzzles of reinforcement learning: read, held out by donor, long prompts left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cello1.errors import InputError, UseError
+from cello1.puzzles.puzzle import Puzzle
+from cello1.puzzles.table import read_puzzles
+from cello1.recipes.rl import PpoSettings, RlSettings, VerlSettings
+from cello1.training.run.examples import Student, hold_out
+from cello1.training.sft.data import donors_in, draw_some, refuse_shared
+
+
+@dataclass(frozen=True)
+class RlData:
+    """What is practised on and what is held out.
+
+    Attributes
+    ----------
+    practise
+        Puzzles to respond to, all with answers.
+    held_out
+        Puzzles of other donors, solved at every evaluation.
+    counts
+        What became of the puzzles, for the log and the model card.
+    """
+
+    practise: list[Puzzle]
+    held_out: list[Puzzle]
+    counts: dict[str, Any]
+
+
+Settings = RlSettings | PpoSettings | VerlSettings
+
+
+def input_files(settings: Settings) -> list[Path]:
+    """Return the files whose content the run depends on.
+
+    Raises
+    ------
+    InputError
+        When one is missing.
+    """
+    if not settings.puzzles:
+        raise UseError("no puzzles are named; add puzzles=FILE, or name them in the recipe")
+    named = [*settings.puzzles, *([settings.validation] if settings.validation else [])]
+    paths = [Path(name) for name in named]
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; expected a file of puzzles")
+    return [f for p in paths for f in (sorted(p.glob("*.arrow")) if p.is_dir() else [p])]
+
+
+def read_rl_data(settings: Settings, student: Student, budget: int) -> RlData:
+    """Read everything that reinforcement learning needs.
+
+    Parameters
+    ----------
+    settings
+        Which files, and how they are split.
+    student
+        Whose tokenizer, chat template and context count.
+    budget
+        Most tokens of a response: prompt and response must fit the model's context.
+
+    Raises
+    ------
+    InputError
+        When nothing is left to practise on, or a donor would be on both sides.
+    """
+    read = [puzzle for path in settings.puzzles for puzzle in _with_answers(path)]
+    puzzles = list({puzzle.id: puzzle for puzzle in read}.values())
+    if settings.validation:
+        practise, asked = puzzles, _with_answers(settings.validation)
+        refuse_shared(practise, asked, settings.validation)
+    else:
+        practise, asked = hold_out(puzzles, settings.held_out, settings.seed)
+    limit = min(settings.max_prompt, student.context - budget)
+    kept = [puzzle for puzzle in practise if len(student.prompt(puzzle)[0]) <= limit]
+    if not kept:
+        raise InputError(
+            f"the prompts of all {len(practise)} puzzles are longer than {limit} tokens "
+            f"(max_prompt {settings.max_prompt}; the model's context {student.context} less "
+            f"{budget} for the response); list fewer genes per cell, or allow more"
+        )
+    held = draw_some(asked, len(asked) if settings.solve is None else settings.solve, settings.seed)
+    counts = {
+        "puzzles": len(puzzles),
+        "practised": len(kept),
+        "dropped_too_long": len(practise) - len(kept),
+        "limit": limit,
+        "held_out_solved": len(held),
+        "sizes": sorted({len(puzzle.cells) for puzzle in kept}),
+        "donors": donors_in(practise),
+        "held_out_donors": donors_in(asked),
+    }
+    return RlData(kept, held, counts)
+
+
+def _with_answers(path: str) -> Sequence[Puzzle]:
+    puzzles = [puzzle for puzzle in read_puzzles(path) if puzzle.answer is not None]
+    if not puzzles:
+        raise InputError(f"no puzzle of {path} has an answer, so no response could be rewarded")
+    return puzzles

@@ -1,0 +1,89 @@
+"""Log-probabilities of responses to few prompts: what a group shares is read once.
+
+TRL reads prompt and response of every row. A prompt of eight cells has four times as many tokens as
+a small model's response, and a group of eight has it eight times; on a CPU that is most of the
+work of a step. Here keys and values of each prompt are computed once, and the gradients of its rows
+add up in them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from cello1.training.run.loss import is_straight
+
+_TOGETHER = 512  # tokens whose entropy is computed at a time, so that it stays in the cache
+
+
+def can_share(model: Any) -> bool:
+    """Say whether every layer attends to all that came before it, and logits are not bent."""
+    cache = DynamicCache(config=model.config)
+    full = bool(cache.layers) and all(type(layer) is DynamicLayer for layer in cache.layers)
+    return full and is_straight(model)
+
+
+def response_logprobs(
+    model: Any,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    length: int,
+    temperature: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the log-probability of every response token, and the entropy where it was drawn.
+
+    Parameters
+    ----------
+    model
+        A causal model; gradients flow.
+    input_ids, attention_mask
+        Prompts, padded on the left, and responses, padded on the right: shape (rows, tokens).
+    length
+        Tokens of the responses, padding included.
+    temperature
+        That they were sampled at.
+
+    Returns
+    -------
+    torch.Tensor
+        Log-probabilities, shape (rows, length); 0 under padding.
+    torch.Tensor
+        Entropies in nats, without gradient, of the same shape.
+    """
+    prompt_mask, mask = attention_mask[:, :-length], attention_mask[:, -length:]
+    padded = input_ids[:, :-length].masked_fill(prompt_mask == 0, -1)
+    prompts, row_of = padded.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+    seen = (prompts >= 0).long()
+    cache = DynamicCache(config=model.config)
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+    states = whole.base_model(
+        input_ids=prompts.clamp(min=0),
+        attention_mask=seen,
+        position_ids=(seen.cumsum(-1) - 1).clamp(min=0),
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state[row_of, -1:]
+    cache.batch_select_indices(row_of)
+    responses = input_ids[:, -length:]
+    if length > 1:
+        steps = torch.arange(length - 1, device=input_ids.device)
+        rest = whole.base_model(
+            input_ids=responses[:, :-1],
+            attention_mask=torch.cat([prompt_mask, mask[:, :-1]], dim=1),
+            position_ids=prompt_mask.sum(-1, keepdim=True) + steps,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        states = torch.cat([states, rest], dim=1)
+    said = mask.bool()  # the vocabulary is met only where something was said
+    logits = whole.get_output_embeddings()(states[said]).float() / temperature
+    logs = logits.log_softmax(dim=-1)
+    chosen = logs.new_zeros(mask.shape)
+    chosen[said] = logs.gather(-1, responses[said][:, None])[:, 0]
+    entropies = torch.zeros_like(chosen)
+    with torch.no_grad():
+        entropies[said] = torch.cat([-(p.exp() * p).sum(-1) for p in logs.split(_TOGETHER)])
+    return chosen, entropies

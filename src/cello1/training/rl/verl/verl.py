@@ -1,0 +1,202 @@
+"""Reinforcement learning on a cluster: verl does the work, on what we write for it.
+
+A run folder gets the puzzles as verl's Parquet, a file with the reward, and the whole Hydra
+configuration, composed and checked by the installed verl. Then verl is started on Ray, on this
+machine or on a cluster, and its best checkpoint becomes a Hugging Face folder. With these settings
+on 2 nodes of 8 GPUs the paper trained Cell-o1 (arXiv 2506.02911, section 4).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cello1.errors import InputError, UseError
+from cello1.recipes.rl import VerlSettings
+from cello1.runs import Run, write_atomic, write_json
+from cello1.training.rl.verl.config import compose, need_verl
+from cello1.training.run.lineage import RECORD, identity, model_folder
+
+Watch = Callable[[str, float], None]
+_CONFIG = "config.yaml"
+_LATEST = "latest_checkpointed_iteration.txt"
+_MERIT = "val-core/cello1/acc/mean@1"
+_REWARD = '''"""The reward that verl pays; the one scorer of cello1 is behind it."""
+
+from functools import partial
+
+from cello1.scoring.reward_verl import compute_score as _compute_score
+
+compute_score = partial(_compute_score, reward={reward!r})
+'''
+
+
+def verl(
+    settings: VerlSettings, out: str | Path, *, watch: Watch = lambda what, share: None
+) -> Path:
+    """Train a model by verl; killed and called again, verl goes on from its checkpoint.
+
+    Parameters
+    ----------
+    settings
+        The section `verl` of a recipe.
+    out
+        The run folder; on a cluster every node must see it.
+    watch
+        Called with what is going on and the share of it that is done.
+
+    Returns
+    -------
+    Path
+        The model of the checkpoint that solved most validation batches.
+
+    Raises
+    ------
+    InputError
+        When something cannot be used, or verl failed.
+    """
+    folder, final = Path(out), Path(out) / "model"
+    need_verl()
+    if not settings.address:
+        _need_gpus(settings.gpus)
+    with _claimed(settings, folder):
+        if not final.exists():
+            watch("preparing", 0.0)
+            _write(settings, folder)
+            watch("training by verl; it logs to the screen and to logs/", 0.0)
+            _start(folder)
+            watch("converting", 0.9)
+            _publish(folder, final)
+    return final
+
+
+def prepare_verl(settings: VerlSettings, out: str | Path) -> list[str]:
+    """Write everything verl needs, and return the command that starts it.
+
+    Raises
+    ------
+    InputError
+        When something cannot be used.
+    """
+    need_verl()
+    with _claimed(settings, Path(out)):
+        _write(settings, Path(out))
+    return _command(Path(out))
+
+
+def _claimed(settings: VerlSettings, folder: Path) -> Run:
+    from cello1.training.rl.data import input_files
+
+    if not settings.model:
+        raise UseError("no model is named to start from; add model=DIR, or verl.model")
+    dump = settings.model_dump(mode="json")
+    kept = {k: v for k, v in dump.items() if k not in ("model", "address")}
+    config = {"engine": "verl", **kept, "base": identity(model_folder(settings.model))}
+    files = input_files(settings)
+    return Run(folder, command="rl", config=config, inputs=files, finished_by="checkpoints")
+
+
+def _write(settings: VerlSettings, folder: Path) -> None:
+    """Write Parquet, reward, configuration and record."""
+    from omegaconf import OmegaConf
+
+    from cello1.training.rl.data import read_rl_data
+    from cello1.training.rl.verl.rows import write_rows
+    from cello1.training.run.examples import Student
+
+    base = model_folder(settings.model)
+    student = Student(base)
+    student.context = settings.max_prompt + settings.max_response
+    data = read_rl_data(settings, student, settings.max_response)
+    if not data.held_out:
+        raise UseError("verl needs puzzles to validate on; set verl.held_out or verl.validation")
+    write_rows(data.practise, student, folder / "train.parquet")
+    write_rows(data.held_out, student, folder / "validation.parquet")
+    write_atomic(folder / "reward.py", _REWARD.format(reward=settings.reward).encode())
+    # verl starts its log anew with every start, so each start gets its own.
+    (folder / "logs").mkdir(exist_ok=True)
+    log = folder / "logs" / f"{len(list((folder / 'logs').iterdir())):03d}.jsonl"
+    local = settings.model_copy(update={"model": str(base.resolve())})
+    write_atomic(folder / _CONFIG, OmegaConf.to_yaml(compose(local, folder, log=log)).encode())
+    record = {
+        "command": "rl",
+        "engine": "verl",
+        "base": {"source": settings.model, **identity(base)},
+        "settings": settings.model_dump(mode="json"),
+        "versions": {name: metadata.version(name) for name in ("verl", "ray", "torch")},
+        "data": data.counts,
+    }
+    write_json(folder / RECORD, record)
+
+
+def _need_gpus(wanted: int) -> None:
+    import torch
+
+    found = torch.cuda.device_count()
+    if found < wanted:
+        raise UseError(
+            f"verl.gpus is {wanted} and this machine has {found}; set verl.gpus and verl.nodes, "
+            "name a Ray cluster in verl.address, or train with --engine ppo"
+        )
+
+
+def _command(folder: Path) -> list[str]:
+    here = folder.resolve()
+    return [
+        *(sys.executable, "-m", "verl.trainer.main_ppo"),
+        *("--config-path", str(here), "--config-name", Path(_CONFIG).stem),
+        *(f"hydra.run.dir={here}", "hydra.output_subdir=null", "hydra/job_logging=disabled"),
+    ]
+
+
+def _start(folder: Path) -> None:
+    code = subprocess.run(_command(folder), check=False).returncode
+    if code != 0:
+        raise InputError(
+            f"verl ended with status {code}, what it said stands above; run the same command again "
+            f"to go on from its last checkpoint in {folder / 'checkpoints'}"
+        )
+
+
+def _publish(folder: Path, final: Path) -> None:
+    """Convert the best checkpoint, or the newest where none was validated."""
+    from cello1.training.rl.verl.convert import convert_verl
+
+    best, measured = best_step(folder)
+    record = json.loads((folder / RECORD).read_text("utf-8"))
+    record["result"] = {"step": best, **measured}
+    convert_verl(folder / "checkpoints" / f"global_step_{best}", final, record=record)
+
+
+def best_step(folder: Path) -> tuple[int, dict[str, float]]:
+    """Return the checkpoint of the best validation in verl's logs, and what was measured there.
+
+    Raises
+    ------
+    InputError
+        When there is no whole checkpoint.
+    """
+    newest = folder / "checkpoints" / _LATEST
+    if not newest.exists():
+        raise InputError(f"verl left no checkpoint in {newest.parent}")
+    last = int(newest.read_text())
+    measured: dict[int, dict[str, Any]] = {}
+    for log in sorted((folder / "logs").glob("*.jsonl")):
+        for line in log.read_bytes().splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:  # a line that was being written when verl was killed
+                continue
+            if _MERIT in entry["data"]:
+                measured[entry["step"]] = entry["data"]
+    places = {s: folder / "checkpoints" / f"global_step_{s}" for s in measured if s <= last}
+    kept = [step for step, place in sorted(places.items()) if place.is_dir()]
+    if not kept:
+        return last, {}
+    best = max(kept, key=lambda step: (measured[step][_MERIT], -step))
+    return best, {"eval_batch_accuracy": measured[best][_MERIT]}

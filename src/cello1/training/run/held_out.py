@@ -1,0 +1,73 @@
+"""Held-out puzzles, solved as `cello1 solve` would, and what they say of a model that learns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from cello1.puzzles.puzzle import Puzzle
+from cello1.scoring.evaluate import evaluate
+from cello1.solvers.base import Failure, Response
+from cello1.solvers.local.language import LanguageModel, LanguageSolver
+
+# Id of the puzzle, text, number of tokens.
+Said = tuple[str, str, int]
+# Batch accuracy decides; cell accuracy settles ties, the loss settles what is left.
+_CELL_WEIGHT, _LOSS_WEIGHT = 1e-4, 1e-8
+
+
+def solve_greedily(
+    language: LanguageModel,
+    puzzles: Sequence[Puzzle],
+    max_new_tokens: int,
+    watch: Callable[[float], None],
+) -> list[Said]:
+    """Return what a model answers; puzzles it fails on are left out.
+
+    Parameters
+    ----------
+    language
+        The model.
+    puzzles
+        What it is asked.
+    max_new_tokens
+        Budget of a response.
+    watch
+        Called with the share that is done.
+    """
+    found: dict[str, Response | Failure] = {}
+
+    def on_done(puzzle_id: str, result: Response | Failure) -> None:
+        found[puzzle_id] = result
+        watch(len(found) / len(puzzles))
+
+    LanguageSolver(language, max_new_tokens=max_new_tokens).solve(puzzles, on_done)
+    return [
+        (puzzle_id, result.text, result.completion_tokens or 0)
+        for puzzle_id, result in sorted(found.items())
+        if isinstance(result, Response)
+    ]
+
+
+def held_out_figures(puzzles: Sequence[Puzzle], said: Sequence[Said]) -> dict[str, float]:
+    """Judge what was said of held-out puzzles, by the names that logs and cards use."""
+    texts, tokens = {i: text for i, text, _ in said}, {i: n for i, _, n in said}
+    overall = evaluate(puzzles, texts, tokens=tokens).overall
+    return {
+        "eval_batch_accuracy": overall.batch_accuracy.estimate,
+        "eval_cell_accuracy": overall.cell_accuracy.estimate,
+        "eval_format_validity": overall.format_validity.estimate,
+        "eval_uniqueness": overall.uniqueness.estimate,
+        "eval_response_tokens": overall.length,
+        "eval_solved": float(overall.n),
+    }
+
+
+def merit(measured: Mapping[str, float]) -> float:
+    """Return the one figure that says which of two evaluations is better."""
+    loss = measured.get("eval_loss", 0.0)
+    return (
+        measured.get("eval_batch_accuracy", 0.0)
+        + _CELL_WEIGHT * measured.get("eval_cell_accuracy", 0.0)
+        - _LOSS_WEIGHT * (loss if math.isfinite(loss) else 1e9)
+    )

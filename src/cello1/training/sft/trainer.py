@@ -1,0 +1,123 @@
+"""TRL's SFTTrainer with what it lacks here: it solves held-out puzzles, and says what it does.
+
+Importing this takes ten seconds; only :mod:`cello1.training.sft.sft` does, when it trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import SequentialSampler
+from transformers.trainer_utils import EvalLoopOutput
+from trl import SFTTrainer
+
+from cello1.puzzles.puzzle import Puzzle
+from cello1.training.run.examples import IGNORED, Student
+from cello1.training.run.held_out import merit
+from cello1.training.run.loss import chosen_logits, is_straight
+from cello1.training.run.solving import MERIT, Solving, Watch
+from cello1.training.sft.sampling import LengthSampler
+
+
+class PuzzleTrainer(Solving, SFTTrainer):  # type: ignore[misc]
+    """SFTTrainer that also evaluates by solving puzzles.
+
+    Parameters
+    ----------
+    student
+        The model as solvers see it.
+    held_out
+        Puzzles to solve at every evaluation.
+    max_new_tokens
+        Budget of a response.
+    watch
+        Called with what is going on and the share done.
+    """
+
+    def __init__(
+        self,
+        *,
+        student: Student,
+        held_out: Sequence[Puzzle],
+        max_new_tokens: int,
+        watch: Watch,
+        **more: Any,
+    ) -> None:
+        self.student, self.held_out, self.max_new_tokens = student, held_out, max_new_tokens
+        self.watch = watch
+        self.real_tokens = self.all_tokens = 0
+        super().__init__(**more)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        lengths = [len(ids) for ids in rows["input_ids"]]
+        return LengthSampler(lengths, self.args.train_batch_size, self.args.seed)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        return SequentialSampler(eval_dataset)  # the grouping one fails where there are no traces
+
+    def training_step(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> torch.Tensor:
+        """Take one step and count its tokens."""
+        ids = inputs["input_ids"]
+        mask = inputs.get("attention_mask")
+        self.all_tokens += ids.numel()
+        self.real_tokens += ids.numel() if mask is None else int(mask.sum())
+        return super().training_step(model, inputs, *rest, **more)
+
+    def compute_loss(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
+        """Compute the loss as TRL does; on a processor only where it counts, which TRL does not."""
+        if not self._is_plain(inputs, more):
+            return super().compute_loss(model, inputs, *rest, **more)
+        ids, labels = inputs["input_ids"], inputs["labels"]
+        chosen = labels != IGNORED
+        logits = chosen_logits(model, ids, chosen).float()
+        logs, wanted = logits.log_softmax(-1), labels[:, 1:][chosen[:, 1:]]
+        losses = -logs.gather(-1, wanted[:, None])
+        count = more.get("num_items_in_batch")
+        self._note(logs.detach(), wanted, inputs["attention_mask"])
+        return losses.sum() / (len(wanted) if count is None else count)
+
+    def _is_plain(self, inputs: Any, more: Any) -> bool:
+        """Say whether the loss is the mean over tokens of whole rows, in one process on a CPU."""
+        usual = self.args.loss_type == "nll" and self.label_smoother is None
+        alone = self.accelerator.num_processes == 1 and self.accelerator.device.type == "cpu"
+        rows = "position_ids" not in inputs and not more.get("return_outputs")
+        return usual and alone and rows and not self.aux_loss_enabled and is_straight(self.model)
+
+    def _note(self, logs: torch.Tensor, wanted: torch.Tensor, mask: torch.Tensor) -> None:
+        """Measure what TRL measures, under its names."""
+        measured = self._metrics["train" if self.model.training else "eval"]
+        entropy = -(logs.exp() * logs).sum(-1).mean()
+        measured["entropy"].append(float(entropy))
+        measured["mean_token_accuracy"].append(float((logs.argmax(-1) == wanted).float().mean()))
+        if self.model.training:
+            self._total_train_tokens += int(mask.sum())
+        measured["num_tokens"] = [self._total_train_tokens]
+
+    def figures(self, seconds: float) -> dict[str, float]:
+        """Return tokens per second, and the share of them that was padding."""
+        real, every = self.real_tokens, self.all_tokens
+        self.real_tokens = self.all_tokens = 0
+        if not every:
+            return {}
+        rate = self.args.world_size * real / seconds
+        return {
+            "tokens_per_second": round(rate, 1),
+            "padding_waste": round(1 - real / every, 4),
+        }
+
+    def evaluation_loop(self, dataloader: Any, *rest: Any, **more: Any) -> Any:
+        """Measure the loss on held-out traces, then solve held-out puzzles."""
+        measured: dict[str, float] = {}
+        output: Any = EvalLoopOutput(np.empty(0), None, measured, 0)
+        if len(dataloader.dataset):
+            output = super().evaluation_loop(dataloader, *rest, **more)
+            measured = output.metrics
+        measured.update(self.solve_held_out())
+        measured[MERIT] = merit(measured)
+        return output

@@ -1,0 +1,70 @@
+"""GRPO killed with SIGKILL at five random moments: same steps, same weights, no checkpoint lost."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+
+import torch
+from rl_toys import toy_files, toy_rl
+
+from cello1.training.rl.rl import rl
+from cello1.training.run.checkpoints import checkpoints
+
+MODULES = ["cello1.training.rl.trl.trainer", "rl_toys", "datasets", "peft"]
+
+
+def work(settings, out):
+    torch.set_num_threads(1)
+    rl(settings, out)
+
+
+def steps_in(run):
+    """Return the steps that a log has, whole lines only."""
+    try:
+        text = (run / "log.jsonl").read_text()
+    except FileNotFoundError:
+        return []
+    lines = [json.loads(line) for line in text.split("\n")[:-1]]
+    return [line["step"] for line in lines if "loss" in line]
+
+
+def test_killed_with_9_at_five_random_moments_it_ends_as_if_nothing_had_been(tmp_path):
+    files = toy_files(tmp_path)
+    curriculum = {"start": 2, "pass_rate": 0.05}
+    settings = toy_rl(*files, method="full", no_signal="resample", curriculum=curriculum)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(MODULES)
+
+    def begin(run):
+        process = context.Process(target=work, args=(settings, run))
+        process.start()
+        return process
+
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    begin(whole).join()
+    assert steps_in(whole) == list(range(1, 9))
+    dice, killed, kept = random.Random(7), 0, -1
+    while killed < 5:
+        process = begin(run)
+        goal = dice.randrange(1, 8)
+        while process.is_alive() and max(steps_in(run), default=0) < goal:
+            time.sleep(0.005)
+        time.sleep(dice.random() * 0.3)
+        if not process.is_alive():  # it came to its end before the blow
+            break
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        killed += 1
+        found = [int(path.name.split("-")[1]) for path in checkpoints(run / "checkpoints")]
+        assert max(found, default=0) >= kept
+        kept = max(found, default=0)
+    assert killed >= 4
+    last = begin(run)
+    last.join()
+    assert last.exitcode == 0
+    assert steps_in(run) == steps_in(whole)
+    name = "model/model.safetensors"
+    assert (run / name).read_bytes() == (whole / name).read_bytes()
