@@ -17,6 +17,7 @@ from cello1.runs import (
     file_hash,
     read_records,
     read_run,
+    replacing,
     write_atomic,
     write_json,
 )
@@ -283,3 +284,88 @@ def test_a_small_file_is_hashed_whole_and_a_huge_one_by_samples(tmp_path):
         hashes.add(file_hash(path))
     assert len(hashes) == 4
     assert all(h.startswith("sampled-sha256:") for h in hashes)
+
+
+@pytest.mark.parametrize("name", [".lock", "responses.jsonl"])
+@pytest.mark.parametrize("bait", ["link", "fifo", "folder"])
+def test_a_folder_from_someone_else_cannot_touch_other_files(tmp_path, reopen, name, bait):
+    with reopen():
+        pass
+    (tmp_path / "precious").write_text("precious, and no line of ours")
+    place = tmp_path / "run" / name
+    place.unlink(missing_ok=True)
+    if bait == "link":
+        place.symlink_to(tmp_path / "precious")
+    elif bait == "fifo":
+        os.mkfifo(place)
+    else:
+        place.mkdir()
+    with pytest.raises(InputError, match=rf"{name} is .*remove it"), reopen() as run:
+        run.append(record(1))
+    assert (tmp_path / "precious").read_text() == "precious, and no line of ours"
+
+
+def test_a_link_in_place_of_a_file_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "metrics.json").symlink_to(tmp_path / "precious")
+    write_json(tmp_path / "metrics.json", {})
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert not (tmp_path / "metrics.json").is_symlink()
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_the_umask_decides_who_may_read(tmp_path, reopen, mask):
+    before = os.umask(mask)
+    try:
+        with reopen() as run:
+            run.append(record(1))
+        write_json(tmp_path / "x.json", {})
+    finally:
+        os.umask(before)
+    made = [tmp_path / "x.json", *(tmp_path / "run").iterdir()]
+    assert {path.name: path.stat().st_mode & 0o777 for path in made} == {
+        path.name: 0o666 & ~mask for path in made
+    }
+
+
+def test_what_a_killed_process_left_is_swept_by_the_next_writer(tmp_path):
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom cello1.runs import replacing\n"
+        "with replacing(Path(sys.argv[1])) as part:\n"
+        "    part.write_bytes(b'x')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    target = tmp_path / "big [1].h5ad"
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", code, target], check=False)
+        assert len(list(tmp_path.iterdir())) == 1  # the newer sweeps the older
+    (tmp_path / ".other.part").touch()  # not ours
+    write_atomic(target, b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {target.name, ".other.part"}
+
+
+def test_what_a_living_process_writes_is_not_swept(tmp_path):
+    with replacing(tmp_path / "a") as first:
+        first.write_bytes(b"1")
+        write_atomic(tmp_path / "a", b"2")
+        assert first.exists()
+    assert (tmp_path / "a").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "7", "{}", '{"inputs": 3}', '{"command": "solve"}', "[" * 9_999]
+)
+def test_an_altered_run_json_is_told_in_one_line(tmp_path, reopen, text):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(text)
+    with pytest.raises(InputError, match="run"), reopen():
+        pass
+
+
+@pytest.mark.parametrize("line", ["[1]", '{"text": "x"}', "{" * 5, "[" * 99_999, '{"id": 1}'])
+def test_an_altered_record_is_told_with_its_line(tmp_path, reopen, line):
+    with reopen() as run:
+        run.append(record(1))
+    path = tmp_path / "run" / "responses.jsonl"
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(InputError, match="line 2 is damaged"):
+        list(read_records(tmp_path / "run"))

@@ -7,23 +7,28 @@ Killed at any moment, at most one torn line is left at the end; it is cut off an
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
 import platform
+import re
+import secrets
+import shutil
+import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cello1.errors import InputError
+from cello1.errors import InputError, brief
 
 _WHOLE_HASH_BYTES = 64 << 20
 _SAMPLED_BLOCKS, _BLOCK_BYTES = 256, 64 << 10
@@ -31,23 +36,106 @@ _FSYNC_SECONDS = 1.0
 _REPORTED_PACKAGES = ("numpy", "scipy", "pandas", "anndata", "scikit-learn", "numba", "pyarrow")
 
 
+def create(path: Path, flags: int = os.O_RDWR, mode: int = 0o666) -> int:
+    """Open a file of ours, making it when missing, and return its descriptor.
+
+    Whatever else lies in its place, such as a symbolic link to somebody's file or a FIFO, is
+    refused: folders come from other people, too. The umask decides who may read a new file.
+
+    Raises
+    ------
+    InputError
+        When something other than a plain file lies there.
+    """
+    kept = os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        handle = os.open(path, flags | kept, mode)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise
+        raise InputError(_not_plain(path)) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InputError(_not_plain(path))
+    return handle
+
+
+def _not_plain(path: Path) -> str:
+    what = "a symbolic link" if path.is_symlink() else "no plain file"
+    return f"{path} is {what}, so nothing is written there; expected a file of ours: remove it"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Hand out a temporary file that becomes `path`, whole, when all went well.
+
+    What an earlier process left behind when it was killed is swept first. On failure the
+    temporary file is removed; an error of the system names `path`, and a full disk its space.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent, path.name)
+    mark = f"{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.parent / f".{path.name}.{mark}.part"
+    try:
+        os.close(create(temporary, os.O_RDWR | os.O_EXCL))
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        left = f" ({_free(path.parent)} free)" if full else ""
+        temporary.unlink(missing_ok=True)
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, f"{error.strerror}{left}", str(path)) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _free(folder: Path) -> str:
+    return f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB"
+
+
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove temporary files that dead processes of this machine left in a folder.
+
+    Parameters
+    ----------
+    folder
+        Where to look; not in folders below it.
+    name
+        Of the file that was to be written; by default any.
+    """
+    name = name if name == "*" else glob.escape(name)
+    for left in folder.glob(f".{name}.*.part"):
+        owner = re.search(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.part$", left.name)
+        if owner is None or owner[1] != _host() or _is_alive(int(owner[2])):
+            continue
+        with suppress(OSError):
+            left.unlink()
+
+
+def _host() -> str:
+    """Return this machine's name as 8 letters: a process number means nothing on another."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file so that it appears whole or not at all (temporary file, fsync, rename)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -134,7 +222,7 @@ class Run:
         self.inputs = {str(path): file_hash(path) for path in inputs}
         identity = {"command": command, "config": dict(config), "inputs": self.inputs}
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (folder / ".lock").open("w")
+        self._lock = os.fdopen(create(folder / ".lock"), "wb")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -142,6 +230,7 @@ class Run:
         try:
             self._claim(identity, finished_by is None or (folder / finished_by).exists())
             self._cut_torn_line(folder / "responses.jsonl")
+            sweep(folder)
         except BaseException:
             self._lock.close()
             raise
@@ -170,12 +259,13 @@ class Run:
 
     @staticmethod
     def _cut_torn_line(path: Path) -> None:
-        if not path.exists():
+        if not os.path.lexists(path):
             return
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(path, whole)
+        with os.fdopen(create(path), "rb+") as file:
+            content = file.read()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):
+                file.truncate(whole)
 
     def finished(self) -> set[str]:
         """Return the ids that need no further work; failures are owed again."""
@@ -184,7 +274,8 @@ class Run:
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one finished item; it reaches the disk within about a second."""
         if self._file is None:
-            self._file = (self.folder / "responses.jsonl").open("ab", buffering=0)
+            handle = create(self.folder / "responses.jsonl", os.O_WRONLY | os.O_APPEND)
+            self._file = FileIO(handle, "ab")
         end = self._file.seek(0, os.SEEK_END)
         line = memoryview(json.dumps(record, ensure_ascii=False).encode() + b"\n")
         try:
@@ -223,9 +314,18 @@ def read_run(folder: Path) -> dict[str, Any]:
         When the folder is no run.
     """
     try:
-        return json.loads((folder / "run.json").read_text("utf-8"))  # type: ignore[no-any-return]
-    except (OSError, json.JSONDecodeError) as error:
+        found = json.loads((folder / "run.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{folder} is no run folder: run.json cannot be read ({error})") from error
+    expected = {"command": str, "config": dict, "inputs": dict}
+    if not isinstance(found, dict) or not all(
+        isinstance(found.get(key), kind) for key, kind in expected.items()
+    ):
+        raise InputError(
+            f"{folder / 'run.json'} is not as a run writes it (an object with command, config and "
+            "inputs): it was altered; run again with another --out"
+        )
+    return found
 
 
 def read_records(folder: Path) -> Iterator[dict[str, Any]]:
@@ -244,9 +344,14 @@ def read_records(folder: Path) -> Iterator[dict[str, Any]]:
             if not line.endswith(b"\n"):
                 return
             try:
-                yield json.loads(line)
-            except ValueError as error:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"{path}, line {number} is damaged: {error}") from error
+            if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+                raise InputError(
+                    f"{path}, line {number} is damaged: {brief(record)} is no record with an id"
+                )
+            yield record
 
 
 def _difference(earlier: Any, now: Any) -> str:
