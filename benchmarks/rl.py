@@ -30,8 +30,8 @@ from cello1.puzzles.table import read_puzzles, write_puzzles
 from cello1.recipes.rl import RlSettings
 from cello1.scoring.reward import batch
 from cello1.scoring.score import score
+from cello1.solvers.local.prompter import Prompter
 from cello1.training.rl.rl import rl
-from cello1.training.run.examples import Student
 from cello1.training.run.quiet import quiet
 
 GROUP, GROUPS = 8, 4
@@ -39,9 +39,9 @@ GROUP, GROUPS = 8, 4
 
 def peer(model: Path, puzzles: list[Puzzle], steps: int, tokens: int, out: Path) -> None:
     """Train with TRL alone, on prompts rendered for it."""
-    student = Student(model)
+    prompter = Prompter(model)
     rows = [
-        {"prompt": student.vocabulary.text(student.prompt(p)[0]), "number": i}
+        {"prompt": prompter.vocabulary.text(prompter.prompt(p)[0]), "number": i}
         for i, p in enumerate(puzzles)
     ]
 

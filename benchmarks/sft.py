@@ -25,7 +25,8 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import write_puzzles
 from cello1.recipes.training import SftSettings
 from cello1.solvers.classical.markers import Markers
-from cello1.training.run.examples import IGNORED, Student, make_examples
+from cello1.solvers.local.prompter import Prompter
+from cello1.training.run.examples import IGNORED, make_examples
 from cello1.training.sft.sampling import LengthSampler
 from cello1.training.sft.sft import sft
 from cello1.training.teacher.teacher import steer, tell
@@ -46,7 +47,7 @@ def make_traces(n: int) -> list[Puzzle]:
 
 def plain_loop(model_folder: Path, traces: list[Puzzle], rows: int, steps: int) -> float:
     """Train as one would by hand, and return the median tokens/s of a step, padding left out."""
-    examples = make_examples(traces, Student(model_folder))
+    examples = make_examples(traces, Prompter(model_folder))
     order = iter(LengthSampler([len(example) for example in examples], rows, seed=0))
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)

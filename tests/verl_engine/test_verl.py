@@ -17,8 +17,8 @@ from cello1.puzzles.prompt import response_text
 from cello1.puzzles.table import read_puzzles
 from cello1.recipes import read_recipe
 from cello1.recipes.rl import VerlSettings
+from cello1.solvers.local.prompter import Prompter
 from cello1.training.rl.verl.verl import prepare_verl, verl
-from cello1.training.run.examples import Student
 
 pytest.importorskip("verl", reason="verl lives in an environment of its own: make test-verl")
 
@@ -100,14 +100,14 @@ def test_verl_asks_in_our_tokens_and_pays_what_our_scorer_says(prepared, base, p
 
     folder, _ = prepared
     config = OmegaConf.load(folder / "config.yaml")
-    student = Student(base)
+    prompter = Prompter(base)
     by_id = {p.id: p for p in read_puzzles(puzzles)}
-    rows = RLHFDataset(list(config.data.train_files), student.tokenizer, config.data)
+    rows = RLHFDataset(list(config.data.train_files), prompter.tokenizer, config.data)
     assert len(rows) == 16
 
     async def judge(row, text):
-        manager = load_reward_manager(config, student.tokenizer)
-        ids = torch.tensor([student.vocabulary.encode(text) + student.ending()])
+        manager = load_reward_manager(config, prompter.tokenizer)
+        ids = torch.tensor([prompter.vocabulary.encode(text) + prompter.ending()])
         tensors = {"responses": ids, "attention_mask": torch.ones_like(ids),
                    "prompts": ids[:, :0]}  # fmt: skip
         others = {k: v for k, v in collate_fn([row]).items() if not torch.is_tensor(v)}
@@ -115,10 +115,10 @@ def test_verl_asks_in_our_tokens_and_pays_what_our_scorer_says(prepared, base, p
 
     for row in (rows[0], rows[5]):
         puzzle = by_id[row["extra_info"]["id"]]
-        asked = student.tokenizer.apply_chat_template(
+        asked = prompter.tokenizer.apply_chat_template(
             list(row["raw_prompt"]), tokenize=False, add_generation_prompt=True
         )
-        assert student.vocabulary.encode(asked) == student.prompt(puzzle)[0]
+        assert prompter.vocabulary.encode(asked) == prompter.prompt(puzzle)[0]
         turned = (puzzle.answer[1], puzzle.answer[0], *puzzle.answer[2:])
         cut = response_text("B", puzzle.answer)[:-3]
         for text, paid in (

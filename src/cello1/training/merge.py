@@ -11,8 +11,10 @@ from typing import Any
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.runs import write_atomic, write_json
+from cello1.solvers.local.loading import load_adapter, load_model, model_folder
+from cello1.solvers.local.prompter import Prompter
 from cello1.training.run.card import model_card
-from cello1.training.run.lineage import RECORD, identity, model_folder, read_record
+from cello1.training.run.lineage import RECORD, identity, read_record
 from cello1.training.run.quiet import quiet
 
 # Relative difference of the logits: float32 rounds at 1e-7 a step, bfloat16 at 4e-3.
@@ -127,31 +129,22 @@ def _read_metrics(path: Path) -> dict[str, Any]:
 def _merge(folder: Path, origin: Path, part: Path, watch: Callable[[str, float], None]) -> float:
     """Write the merged model and return by how much its logits differ, relatively."""
     import torch
-    from peft import PeftModel
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-
-    from cello1.training.run.examples import Student
 
     watch("merging", 0.0)
-    student = Student(origin)
-    prompt, _ = student.prompt(_PROBE)
-    plain: Any = AutoModelForCausalLM.from_pretrained(origin, dtype="auto")
-    try:
-        tuned: Any = PeftModel.from_pretrained(plain, str(folder)).eval()
-    except (RuntimeError, ValueError, SafetensorError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise InputError(f"the adapter in {folder} cannot be put on {origin}: {first}") from error
+    prompter = Prompter(origin)
+    prompt, _ = prompter.prompt(_PROBE)
+    plain = load_model(origin, "auto")
+    tuned = load_adapter(plain, folder).eval()
     with torch.inference_mode():
         expected = tuned(input_ids=torch.tensor([prompt])).logits.float()
     watch("merging", 0.4)
     merged = tuned.merge_and_unload(safe_merge=True)
     dtype = str(merged.dtype).removeprefix("torch.")
     merged.save_pretrained(part)
-    student.tokenizer.save_pretrained(part)
+    prompter.tokenizer.save_pretrained(part)
     del plain, tuned, merged
     watch("merging", 0.7)
-    saved: Any = AutoModelForCausalLM.from_pretrained(part, dtype="auto")
+    saved: Any = load_model(part, "auto")
     with torch.inference_mode():
         found = saved(input_ids=torch.tensor([prompt])).logits.float()
     difference = float((found - expected).norm() / expected.norm())

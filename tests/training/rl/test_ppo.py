@@ -25,7 +25,6 @@ from cello1.training.base.tokens import make_tokenizer
 from cello1.training.rl.ppo.ppo import ppo
 from cello1.training.rl.ppo.rollout import batch_of, sample
 from cello1.training.run.checkpoints import checkpoints
-from cello1.training.run.examples import Student
 
 TYPES = ("B cell", "T cell")
 
@@ -127,7 +126,7 @@ def test_the_log_has_what_trl_logs_and_the_metrics_of_the_paper(files, tmp_path)
 
 
 def test_every_token_that_was_chosen_is_learned_from(files):
-    language = Student(LanguageModel(files[0]).source, LanguageModel(files[0]).model)
+    language = LanguageModel(files[0])
     settings = settings_of(files)
     asked = [puzzle(number) for number in range(12)]
     for found in sample(language, asked, settings, step=3):

@@ -6,17 +6,17 @@ import torch
 from rl_toys import toy_files, toy_rl
 from safetensors.torch import load_file
 from sft_toys import toy_traces
-from transformers import AutoModelForCausalLM
 
 from cello1.errors import InputError, UseError
 from cello1.puzzles.table import write_puzzles
+from cello1.solvers.local.language import LanguageModel
+from cello1.solvers.local.prompter import Prompter
 from cello1.training.merge import merge
 from cello1.training.rl.data import read_rl_data
 from cello1.training.rl.rl import _prepare, rl
 from cello1.training.rl.trl.generate import sample
 from cello1.training.rl.trl.settings import grpo_config
 from cello1.training.run.checkpoints import checkpoints
-from cello1.training.run.examples import Student
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def prepared(settings, out):
 
 
 def _folder(settings):
-    from cello1.training.run.lineage import model_folder
+    from cello1.solvers.local.loading import model_folder
 
     return model_folder(settings.model)
 
@@ -111,9 +111,10 @@ def test_an_adapter_learns_what_is_rewarded_and_is_merged(files, tmp_path):
 def test_log_probabilities_and_gradients_are_those_of_trl(files, tmp_path):
     trainer = prepared(toy_rl(*files, method="full"), tmp_path)
     assert trainer.shares_prompts
-    student, model = trainer.student, trainer.model
-    prompts = [student.prompt(p)[0] for p in trainer.practise[:3] for _ in range(4)]
-    said = sample(student, prompts, [(i,) for i in range(12)], budget=9, temperature=1.0)
+    prompter, model = trainer.prompter, trainer.model
+    language = LanguageModel(prompter, model=model)
+    prompts = [prompter.prompt(p)[0] for p in trainer.practise[:3] for _ in range(4)]
+    said = sample(language, prompts, [(i,) for i in range(12)], budget=9, temperature=1.0)
     assert len({len(tokens) for tokens in said}) > 2
     pad, wide, long = 0, max(map(len, prompts)), max(map(len, said))
     rows = list(zip(prompts, said, strict=True))
@@ -139,13 +140,13 @@ def test_log_probabilities_and_gradients_are_those_of_trl(files, tmp_path):
 
 def test_tokens_are_drawn_as_often_as_the_model_says(files):
     base, _ = files
-    student = Student(base, AutoModelForCausalLM.from_pretrained(base).eval())
-    prompt, _ = student.prompt(toy_traces(1)[0])
+    language = LanguageModel(base)
+    prompt, _ = language.prompt(toy_traces(1)[0])
     drawn = sample(
-        student, [prompt] * 1000, [(3, i) for i in range(1000)], budget=1, temperature=1.0
+        language, [prompt] * 1000, [(3, i) for i in range(1000)], budget=1, temperature=1.0
     )
     with torch.inference_mode():
-        shares = student.model(torch.tensor([prompt])).logits[0, -1].softmax(-1)
+        shares = language.model(torch.tensor([prompt])).logits[0, -1].softmax(-1)
     counts = torch.bincount(torch.tensor([t for (t,) in drawn]), minlength=len(shares)).float()
     likely = shares > 0.02
     assert likely.sum() >= 3
@@ -159,15 +160,15 @@ def test_long_prompts_are_left_out_and_counted(files, tmp_path):
     cells = tuple((*cell, *(f"RPL{i}" for i in range(99))) for cell in long.cells)
     write_puzzles([*toy_traces(), long.__class__(long.context, cells, long.candidates, long.answer,
                   {"donor_id": "d1"})], tmp_path / "p.parquet")  # fmt: skip
-    student = Student(base, AutoModelForCausalLM.from_pretrained(base))
+    prompter = Prompter(base)
     settings = toy_rl(base, tmp_path / "p.parquet", held_out=0, max_prompt=600)
-    data = read_rl_data(settings, student, 8)
+    data = read_rl_data(settings, prompter, 4096, 8)
     assert (data.counts["practised"], data.counts["dropped_too_long"]) == (20, 1)
     with pytest.raises(InputError, match="the prompts of all 21 puzzles are longer than 20 tokens"):
-        read_rl_data(settings.model_copy(update={"max_prompt": 20}), student, 8)
+        read_rl_data(settings.model_copy(update={"max_prompt": 20}), prompter, 4096, 8)
     shared = settings.model_copy(update={"validation": str(tmp_path / "p.parquet")})
     with pytest.raises(InputError, match=r"5 donors .* learned from as well"):
-        read_rl_data(shared, student, 8)
+        read_rl_data(shared, prompter, 4096, 8)
 
 
 def test_a_loss_that_is_no_number_stops(files, tmp_path):

@@ -6,51 +6,52 @@ from sft_toys import toy_traces
 from cello1.puzzles.prompt import response_text
 from cello1.recipes.rl import Curriculum
 from cello1.scoring.reward import batch, cell_batch, reward_of
+from cello1.solvers.local.prompter import Prompter
 from cello1.training.rl.curriculum import Course, take_cells
 from cello1.training.rl.trl.rollout import Roller
-from cello1.training.run.examples import Student
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory):
+def prompter(tmp_path_factory):
     base, _ = toy_files(tmp_path_factory.mktemp("rollout"))
-    found = Student(base)
-    found.ends = [found.tokenizer.eos_token_id]
-    return found
+    return Prompter(base)
 
 
 class Script:
     """An engine that says what it is told, and remembers what it was asked."""
 
-    def __init__(self, student, say):
-        self.student, self.say, self.seeds = student, say, []
+    def __init__(self, prompter, say):
+        self.prompter, self.say, self.seeds = prompter, say, []
 
     def __call__(self, prompts, seeds):
         self.seeds.append(seeds)
         texts = [
-            self.say(self.student.vocabulary.text(p), s)
+            self.say(self.prompter.vocabulary.text(p), s)
             for p, s in zip(prompts, seeds, strict=True)
         ]
-        return [self.student.vocabulary.encode(text) for text in texts], None
+        return [self.prompter.vocabulary.encode(text) for text in texts], None
 
 
-def roller(student, script, rewards=(batch,), *, resample=False, course=None, size=2):
-    return Roller(student, toy_traces(6), rewards, size, resample=resample, course=course, seed=5,
-                  generate=script, total=lambda counts: counts, most=lambda n: n)  # fmt: skip
+def roller(prompter, script, rewards=(batch,), *, resample=False, course=None, size=2):
+    ends = [prompter.tokenizer.eos_token_id]
+    return Roller(prompter, ends, toy_traces(6), rewards, size, resample=resample, course=course,
+                  seed=5, generate=script, total=dict, most=lambda n: n)  # fmt: skip
 
 
-def test_what_is_cut_off_is_invalid_and_special_tokens_stay(student):
+def test_what_is_cut_off_is_invalid_and_special_tokens_stay(prompter):
     (puzzle,) = toy_traces(1)
     right = response_text("so", puzzle.answer)
     said = [right + "<|im_end|>", right, right + "<|im_start|><|im_end|>", right + " <|im_end|>"]
-    script = Script(student, lambda prompt, seed: said[seed[-1]])
-    (group,) = roller(student, script, (batch, cell_batch, ended), size=4).roll([puzzle], (0, 0), 0)
+    script = Script(prompter, lambda prompt, seed: said[seed[-1]])
+    (group,) = roller(prompter, script, (batch, cell_batch, ended), size=4).roll(
+        [puzzle], (0, 0), 0
+    )
     assert [r.rewards for r in group.rollouts] == [(1, 1, 1), (-1, -1, 0), (-1, -1, 1), (1, 1, 1)]
     assert group.rollouts[1].score.reason == "cut off before its end"
     assert group.has_signal
 
 
-def test_groups_without_signal_are_replaced(student):
+def test_groups_without_signal_are_replaced(prompter):
     """Only what is asked anew gives a signal here, and not every time."""
     wrong = "<think></think>\n<answer>x</answer><|im_end|>"
 
@@ -58,9 +59,9 @@ def test_groups_without_signal_are_replaced(student):
         _, _, _, number, slot, j = seed
         return wrong if number == 0 or slot == 1 or j else "no<|im_end|>"
 
-    script = Script(student, say)
+    script = Script(prompter, say)
     puzzles = toy_traces(3)
-    rolled = roller(student, script, resample=True)
+    rolled = roller(prompter, script, resample=True)
     groups = rolled.roll(puzzles, (7, 0), 0)
     assert [g.has_signal for g in groups] == [True, True, True]
     assert len(script.seeds) == 3  # two of three groups help in each round
@@ -69,27 +70,27 @@ def test_groups_without_signal_are_replaced(student):
     assert figures["groups_sampled"] == 9
     assert figures["no_signal"] == pytest.approx(5 / 9, abs=1e-4)
     assert figures["responses_per_second"] == 9
-    again = roller(student, Script(student, say), resample=True).roll(puzzles, (7, 0), 0)
+    again = roller(prompter, Script(prompter, say), resample=True).roll(puzzles, (7, 0), 0)
     assert [g.puzzle.id for g in again] == [g.puzzle.id for g in groups]
-    kept = roller(student, Script(student, say)).roll(puzzles, (7, 0), 0)
+    kept = roller(prompter, Script(prompter, say)).roll(puzzles, (7, 0), 0)
     assert [g.puzzle for g in kept] == puzzles
     assert not any(g.has_signal for g in kept)
 
 
-def test_the_curriculum_adds_a_cell_when_enough_is_right(student):
+def test_the_curriculum_adds_a_cell_when_enough_is_right(prompter):
     course = Course(Curriculum(start=2, pass_rate=0.5), most=3)
     answers = {}
 
     def say(prompt, seed):
         return answers[prompt] + "<|im_end|>"
 
-    rolled = roller(student, Script(student, say), course=course)
+    rolled = roller(prompter, Script(prompter, say), course=course)
     sizes = []
     for step in range(4):
         for puzzle in toy_traces(4):
             for kept in ([0, 1], [0, 2], [1, 2], [0, 1, 2]):
                 part = take_cells(puzzle, kept)
-                text = student.vocabulary.text(student.prompt(part)[0])
+                text = prompter.vocabulary.text(prompter.prompt(part)[0])
                 answers[text] = response_text("", part.answer)
         groups = rolled.roll(toy_traces(4), (step, 0), 0)
         sizes.append({len(g.puzzle.cells) for g in groups})

@@ -17,8 +17,9 @@ import cello1
 from cello1.errors import InputError, UseError
 from cello1.puzzles.table import row_from_puzzle, write_puzzles
 from cello1.solvers.local.language import LanguageModel
+from cello1.solvers.local.prompter import Prompter
 from cello1.training.run.checkpoints import checkpoints
-from cello1.training.run.examples import Student, hold_out, make_examples
+from cello1.training.run.examples import hold_out, make_examples
 from cello1.training.run.traces import response_of, write_traces
 from cello1.training.sft.settings import trainer_config
 from cello1.training.sft.sft import _prepare, sft
@@ -46,15 +47,15 @@ def log_of(run):
 
 def test_prompts_are_those_of_inference(templated):
     _, base = templated
-    asked, student = LanguageModel(base), Student(base)
-    for example in make_examples(toy_traces(6), student):
+    asked, prompter = LanguageModel(base), Prompter(base)
+    for example in make_examples(toy_traces(6), prompter):
         assert example.prompt == asked.prompt(example.puzzle)[0]
 
 
 def test_the_loss_covers_the_response_and_its_end_only(templated):
     name, base = templated
-    student = Student(base)
-    for example in make_examples(toy_traces(6), student):
+    prompter = Prompter(base)
+    for example in make_examples(toy_traces(6), prompter):
         row = example.row()
         learned = [t for t in row["labels"] if t != -100]
         assert row["input_ids"][: len(example.prompt)] == example.prompt
@@ -62,7 +63,7 @@ def test_the_loss_covers_the_response_and_its_end_only(templated):
         text = response_of(example.puzzle)
         if name == "thinks":  # the template opened the block
             text = text.removeprefix("<think>")
-        assert student.vocabulary.text(learned) == text + "<|im_end|>"
+        assert prompter.vocabulary.text(learned) == text + "<|im_end|>"
         assert learned[-1] in LanguageModel(base).ends
 
 

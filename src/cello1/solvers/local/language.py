@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
-from cello1.errors import InputError
-from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.base import Failure, OnDone, Response
 from cello1.solvers.local.attention import decode_faster
 from cello1.solvers.local.generate import bytes_per_token, generate
-from cello1.solvers.local.vocabulary import Vocabulary
+from cello1.solvers.local.loading import load_model
+from cello1.solvers.local.prompter import Prompter
 from cello1.solvers.local.writers import FreeWriter, GuidedWriter
 
 MAX_NEW_TOKENS = 3_500
@@ -30,93 +29,58 @@ _MAX_ROWS = {"cpu": 128, "cuda": 256}
 
 
 class LanguageModel:
-    """A loaded model with its tokenizer.
+    """A model with its tokenizer, ready to be asked.
 
     Parameters
     ----------
     source
-        A folder, or a name on the Hugging Face hub.
+        A folder, a name on the Hugging Face hub, or the prompter of one.
+    model
+        Its weights, where they are at hand, such as those of a model that is being trained; they
+        stay where they are. By default they are loaded.
     device, dtype
-        Default: the GPU and bfloat16 where there is one that has it, else the CPU in float32.
+        For weights that are loaded: by default the GPU and bfloat16 where there is one that has
+        it, else the CPU in float32.
 
     Raises
     ------
     InputError
-        When there is no model, or its tokenizer has no chat template.
+        When there is no model, or its tokenizer has no usable chat template.
     """
 
     def __init__(
-        self, source: str | Path, *, device: str | None = None, dtype: torch.dtype | None = None
+        self,
+        source: str | Path | Prompter,
+        *,
+        model: PreTrainedModel | None = None,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        self.source = str(source)
-        gpu = torch.cuda.is_available() if device is None else device.startswith("cuda")
-        self.device = device or ("cuda" if gpu else "cpu")
-        half = gpu and torch.cuda.is_bf16_supported()
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(self.source, padding_side="left")
-            self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                self.source, dtype=dtype or (torch.bfloat16 if half else torch.float32)
-            )
-        except (OSError, ValueError, KeyError) as error:
-            first = str(error).strip().split("\n")[0]
-            raise InputError(
-                f"no causal language model can be loaded from {self.source!r} ({first}); expected "
-                "a folder with config, safetensors and tokenizer, or a name on the hub"
-            ) from error
-        if not getattr(self.tokenizer, "chat_template", None):
-            raise InputError(
-                f"the tokenizer of {self.source!r} has no chat template; use an "
-                "instruct model, or set tokenizer.chat_template and save it"
-            )
-        self.model.to(self.device).eval()  # type: ignore[arg-type]
-        decode_faster(self.model)
-        self.vocabulary = Vocabulary(self.tokenizer)
-        config = self.model.config.get_text_config(decoder=True)
-        self.context = int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
-        self.ends = self._end_ids()
+        if model is None:
+            folder = source.source if isinstance(source, Prompter) else source
+            gpu = torch.cuda.is_available() if device is None else device.startswith("cuda")
+            half = gpu and torch.cuda.is_bf16_supported()
+            model = load_model(folder, dtype or (torch.bfloat16 if half else torch.float32))
+            model.to(device or ("cuda" if gpu else "cpu")).eval()  # type: ignore[arg-type]
+            decode_faster(model)
+        self.prompter = source if isinstance(source, Prompter) else Prompter(source)
+        self.source, self.prompt = self.prompter.source, self.prompter.prompt
+        self.tokenizer, self.vocabulary = self.prompter.tokenizer, self.prompter.vocabulary
+        self.model: PreTrainedModel = model
+        self.device = str(model.device)
+        self.context = context_of(model.config)
+        settings = model.generation_config
+        self.ends = self.prompter.ends(settings.eos_token_id if settings else None)
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """Display name."""
         return f"hf:{Path(self.source).name}"
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a run folder keeps of it."""
+        """What a run folder records about it."""
         return {"solver": f"hf:{self.source}"}
-
-    def _end_ids(self) -> list[int]:
-        ends = self.model.generation_config.eos_token_id if self.model.generation_config else None
-        ids = ends if isinstance(ends, list) else [ends]
-        return sorted({i for i in (*ids, self.tokenizer.eos_token_id) if i is not None})
-
-    def prompt(self, puzzle: Puzzle, *, reply: str = "") -> tuple[list[int], bool]:
-        """Return the prompt's tokens, and whether the template has opened ``<think>`` itself.
-
-        Parameters
-        ----------
-        puzzle
-            The puzzle; its row's own system message is used.
-        reply
-            The beginning of the response, if it is given.
-        """
-        chat = [message._asdict() for message in messages(puzzle)]
-        try:
-            text = self._render(chat)
-        except Exception as error:
-            # Some templates know no system role (jinja raises its own kinds of errors).
-            if "system" not in str(error).lower():
-                raise
-            text = self._render(
-                [{"role": "user", "content": "\n\n".join(m["content"] for m in chat)}]
-            )
-        opened = text.rstrip().endswith("<think>")
-        return self.vocabulary.encode(text + reply), opened
-
-    def _render(self, chat: list[dict[str, str]]) -> str:
-        return str(
-            self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        )
 
     def cache_bytes(self) -> int:
         """Return the memory that a batch may take for its keys and values."""
@@ -124,6 +88,12 @@ class LanguageModel:
             free, _ = torch.cuda.mem_get_info()
             return int(free * _GPU_SHARE)
         return _CPU_CACHE_BYTES
+
+
+def context_of(config: PretrainedConfig) -> int:
+    """Return the most tokens that a model can take."""
+    inner = config.get_text_config(decoder=True)
+    return int(getattr(inner, "max_position_embeddings", 0) or 1 << 30)
 
 
 class LanguageSolver:

@@ -23,10 +23,10 @@ class Mini(LanguageModel):
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """Display name."""
         return "mini"
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a run folder keeps of it."""
+        """What a run folder records about it."""
         return {"solver": "mini", "weights": file_hash(FOLDER / "model.safetensors")}

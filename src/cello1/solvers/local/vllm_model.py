@@ -9,17 +9,16 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from cello1.errors import InputError
-from cello1.solvers.local.language import LanguageModel
-from cello1.solvers.local.vocabulary import Vocabulary
+from cello1.solvers.local.loading import first_line, model_folder, refuse_pickles
+from cello1.solvers.local.prompter import Prompter
 
 _CPU_CACHE_BYTES = 2 << 30
 
 
-class VllmModel(LanguageModel):
-    """A model in vLLM; prompts are those of the parent, the weights are not loaded twice.
+class VllmModel:
+    """A model in vLLM, asked in the same tokens as anywhere else.
 
     Parameters
     ----------
@@ -33,7 +32,6 @@ class VllmModel(LanguageModel):
     """
 
     def __init__(self, source: str) -> None:
-        self.source = source
         # A process of its own, with none of our modules: vLLM 0.32 fails beside llvmlite on a CPU.
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
         try:
@@ -42,6 +40,10 @@ class VllmModel(LanguageModel):
             raise InputError(
                 f"engine vllm needs vLLM ({error}); install it with: pip install 'cello1[serve]'"
             ) from error
+        folder = model_folder(source)
+        refuse_pickles(folder)
+        self.prompter = Prompter(source)
+        self.prompt, self.vocabulary = self.prompter.prompt, self.prompter.vocabulary
         gpu = torch.cuda.is_available()
         # Compiling takes minutes on a CPU and gains little; half precision is slower there.
         on_cpu = {
@@ -50,28 +52,21 @@ class VllmModel(LanguageModel):
             "kv_cache_memory_bytes": _CPU_CACHE_BYTES,
         }
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(source)
             self.llm: Any = vllm.LLM(
-                model=source,
+                model=str(folder),
+                trust_remote_code=False,
                 max_model_len=-1,  # the model's context, or what fits the memory
                 enable_prefix_caching=True,
                 seed=0,
                 **({} if gpu else on_cpu),
             )
         except (OSError, ValueError, KeyError) as error:
-            first = str(error).strip().split("\n")[0]
             raise InputError(
-                f"vLLM cannot load a causal language model from {source!r} ({first}); expected "
-                "a folder with config, safetensors and tokenizer, or a name on the hub"
+                f"vLLM cannot load a causal language model from {source!r} ({first_line(error)}); "
+                "expected a folder with config, safetensors and tokenizer, or a name on the hub"
             ) from error
-        if not getattr(self.tokenizer, "chat_template", None):
-            raise InputError(
-                f"the tokenizer of {source!r} has no chat template; use an "
-                "instruct model, or set tokenizer.chat_template and save it"
-            )
         # Without this, leaving Python waits for the engine's process for ever.
         atexit.register(self.llm.llm_engine.engine_core.shutdown)
-        self.vocabulary = Vocabulary(self.tokenizer)
         self.context = int(self.llm.llm_engine.model_config.max_model_len)
         self.sampling: Any = import_module("vllm.sampling_params")
 

@@ -19,10 +19,11 @@ from cello1.puzzles.table import read_puzzles
 from cello1.recipes.training import BaseModelSettings, Stage
 from cello1.runs import Run, write_atomic, write_json
 from cello1.solvers.classical.centroids import Centroids
+from cello1.solvers.local.loading import model_folder
 from cello1.training.base.stream import Stream
 from cello1.training.base.tokens import make_tokenizer
 from cello1.training.run.checkpoints import LOG, STATE, telling_disk_errors
-from cello1.training.run.lineage import RECORD, identity, model_folder, versions
+from cello1.training.run.lineage import RECORD, identity, versions
 
 # What the tokenizer sees: puzzles spread over each source, and worked ones for the reasoning.
 _PROMPTS, _WORKED = 400, 300
@@ -86,10 +87,10 @@ def _prepare(settings: BaseModelSettings, sources: list[list[Puzzle]], folder: P
 
     stream = Stream(sources, [Centroids(puzzles) for puzzles in sources], settings.seed)
     if settings.model is not None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from cello1.solvers.local.loading import load_model, load_tokenizer
 
-        tokenizer: Any = AutoTokenizer.from_pretrained(settings.model, padding_side="left")
-        model = AutoModelForCausalLM.from_pretrained(settings.model, dtype="float32")
+        tokenizer: Any = load_tokenizer(settings.model)
+        model = load_model(settings.model, "float32")
         return Trainer(model, tokenizer, stream, settings, folder)
     whole = Stage(tokens=1, cells=(2, 15), genes=(50, 50))
     worked = [stream.batch(_WORKED_STEP + i, whole) for i in range(_WORKED)]

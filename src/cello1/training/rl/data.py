@@ -11,7 +11,8 @@ from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
 from cello1.recipes.rl import PpoSettings, RlSettings, VerlSettings
-from cello1.training.run.examples import Student, hold_out
+from cello1.solvers.local.prompter import Prompter
+from cello1.training.run.examples import hold_out
 from cello1.training.sft.data import donors_in, draw_some, refuse_shared
 
 
@@ -55,15 +56,17 @@ def input_files(settings: Settings) -> list[Path]:
     return [f for p in paths for f in (sorted(p.glob("*.arrow")) if p.is_dir() else [p])]
 
 
-def read_rl_data(settings: Settings, student: Student, budget: int) -> RlData:
+def read_rl_data(settings: Settings, prompter: Prompter, context: int, budget: int) -> RlData:
     """Read everything that reinforcement learning needs.
 
     Parameters
     ----------
     settings
         Which files, and how they are split.
-    student
-        Whose tokenizer, chat template and context count.
+    prompter
+        The tokenizer and chat template of the model.
+    context
+        Most tokens the model can take.
     budget
         Most tokens of a response: prompt and response must fit the model's context.
 
@@ -79,12 +82,12 @@ def read_rl_data(settings: Settings, student: Student, budget: int) -> RlData:
         refuse_shared(practise, asked, settings.validation)
     else:
         practise, asked = hold_out(puzzles, settings.held_out, settings.seed)
-    limit = min(settings.max_prompt, student.context - budget)
-    kept = [puzzle for puzzle in practise if len(student.prompt(puzzle)[0]) <= limit]
+    limit = min(settings.max_prompt, context - budget)
+    kept = [puzzle for puzzle in practise if len(prompter.prompt(puzzle)[0]) <= limit]
     if not kept:
         raise InputError(
             f"the prompts of all {len(practise)} puzzles are longer than {limit} tokens "
-            f"(max_prompt {settings.max_prompt}; the model's context {student.context} less "
+            f"(max_prompt {settings.max_prompt}; the model's context {context} less "
             f"{budget} for the response); list fewer genes per cell, or allow more"
         )
     held = draw_some(asked, len(asked) if settings.solve is None else settings.solve, settings.seed)

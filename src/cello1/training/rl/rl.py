@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from cello1.recipes.rl import RlSettings
+from cello1.solvers.local.loading import load_model, model_folder
 from cello1.training.rl.data import RlData, input_files, read_rl_data
 from cello1.training.rl.trl.settings import grpo_config
 from cello1.training.run.checkpoints import LOG
 from cello1.training.run.conduct import conduct
-from cello1.training.run.lineage import model_folder
 from cello1.training.run.quiet import quiet
 from cello1.training.sft.settings import adapter_config
 
@@ -74,27 +74,28 @@ def _prepare(
     """Load everything and put the trainer together."""
     import torch
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, PrinterCallback
+    from transformers import PrinterCallback
 
+    from cello1.solvers.local.language import context_of
+    from cello1.solvers.local.prompter import Prompter
     from cello1.training.rl.trl.trainer import GroupTrainer
-    from cello1.training.run.examples import Student
     from cello1.training.run.solving import Reporter
 
-    student = Student(base)
+    prompter = Prompter(base)
     # Full fine-tuning needs float32 weights under bfloat16 arithmetic; small steps vanish else.
     half = config.bf16 and settings.method != "full"
-    model = AutoModelForCausalLM.from_pretrained(
+    model = load_model(
         base,
-        dtype=torch.bfloat16 if half else torch.float32,
+        torch.bfloat16 if half else torch.float32,
         attn_implementation=settings.attention,
     )
-    student.take(model)
-    data = read_rl_data(settings, student, config.max_completion_length)
+    context = context_of(model.config)
+    data = read_rl_data(settings, prompter, context, config.max_completion_length)
     reporter = Reporter(folder / LOG, settings.patience, watch)
     # TRL wants rows; which puzzle is asked in the end, and how, is decided at the rollout.
     numbers = [{"prompt": p.id, "number": i} for i, p in enumerate(data.practise)]
     trainer = GroupTrainer(
-        student=student,
+        prompter=prompter,
         practise=data.practise,
         held_out=data.held_out,
         settings=settings,
@@ -103,7 +104,7 @@ def _prepare(
         args=config,
         train_dataset=Dataset.from_list(numbers),
         eval_dataset=Dataset.from_list(numbers[:1]),
-        processing_class=student.tokenizer,
+        processing_class=prompter.tokenizer,
         peft_config=adapter_config(settings),
         callbacks=[reporter],
     )

@@ -11,80 +11,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from transformers import AutoTokenizer
 
 from cello1.errors import InputError
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
-from cello1.solvers.local.language import LanguageModel
-from cello1.solvers.local.vocabulary import Vocabulary
+from cello1.solvers.local.prompter import Prompter
 from cello1.training.run.traces import response_of
 
 IGNORED = -100  # a label without loss
-_MARK = "cello1-reply"
-
-
-class Student(LanguageModel):
-    """A model while it learns, as the solvers see it; without weights it still writes prompts.
-
-    Parameters
-    ----------
-    folder
-        Of the base model.
-    model
-        The weights, if they are at hand; they stay where they are and are never copied.
-
-    Raises
-    ------
-    InputError
-        When the folder has no tokenizer, or the tokenizer no chat template.
-    """
-
-    def __init__(self, folder: Path, model: Any = None) -> None:
-        self.source = str(folder)
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(self.source, padding_side="left")
-        except (OSError, ValueError, KeyError) as error:
-            first = str(error).strip().split("\n")[0]
-            raise InputError(f"no tokenizer can be loaded from {folder} ({first})") from error
-        if not getattr(self.tokenizer, "chat_template", None):
-            raise InputError(
-                f"the tokenizer of {folder} has no chat template; use an instruct model, or set "
-                "tokenizer.chat_template and save it"
-            )
-        self.vocabulary = Vocabulary(self.tokenizer)
-        if model is not None:
-            self.take(model)
-
-    def take(self, model: Any) -> None:
-        """Answer with these weights from now on."""
-        self.model = model
-        self.device = str(model.device)
-        config = model.config.get_text_config(decoder=True)
-        self.context = int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
-        self.ends = self._end_ids()
-
-    def ending(self) -> list[int]:
-        """Return the tokens that close a response: what the template writes, up to its end token.
-
-        Templates differ in what follows (Qwen: a newline); generation stops before that.
-        """
-        chat = [{"role": "user", "content": "question"}, {"role": "assistant", "content": _MARK}]
-        text = str(self.tokenizer.apply_chat_template(chat, tokenize=False))
-        tail = self.vocabulary.encode(text.rpartition(_MARK)[2])
-        special = set(self.tokenizer.all_special_ids)
-        for place, token in enumerate(tail):
-            if token in special:
-                return tail[: place + 1]
-        if self.tokenizer.eos_token_id is None:
-            raise InputError(
-                f"the tokenizer of {self.source} has no end token, so the model could not learn "
-                "to stop; set tokenizer.eos_token and save it"
-            )
-        return [self.tokenizer.eos_token_id]
 
 
 @dataclass(frozen=True)
@@ -112,7 +46,7 @@ class Example:
         }
 
 
-def make_examples(traces: Sequence[Puzzle], student: Student) -> list[Example]:
+def make_examples(traces: Sequence[Puzzle], prompter: Prompter) -> list[Example]:
     """Tokenize traces.
 
     Raises
@@ -120,30 +54,30 @@ def make_examples(traces: Sequence[Puzzle], student: Student) -> list[Example]:
     InputError
         When the tokenizer cannot spell the text.
     """
-    ending = student.ending()
+    ending = prompter.ending()
     examples: list[Example] = []
     for trace in traces:
-        prompt, opened = student.prompt(trace)
+        prompt, opened = prompter.prompt(trace)
         response = response_of(trace)
         if opened:  # the template has written the first tag already
             response = response.removeprefix("<think>")
-        tokens = student.vocabulary.encode(response)
+        tokens = prompter.vocabulary.encode(response)
         if not examples:
-            _check_spelling(student, trace, prompt, tokens, response)
+            _check_spelling(prompter, trace, prompt, tokens, response)
         examples.append(Example(trace, prompt, tokens + ending))
     return examples
 
 
 def _check_spelling(
-    student: Student, trace: Puzzle, prompt: list[int], tokens: list[int], response: str
+    prompter: Prompter, trace: Puzzle, prompt: list[int], tokens: list[int], response: str
 ) -> None:
     """See that no text is lost; a tokenizer of the wrong class drops words without a sound."""
     asked = messages(trace)[-1].content.strip()
-    spelled = student.vocabulary.text(tokens).strip()
-    if spelled == response.strip() and asked in student.vocabulary.text(prompt):
+    spelled = prompter.vocabulary.text(tokens).strip()
+    if spelled == response.strip() and asked in prompter.vocabulary.text(prompt):
         return
     raise InputError(
-        f"the tokenizer of {student.source} does not give back the text it is given: "
+        f"the tokenizer of {prompter.source} does not give back the text it is given: "
         f"{spelled[:60]!r} for {response[:60]!r}; the class named in "
         "tokenizer_config.json or forced by the model type does not fit its files"
     )

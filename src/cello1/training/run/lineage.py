@@ -17,33 +17,6 @@ _VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "u
 _SAMPLED_BYTES = 4_096
 
 
-def model_folder(source: str) -> Path:
-    """Return the folder of a model; a name on the hub is fetched (or found in the cache).
-
-    Raises
-    ------
-    InputError
-        When there is no such model.
-    """
-    folder = Path(source)
-    if (folder / "config.json").exists():
-        return folder
-    if (folder / "adapter_config.json").exists():
-        raise InputError(f"{source} is an adapter, not a model; merge it first: cello1 merge")
-    if folder.exists():
-        raise InputError(f"{source} is no model folder: config.json is missing")
-    from huggingface_hub import snapshot_download
-
-    wanted = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md", "LICENSE*"]
-    try:
-        return Path(snapshot_download(source, allow_patterns=wanted))
-    except (OSError, ValueError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise InputError(
-            f"there is no model folder {source!r}, and the Hugging Face hub gave none ({first})"
-        ) from error
-
-
 def identity(folder: Path) -> dict[str, str]:
     """Return what tells a model from others: hashes of its config, tokenizer and weights.
 

@@ -19,8 +19,9 @@ from transformers import Trainer, TrainerCallback
 
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
+from cello1.solvers.local.language import LanguageModel
+from cello1.solvers.local.prompter import Prompter
 from cello1.training.run.checkpoints import telling_disk_errors, unmark
-from cello1.training.run.examples import Student
 from cello1.training.run.held_out import held_out_figures, solve_greedily
 
 Watch = Callable[[str, float], None]
@@ -34,8 +35,8 @@ class Solving(_Trainer):  # type: ignore[misc]
 
     Attributes
     ----------
-    student
-        The model as solvers see it.
+    prompter
+        How the model is asked.
     held_out
         Puzzles to solve at every evaluation.
     max_new_tokens
@@ -44,7 +45,7 @@ class Solving(_Trainer):  # type: ignore[misc]
         Called with what is going on and the share done.
     """
 
-    student: Student
+    prompter: Prompter
     held_out: Sequence[Puzzle]
     max_new_tokens: int
     watch: Watch
@@ -104,11 +105,11 @@ class Solving(_Trainer):  # type: ignore[misc]
         mine = self.held_out[accelerator.process_index :: accelerator.num_processes]
         model = accelerator.unwrap_model(self.model)
         model.eval()
-        self.student.take(model)
+        language = LanguageModel(self.prompter, model=model)
         what = f"solving held-out puzzles, step {self.state.global_step}"
         with self.compute_loss_context_manager():
             said = solve_greedily(
-                self.student, mine, self.max_new_tokens, lambda share: self.watch(what, share)
+                language, mine, self.max_new_tokens, lambda share: self.watch(what, share)
             )
         if accelerator.num_processes > 1:
             said = gather_object(said)

@@ -13,8 +13,10 @@ from typing import Any
 
 from cello1.errors import InputError
 from cello1.recipes.training import SftSettings
-from cello1.training.run.examples import Student
-from cello1.training.run.lineage import model_folder, shape_identity
+from cello1.solvers.local.language import context_of
+from cello1.solvers.local.loading import first_line, load_config, model_folder
+from cello1.solvers.local.prompter import Prompter
+from cello1.training.run.lineage import shape_identity
 from cello1.training.run.quiet import quiet
 from cello1.training.sft.data import SftData, input_files, read_sft_data
 from cello1.training.sft.settings import adapter_config, checked_trainer, packs
@@ -72,10 +74,10 @@ def check_sft(settings: SftSettings) -> SftCheck:
     input_files(settings)
     folder = model_folder(settings.model)
     shape_identity(folder)
-    student = Student(folder)
+    prompter = Prompter(folder)
     with quiet():
         shapes = _shapes(folder, settings)
-    data = read_sft_data(settings, student, shapes.context)
+    data = read_sft_data(settings, prompter, shapes.context)
     first = data.learn[0]
     rows = given.get("per_device_train_batch_size", 8)
     accumulated = given.get("gradient_accumulation_steps", 16)
@@ -93,8 +95,8 @@ def check_sft(settings: SftSettings) -> SftCheck:
         parameters=shapes.parameters,
         trained_parameters=shapes.trained,
         counts=data.counts,
-        prompt_begins=student.vocabulary.text(first.prompt)[:200],
-        response_ends=student.vocabulary.text(first.response[-12:]),
+        prompt_begins=prompter.vocabulary.text(first.prompt)[:200],
+        response_ends=prompter.vocabulary.text(first.response[-12:]),
         traces_per_step=per_step,
         steps_per_epoch=steps_per_epoch,
         steps=steps,
@@ -108,14 +110,16 @@ def check_sft(settings: SftSettings) -> SftCheck:
 def _shapes(folder: Path, settings: SftSettings) -> Shapes:
     """Build the model without memory, and count."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
+    config = load_config(folder)
     try:
-        config = AutoConfig.from_pretrained(str(folder))
         with torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{folder / 'config.json'} makes no causal model: {error}") from error
+        raise InputError(
+            f"{folder / 'config.json'} makes no causal model: {first_line(error)}"
+        ) from error
     parameters = sum(p.numel() for p in model.parameters())
     trained = parameters
     if (adapter := adapter_config(settings)) is not None:
@@ -134,7 +138,7 @@ def _shapes(folder: Path, settings: SftSettings) -> Shapes:
         layers=inner.num_hidden_layers,
         hidden=inner.hidden_size,
         intermediate=getattr(inner, "intermediate_size", None) or 4 * inner.hidden_size,
-        context=int(getattr(inner, "max_position_embeddings", 0) or 1 << 30),
+        context=context_of(config),
     )
 
 

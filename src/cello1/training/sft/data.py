@@ -12,7 +12,8 @@ from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
 from cello1.recipes.training import SftSettings
-from cello1.training.run.examples import Example, Student, drop_long, hold_out, make_examples
+from cello1.solvers.local.prompter import Prompter
+from cello1.training.run.examples import Example, drop_long, hold_out, make_examples
 from cello1.training.run.traces import answers_only, read_traces
 
 
@@ -36,15 +37,15 @@ class SftData:
     counts: dict[str, Any]
 
 
-def read_sft_data(settings: SftSettings, student: Student, context: int) -> SftData:
+def read_sft_data(settings: SftSettings, prompter: Prompter, context: int) -> SftData:
     """Read and tokenize everything a fine-tuning needs.
 
     Parameters
     ----------
     settings
         Which files, and how they are split.
-    student
-        Whose tokenizer and chat template are used.
+    prompter
+        The tokenizer and chat template of the model.
     context
         Most tokens the model can take, whatever the settings say.
 
@@ -65,8 +66,8 @@ def read_sft_data(settings: SftSettings, student: Student, context: int) -> SftD
         learn, shown = hold_out(traces, settings.held_out, settings.seed)
         asked = shown
     limit = min(settings.max_length, context)
-    kept, dropped = drop_long(make_examples(learn, student), limit)
-    shown_kept, shown_dropped = drop_long(make_examples(shown, student), limit)
+    kept, dropped = drop_long(make_examples(learn, prompter), limit)
+    shown_kept, shown_dropped = drop_long(make_examples(shown, prompter), limit)
     if not kept:
         raise InputError(
             f"all {len(learn)} traces are longer than {limit} tokens; raise sft.max_length, or "

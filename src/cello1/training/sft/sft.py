@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cello1.recipes.training import SftSettings
+from cello1.solvers.local.loading import load_model, model_folder
 from cello1.training.run.checkpoints import LOG
 from cello1.training.run.conduct import conduct
-from cello1.training.run.lineage import model_folder
 from cello1.training.run.quiet import quiet
 from cello1.training.sft.data import SftData, input_files, read_sft_data
 from cello1.training.sft.settings import adapter_config, trainer_config
@@ -64,29 +64,29 @@ def _prepare(
     """Load everything and put the trainer together."""
     import torch
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, PrinterCallback
+    from transformers import PrinterCallback
 
-    from cello1.training.run.examples import Student
+    from cello1.solvers.local.language import context_of
+    from cello1.solvers.local.prompter import Prompter
     from cello1.training.run.solving import Reporter
     from cello1.training.sft.trainer import PuzzleTrainer
 
-    student = Student(base)
+    prompter = Prompter(base)
     # Full fine-tuning needs float32 weights under bfloat16 arithmetic; small steps vanish else.
     half = config.bf16 and settings.method != "full"
-    model = AutoModelForCausalLM.from_pretrained(
+    model = load_model(
         base,
-        dtype=torch.bfloat16 if half else torch.float32,
+        torch.bfloat16 if half else torch.float32,
         attn_implementation=settings.attention,
     )
-    student.take(model)
-    data = read_sft_data(settings, student, student.context)
+    data = read_sft_data(settings, prompter, context_of(model.config))
     nothing: dict[str, list[int]] = {"input_ids": [], "labels": []}
     rows, held = ([e.row() for e in part] for part in (data.learn, data.held_out))
     reporter = Reporter(folder / LOG, settings.patience, watch)
     if not (data.held_out or data.solve):
         config.eval_strategy = "no"
     trainer = PuzzleTrainer(
-        student=student,
+        prompter=prompter,
         held_out=data.solve,
         max_new_tokens=settings.max_new_tokens,
         watch=watch,
@@ -94,7 +94,7 @@ def _prepare(
         args=config,
         train_dataset=Dataset.from_list(rows),
         eval_dataset=Dataset.from_list(held) if held else Dataset.from_dict(nothing),
-        processing_class=student.tokenizer,
+        processing_class=prompter.tokenizer,
         peft_config=adapter_config(settings),
         callbacks=[reporter],
     )

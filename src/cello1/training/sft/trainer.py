@@ -15,7 +15,8 @@ from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 
 from cello1.puzzles.puzzle import Puzzle
-from cello1.training.run.examples import IGNORED, Student
+from cello1.solvers.local.prompter import Prompter
+from cello1.training.run.examples import IGNORED
 from cello1.training.run.held_out import merit
 from cello1.training.run.loss import chosen_logits, is_straight
 from cello1.training.run.solving import MERIT, Solving, Watch
@@ -27,8 +28,8 @@ class PuzzleTrainer(Solving, SFTTrainer):  # type: ignore[misc]
 
     Parameters
     ----------
-    student
-        The model as solvers see it.
+    prompter
+        How the model is asked.
     held_out
         Puzzles to solve at every evaluation.
     max_new_tokens
@@ -40,13 +41,13 @@ class PuzzleTrainer(Solving, SFTTrainer):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        student: Student,
+        prompter: Prompter,
         held_out: Sequence[Puzzle],
         max_new_tokens: int,
         watch: Watch,
         **more: Any,
     ) -> None:
-        self.student, self.held_out, self.max_new_tokens = student, held_out, max_new_tokens
+        self.prompter, self.held_out, self.max_new_tokens = prompter, held_out, max_new_tokens
         self.watch = watch
         self.real_tokens = self.all_tokens = 0
         super().__init__(**more)

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoModel
 
 from cello1.solvers.local.attention import decode_faster
+from cello1.solvers.local.loading import load_model
 
 Tensor = torch.Tensor
 
@@ -76,7 +77,7 @@ def load_policy(folder: Path, device: str) -> Any:
 
     It stays in evaluation mode: dropout would make a token as likely as it was not when written.
     """
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model: Any = load_model(folder, torch.float32)
     model.to(device).eval()
     decode_faster(model)
     return model
@@ -113,7 +114,7 @@ class Critic(torch.nn.Module):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.trunk: Any = AutoModel.from_pretrained(folder, dtype=torch.float32)
+        self.trunk: Any = load_model(folder, torch.float32, kind=AutoModel)
         width = self.trunk.config.get_text_config(decoder=True).hidden_size
         self.head = torch.nn.Linear(width, 1)
         torch.nn.init.zeros_(self.head.weight)

@@ -17,6 +17,7 @@ from pathlib import Path
 from cello1.errors import UseError
 from cello1.recipes.rl import PpoSettings
 from cello1.runs import Run, write_json
+from cello1.solvers.local.loading import model_folder
 from cello1.training.run.checkpoints import (
     LOG,
     best_checkpoint,
@@ -25,7 +26,7 @@ from cello1.training.run.checkpoints import (
     publish,
     telling_disk_errors,
 )
-from cello1.training.run.lineage import RECORD, identity, model_folder, versions
+from cello1.training.run.lineage import RECORD, identity, versions
 from cello1.training.run.quiet import quiet
 
 Watch = Callable[[str, float], None]

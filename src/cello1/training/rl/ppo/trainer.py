@@ -13,13 +13,14 @@ import torch
 
 from cello1.recipes.rl import PpoSettings
 from cello1.scoring.reward import REWARDS
+from cello1.solvers.local.language import LanguageModel
+from cello1.solvers.local.prompter import Prompter
 from cello1.training.rl.data import read_rl_data
 from cello1.training.rl.ppo.learner import Learner
 from cello1.training.rl.ppo.model import Critic, arithmetic, lay_out, load_policy
 from cello1.training.rl.ppo.rollout import batch_of, figures_of, sample
 from cello1.training.rl.ppo.state import Progress, read_progress, restore, save_state
 from cello1.training.run.checkpoints import LOG, checkpoints, cut_log
-from cello1.training.run.examples import Student
 from cello1.training.run.held_out import held_out_figures, merit, solve_greedily
 
 Watch = Callable[[str, float], None]
@@ -48,8 +49,10 @@ class PpoTrainer:
         policy = load_policy(newest or base, device)
         reference = load_policy(base, device).requires_grad_(False) if settings.kl else None
         self.learner = Learner(policy, reference, Critic(base).to(device).eval(), settings)
-        self.student = Student(base, policy)
-        self.data = read_rl_data(settings, self.student, settings.max_response)
+        self.language = LanguageModel(Prompter(base), model=policy)
+        self.data = read_rl_data(
+            settings, self.language.prompter, self.language.context, settings.max_response
+        )
         self.progress = Progress()
         if newest is not None:
             self.progress = read_progress(newest)
@@ -80,11 +83,11 @@ class PpoTrainer:
 
     def _step(self) -> dict[str, float]:
         """Answer one batch and learn from it."""
-        step, settings, device = self.progress.global_step, self.settings, self.student.device
+        step, settings, device = self.progress.global_step, self.settings, self.language.device
         puzzles = batch_of(self.data.practise, step, settings)
         clock = [time.perf_counter()]
         with arithmetic(device):
-            samples = sample(self.student, puzzles, settings, step)
+            samples = sample(self.language, puzzles, settings, step)
         clock.append(time.perf_counter())
         rewards = [REWARDS[settings.reward](s.score) for s in samples]
         clock.append(time.perf_counter())
@@ -113,9 +116,9 @@ class PpoTrainer:
         if not self.data.held_out:
             return
         step = self.progress.global_step
-        with arithmetic(self.student.device):
+        with arithmetic(self.language.device):
             said = solve_greedily(
-                self.student,
+                self.language,
                 self.data.held_out,
                 self.settings.max_response,
                 lambda share: self.watch(f"solving held-out puzzles, step {step}", share),
@@ -128,7 +131,7 @@ class PpoTrainer:
             self.progress.best_metrics = metrics
 
     def _save(self) -> None:
-        tokenizer = self.student.tokenizer
+        tokenizer = self.language.tokenizer
         save_state(self.folder / "checkpoints", self.learner, tokenizer, self.progress)
 
     def _log(self, line: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cello1.solvers.local.generate import bytes_per_token, generate
-from cello1.training.run.examples import Student
+from cello1.solvers.local.language import LanguageModel
 
 _MOST_ROWS = 128
 
@@ -34,7 +34,7 @@ class _Sampled:
 
 
 def sample(
-    student: Student,
+    language: LanguageModel,
     prompts: Sequence[Sequence[int]],
     seeds: Sequence[Sequence[int]],
     *,
@@ -47,7 +47,7 @@ def sample(
 
     Parameters
     ----------
-    student
+    language
         The model, in evaluation mode.
     prompts, seeds
         Token ids, and what the dice of each response start from.
@@ -61,19 +61,19 @@ def sample(
     list
         The tokens, with the one that ended the text unless the budget did.
     """
-    writers = [_Sampled(budget, student.ends) for _ in prompts]
+    writers = [_Sampled(budget, language.ends) for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i], i))
     longest = max(map(len, prompts), default=0) + budget
-    fits = student.cache_bytes() // (bytes_per_token(student.model) * longest)
+    fits = language.cache_bytes() // (bytes_per_token(language.model) * longest)
     rows = max(1, min(_MOST_ROWS, fits))
     for start in range(0, len(order), rows):
         batch = order[start : start + rows]
         generate(
-            student.model,
+            language.model,
             [prompts[i] for i in batch],
             [writers[i] for i in batch],
             on_done=lambda row, seconds: None,
-            pad=student.tokenizer.pad_token_id or 0,
+            pad=language.tokenizer.pad_token_id or 0,
             temperature=temperature,
             seeds=[seeds[i] for i in batch],
         )

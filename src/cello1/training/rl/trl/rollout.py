@@ -16,8 +16,8 @@ import numpy as np
 from cello1.puzzles.puzzle import Puzzle
 from cello1.scoring.reward import Reward, cut_off
 from cello1.scoring.score import Score, score
+from cello1.solvers.local.prompter import Prompter
 from cello1.training.rl.curriculum import Course
-from cello1.training.run.examples import Student
 
 _ROUNDS = 3  # of fresh puzzles, at most, in place of those without signal
 
@@ -77,8 +77,10 @@ class Roller:
 
     Parameters
     ----------
-    student
+    prompter
         Writes prompts and reads tokens.
+    ends
+        Tokens at which a response is over.
     pool
         Puzzles to draw fresh ones from.
     rewards
@@ -108,7 +110,8 @@ class Roller:
 
     def __init__(
         self,
-        student: Student,
+        prompter: Prompter,
+        ends: Sequence[int],
         pool: Sequence[Puzzle],
         rewards: Sequence[Reward],
         size: int,
@@ -120,7 +123,8 @@ class Roller:
         total: Callable[[dict[str, float]], dict[str, float]],
         most: Callable[[int], int],
     ) -> None:
-        self.student, self.pool, self.rewards, self.size = student, pool, rewards, size
+        self.ends = ends
+        self.prompter, self.pool, self.rewards, self.size = prompter, pool, rewards, size
         self.resample, self.course, self.seed = resample, course, seed
         self.generate, self.total, self.most = generate, total, most
         self.seconds: dict[str, float] = defaultdict(float)
@@ -156,7 +160,7 @@ class Roller:
             dice = [np.random.default_rng([self.seed, *place, shift + i]) for i in
                     range(len(puzzles))]  # fmt: skip
             puzzles = [self.course.cut(p, rng) for p, rng in zip(puzzles, dice, strict=True)]
-        asked = [self.student.prompt(puzzle) for puzzle in puzzles]
+        asked = [self.prompter.prompt(puzzle) for puzzle in puzzles]
         prompts = [prompt for prompt, _ in asked for _ in range(self.size)]
         seeds: Seeds = [
             (self.seed, *place, shift + i, j) for i in range(len(puzzles)) for j in range(self.size)
@@ -183,9 +187,9 @@ class Roller:
         logprobs: list[float | None] | None,
         opened: bool,
     ) -> Rollout:
-        finished = bool(tokens) and tokens[-1] in self.student.ends
+        finished = bool(tokens) and tokens[-1] in self.ends
         # Special tokens are kept: whatever was sampled has to be in the format.
-        text = self.student.vocabulary.text(tokens[:-1] if finished else tokens)
+        text = self.prompter.vocabulary.text(tokens[:-1] if finished else tokens)
         text = ("<think>" if opened else "") + text
         worth, rewards = judge(puzzle, text, finished, self.rewards)
         return Rollout(tokens, logprobs, text, finished, worth, rewards)

@@ -18,12 +18,13 @@ from trl.trainer.utils import RepeatSampler
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes.rl import RlSettings
 from cello1.solvers.local.attention import decode_faster
+from cello1.solvers.local.language import LanguageModel
+from cello1.solvers.local.prompter import Prompter
 from cello1.training.rl.curriculum import Course
 from cello1.training.rl.trl.generate import sample
 from cello1.training.rl.trl.logprobs import can_share, response_logprobs
 from cello1.training.rl.trl.rollout import Group, Roller, Rollout, Seeds
 from cello1.training.rl.trl.settings import rewards_of
-from cello1.training.run.examples import Student
 from cello1.training.run.held_out import merit
 from cello1.training.run.solving import MERIT, Solving, Watch
 
@@ -35,8 +36,8 @@ class GroupTrainer(Solving, GRPOTrainer):  # type: ignore[misc]
 
     Parameters
     ----------
-    student
-        The model as solvers see it.
+    prompter
+        How the model is asked.
     practise, held_out
         Puzzles to respond to, and others to solve at every evaluation.
     settings
@@ -48,14 +49,14 @@ class GroupTrainer(Solving, GRPOTrainer):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        student: Student,
+        prompter: Prompter,
         practise: Sequence[Puzzle],
         held_out: Sequence[Puzzle],
         settings: RlSettings,
         watch: Watch,
         **more: Any,
     ) -> None:
-        self.student, self.held_out, self.watch = student, held_out, watch
+        self.prompter, self.held_out, self.watch = prompter, held_out, watch
         self.max_new_tokens = settings.max_new_tokens
         self.practise, self.no_signal = practise, settings.no_signal
         rewards = rewards_of(settings)
@@ -65,7 +66,8 @@ class GroupTrainer(Solving, GRPOTrainer):  # type: ignore[misc]
         if settings.curriculum is not None:
             self.course = Course(settings.curriculum, max(len(p.cells) for p in practise))
         self.roller = Roller(
-            student,
+            prompter,
+            LanguageModel(prompter, model=more["model"]).ends,
             practise,
             [reward for _, reward, _ in rewards],
             self.num_generations,
@@ -117,10 +119,10 @@ class GroupTrainer(Solving, GRPOTrainer):  # type: ignore[misc]
             return said, told
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
-        self.student.take(model)
+        language = LanguageModel(self.prompter, model=model)
         with self.compute_loss_context_manager():
             said = sample(
-                self.student,
+                language,
                 prompts,
                 seeds,
                 budget=self.max_completion_length,
@@ -146,7 +148,7 @@ class GroupTrainer(Solving, GRPOTrainer):  # type: ignore[misc]
         rows = [
             {"prompt": text, "rewards": rollout.rewards}
             for group in self.groups
-            for text in [self.student.vocabulary.text(group.prompt)]
+            for text in [self.prompter.vocabulary.text(group.prompt)]
             for rollout in group.rollouts
         ]
         output = super()._generate_and_score_completions(rows)

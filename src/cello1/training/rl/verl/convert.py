@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor, Replicate, Shard
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from cello1.errors import InputError
 from cello1.runs import write_json
+from cello1.solvers.local.loading import load_config
 from cello1.training.run.lineage import RECORD
 
 Tensor = torch.Tensor
@@ -58,7 +59,7 @@ def convert_verl(
     if out.exists():
         raise InputError(f"{out} exists; choose another place, or remove it")
     weights = read_shards(folder, dtype)
-    config = AutoConfig.from_pretrained(folder / "huggingface")
+    config = load_config(folder / "huggingface")
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     tied = set(model.all_tied_weights_keys)

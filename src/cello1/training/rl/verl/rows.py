@@ -13,7 +13,7 @@ from cello1.puzzles.answer import TAGS
 from cello1.puzzles.prompt import gold_message, messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.runs import write_atomic
-from cello1.training.run.examples import Student
+from cello1.solvers.local.prompter import Prompter
 
 SOURCE = "cello1"
 _SCHEMA = pa.schema(
@@ -36,7 +36,7 @@ _SCHEMA = pa.schema(
 )
 
 
-def write_rows(puzzles: Sequence[Puzzle], student: Student, path: Path) -> None:
+def write_rows(puzzles: Sequence[Puzzle], prompter: Prompter, path: Path) -> None:
     """Write puzzles with answers for verl; the file appears whole or not at all.
 
     Raises
@@ -44,7 +44,7 @@ def write_rows(puzzles: Sequence[Puzzle], student: Student, path: Path) -> None:
     InputError
         When verl would ask something else than our solvers, or would not see the tags.
     """
-    _check(student, puzzles[0])
+    _check(prompter, puzzles[0])
     rows = []
     for index, puzzle in enumerate(puzzles):
         assert puzzle.answer is not None
@@ -53,7 +53,7 @@ def write_rows(puzzles: Sequence[Puzzle], student: Student, path: Path) -> None:
             "index": index,
             "id": puzzle.id,
             "candidates": list(puzzle.candidates),
-            "opened": student.prompt(puzzle)[1],
+            "opened": prompter.prompt(puzzle)[1],
         }
         chat = [message._asdict() for message in messages(puzzle)]
         rows.append(
@@ -64,24 +64,24 @@ def write_rows(puzzles: Sequence[Puzzle], student: Student, path: Path) -> None:
     write_atomic(path, sink.getvalue().to_pybytes())
 
 
-def _check(student: Student, puzzle: Puzzle) -> None:
+def _check(prompter: Prompter, puzzle: Puzzle) -> None:
     """See that verl, which renders the chat and decodes responses itself, does as we do."""
-    tokenizer = student.tokenizer
+    tokenizer = prompter.tokenizer
     chat = [message._asdict() for message in messages(puzzle)]
     try:
         text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # jinja raises its own kinds of errors
         raise InputError(
-            f"the chat template of {student.source} does not take a system message ({error}), so "
+            f"the chat template of {prompter.source} does not take a system message ({error}), so "
             "verl could not ask what our solvers ask; use a template that does"
         ) from error
-    if student.vocabulary.encode(str(text)) != student.prompt(puzzle)[0]:
-        raise InputError(f"verl would ask {student.source} in other tokens than our solvers do")
+    if prompter.vocabulary.encode(str(text)) != prompter.prompt(puzzle)[0]:
+        raise InputError(f"verl would ask {prompter.source} in other tokens than our solvers do")
     said = "".join(TAGS)
-    ids = student.vocabulary.encode(said)
+    ids = prompter.vocabulary.encode(said)
     if tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") != said:
         raise InputError(
-            f"the tokenizer of {student.source} has the tags as special tokens; verl leaves those "
+            f"the tokenizer of {prompter.source} has the tags as special tokens; verl leaves those "
             "out when it decodes, so every response would be invalid: use an instruct model such "
             "as Qwen2.5, or --engine ppo"
         )

@@ -19,8 +19,9 @@ from typing import Any
 from cello1.errors import InputError, UseError
 from cello1.recipes.rl import VerlSettings
 from cello1.runs import Run, write_atomic, write_json
+from cello1.solvers.local.loading import model_folder
 from cello1.training.rl.verl.config import compose, need_verl
-from cello1.training.run.lineage import RECORD, identity, model_folder
+from cello1.training.run.lineage import RECORD, identity
 
 Watch = Callable[[str, float], None]
 _CONFIG = "config.yaml"
@@ -105,18 +106,18 @@ def _write(settings: VerlSettings, folder: Path) -> None:
     """Write Parquet, reward, configuration and record."""
     from omegaconf import OmegaConf
 
+    from cello1.solvers.local.prompter import Prompter
     from cello1.training.rl.data import read_rl_data
     from cello1.training.rl.verl.rows import write_rows
-    from cello1.training.run.examples import Student
 
     base = model_folder(settings.model)
-    student = Student(base)
-    student.context = settings.max_prompt + settings.max_response
-    data = read_rl_data(settings, student, settings.max_response)
+    prompter = Prompter(base)
+    context = settings.max_prompt + settings.max_response
+    data = read_rl_data(settings, prompter, context, settings.max_response)
     if not data.held_out:
         raise UseError("verl needs puzzles to validate on; set verl.held_out or verl.validation")
-    write_rows(data.practise, student, folder / "train.parquet")
-    write_rows(data.held_out, student, folder / "validation.parquet")
+    write_rows(data.practise, prompter, folder / "train.parquet")
+    write_rows(data.held_out, prompter, folder / "validation.parquet")
     write_atomic(folder / "reward.py", _REWARD.format(reward=settings.reward).encode())
     # verl starts its log anew with every start, so each start gets its own.
     (folder / "logs").mkdir(exist_ok=True)
