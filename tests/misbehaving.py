@@ -5,6 +5,7 @@ would; what it says follows from the prompt, so that a mixed-up answer is notice
 """
 
 import base64
+import gzip
 import hashlib
 import json
 import socket
@@ -149,7 +150,7 @@ def reset(handler, body):
 
 
 def wrong_type(handler, body):
-    handler.send(200, completion({"content": said(body)}), kind="text/html")
+    handler.send(200, b"<html><body>Bad gateway</body></html>", kind="text/html")
 
 
 def no_choices(handler, body):
@@ -176,7 +177,17 @@ def huge(status):
 
 
 def compressed(handler, body):
-    handler.send(200, b"\x1f\x8b", content_encoding="gzip")
+    handler.send(200, b"\x0b\x02\x80{}\x03", content_encoding="br")
+
+
+def torn_gzip(handler, body):
+    content = gzip.compress(json.dumps(completion({"content": said(body)})).encode())
+    handler.send(200, content[: len(content) // 2], content_encoding="gzip")
+
+
+def bomb(handler, body):
+    """A kilobyte that grows to a hundred megabytes."""
+    handler.send(200, gzip.compress(b" " * (100 << 20)), content_encoding="gzip")
 
 
 def unless(objection, fails):

@@ -41,7 +41,7 @@ def choose_solver(
     if settings.solver == "mini" or (kind == "hf" and name):
         return _local(settings, name)
     if kind == "openai" and name:
-        return _voting(settings, lambda k: _endpoint(settings, name, k))
+        return _endpoint(settings, name)
     raise UseError(
         f"no solver {settings.solver!r}; there are mini, {', '.join(CLASSICAL)}, "
         "hf:FOLDER_OR_NAME and openai:MODEL"
@@ -117,22 +117,33 @@ def _vllm(settings: SolveSettings, name: str) -> Solver:
     )
 
 
-def _endpoint(settings: SolveSettings, name: str, sample: int) -> Solver:
+def _endpoint(settings: SolveSettings, name: str) -> Solver:
+    if missing := [p for p in ("openai", "httpx2", "tenacity") if find_spec(p) is None]:
+        raise InputError(
+            f"solver {settings.solver} needs {' and '.join(missing)}, which cannot be found; "
+            "install with: pip install 'cello1[api]'"
+        )
+    from cello1.solvers.endpoint.request import Learned
     from cello1.solvers.endpoint.solver import EndpointSolver
 
-    return EndpointSolver(
-        name,
-        base_url=settings.base_url,
-        in_flight=settings.in_flight,
-        per_minute=settings.per_minute,
-        max_new_tokens=settings.max_new_tokens,
-        temperature=settings.sampling_temperature,
-        seed=settings.seed,
-        sample=sample,
-        price_in=settings.price_in,
-        price_out=settings.price_out,
-        max_cost=None if settings.max_cost is None else settings.max_cost / settings.samples,
-        cache=None if settings.cache is None else Path(settings.cache),
+    learned = Learned()
+    return _voting(
+        settings,
+        lambda k: EndpointSolver(
+            name,
+            base_url=settings.base_url,
+            in_flight=settings.in_flight,
+            per_minute=settings.per_minute,
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.sampling_temperature,
+            seed=settings.seed,
+            sample=k,
+            price_in=settings.price_in,
+            price_out=settings.price_out,
+            max_cost=None if settings.max_cost is None else settings.max_cost / settings.samples,
+            cache=None if settings.cache is None else Path(settings.cache),
+            learned=learned,
+        ),
     )
 
 

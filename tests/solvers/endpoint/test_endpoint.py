@@ -68,6 +68,10 @@ PASSING = {
     "hangs up": (bad.cut_connection, "the connection failed"),
     "reset": (bad.reset, "the connection failed"),
     "wrong type": (bad.wrong_type, "text/html instead of JSON"),
+    "torn gzip": (bad.torn_gzip, "cannot be unpacked"),
+    "empty": (bad.says({"content": ""}), "holds no text"),
+    "blank": (bad.says({"content": "\n  "}), "holds no text"),
+    "only an end token": (bad.says({"content": "<|im_end|>"}), "holds no text"),
     "no choices": (bad.no_choices, "no choices: upstream is down"),
     "no text": (bad.says({"content": None}), "holds no text"),
     "no message": (bad.says(None), "JSON cannot be used: choices.0.message"),
@@ -102,7 +106,8 @@ def test_what_may_pass_is_tried_again_then_answered_or_failed(server, toys, name
         (bad.says({"content": None, "refusal": "I will not"}), "refused: I will not"),
         (bad.huge(200), "larger than 4 MiB"),
         (bad.huge(500), "larger than 4 MiB"),
-        (bad.compressed, "compressed"),
+        (bad.compressed, "compressed with br"),
+        (bad.bomb, "larger than 4 MiB"),
     ],
 )
 def test_what_will_not_pass_fails_at_once_with_a_reason(server, toys, behave, reason):

@@ -15,10 +15,14 @@ from cello1.solvers.endpoint.client import Address
 from cello1.solvers.endpoint.limits import Pace, Purse, wait_before_retry
 from cello1.solvers.endpoint.reply import (
     CallFailedError,
+    Complaint,
     Completion,
+    RefusedError,
     TryAgainError,
+    complaint,
     judged,
     read_completion,
+    unreachable,
 )
 from cello1.solvers.endpoint.request import Asked, RequestForm, prompt_tokens
 
@@ -76,6 +80,9 @@ class Line:
 
     async def _call(self, puzzle: Asked) -> Response:
         while True:
+            if not self.purse.covers():
+                # Earlier attempts brought nothing and were paid for all the same.
+                raise CallFailedError("no money is left to ask again")
             request = self.form.request(puzzle)
             await self.pace.wait()
             start = time.perf_counter()
@@ -83,17 +90,22 @@ class Line:
                 # The HTTP library's own limit starts anew with every byte that drips in.
                 async with asyncio.timeout(self.timeout):
                     reply = await self.client.chat.completions.with_raw_response.create(**request)
-            except (openai.APIError, TimeoutError) as error:
-                # What is learned here is learned for all: it does not count as an attempt.
-                if self.form.learn(error, request):
-                    continue
-                raise self._judged(error) from None
-            completion = read_completion(reply.headers.get("content-type", ""), reply.content)
-            self._pay(puzzle, completion)
-            return completion.response(time.perf_counter() - start)
+                completion = read_completion(reply.headers.get("content-type", ""), reply.content)
+            except openai.APIStatusError as error:
+                said = complaint(error)
+            except RefusedError as error:
+                said = error.complaint
+            except (openai.APIError, OSError, ValueError, ExceptionGroup) as error:
+                raise unreachable(error) from None
+            else:
+                self._pay(puzzle, completion)
+                return completion.response(time.perf_counter() - start)
+            # What is learned here is learned for all: it does not count as an attempt.
+            if not self.form.learn(said, request):
+                raise self._judged(said)
 
-    def _judged(self, error: openai.APIError | TimeoutError) -> Exception:
-        verdict = judged(error)
+    def _judged(self, said: Complaint) -> Exception:
+        verdict = judged(said)
         if isinstance(verdict, InputError):
             return InputError(self._reason(verdict))
         if isinstance(verdict, TryAgainError) and verdict.wait is not None:
@@ -104,9 +116,7 @@ class Line:
         return verdict
 
     def _pay(self, puzzle: Asked, completion: Completion) -> None:
-        usage = completion.usage
-        asked = usage.prompt_tokens if usage else None
-        written = usage.completion_tokens if usage else None
+        asked, written = completion.prompt_tokens, completion.completion_tokens
         # Servers that count nothing are taken to have written all they might.
         self.purse.spent += self.purse.cost(
             prompt_tokens(puzzle) if asked is None else asked,
@@ -117,4 +127,6 @@ class Line:
         # Cleaned first: a cut could leave half of a secret.
         text = " ".join(self.address.clean(str(error)).split())
         cut = len(text) > _REASON_CHARACTERS
-        return text[: _REASON_CHARACTERS - 3] + "..." if cut else text
+        text = text[: _REASON_CHARACTERS - 3] + "..." if cut else text
+        advice = getattr(error, "advice", "")
+        return f"{text}; {advice}" if advice else text

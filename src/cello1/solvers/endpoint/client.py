@@ -8,11 +8,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.request import getproxies
 
+import httpx2
 import openai
 
 from cello1.errors import InputError, UseError
-from cello1.solvers.endpoint.reply import bound_body
+from cello1.solvers.endpoint.reply import guard
 
 OPENAI_URL = "https://api.openai.com/v1"
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -37,10 +39,25 @@ class Address:
     """
 
     def __init__(self, url: str | None) -> None:
-        parts = urlsplit(url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            # Not quoted: there may be a password in it.
-            raise UseError("the base URL is no address such as http://localhost:8000/v1")
+        given = url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+        # What is wrong is never quoted: there may be a password in it.
+        try:
+            parts = urlsplit(given.strip())
+            sound = parts.scheme in ("http", "https") and parts.hostname
+            port = parts.port
+        except ValueError:
+            sound, parts, port = None, urlsplit(""), None
+        if not sound or port == 0:
+            raise UseError(
+                "the base URL is no address such as http://localhost:8000/v1 or "
+                "http://[::1]:8000/v1 (ports go to 65535; a '/', '?', '#' or '@' in a password "
+                "is written %2F, %3F, %23 or %40)"
+            )
+        if "@" not in parts.netloc and "@" in f"{parts.path}{parts.query}{parts.fragment}":
+            raise UseError(
+                "the base URL has an '@' behind its host; a '/', '?' or '#' in a user or password "
+                "is written %2F, %3F or %23, an '@' elsewhere %40"
+            )
         user, _, host = parts.netloc.rpartition("@")
         self.plain = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
         self._query = dict(parse_qsl(parts.query))
@@ -66,23 +83,33 @@ class Address:
         headers = {"Accept-Encoding": "identity"}
         if self._user:
             headers["Authorization"] = f"Basic {self._basic()}"
-        return openai.AsyncOpenAI(
-            api_key=key or "none",
-            base_url=self.plain,
-            max_retries=0,
-            timeout=timeout,
-            default_headers=headers,
-            default_query=self._query,
-            http_client=openai.DefaultAsyncHttpx2Client(
-                timeout=timeout, event_hooks={"response": [bound_body]}
-            ),
-        )
+        try:
+            for proxy in getproxies().values():
+                _ = urlsplit(proxy).port  # odd ones are noticed only when they are called
+            http = openai.DefaultAsyncHttpx2Client(
+                timeout=timeout, event_hooks={"response": [guard]}
+            )
+        except Exception as error:  # of as many kinds as there are ways to write a proxy
+            raise InputError(_wrong_proxy(error)) from None
+        try:
+            return openai.AsyncOpenAI(
+                api_key=key or "none",
+                base_url=self.plain,
+                max_retries=0,
+                timeout=timeout,
+                default_headers=headers,
+                default_query=self._query,
+                http_client=http,
+            )
+        except (httpx2.InvalidURL, ValueError):
+            raise UseError("the base URL is no address that can be asked") from None
 
     def clean(self, text: str) -> str:
         """Take every secret out of a text."""
         password = self._user.partition(":")[2]
         key = os.environ.get(KEY_VARIABLE, "").strip()
-        for secret in (key, self._basic(), password, *self._query.values()):
+        proxies = (_password(value) for value in getproxies().values())
+        for secret in (key, self._basic(), password, *self._query.values(), *proxies):
             if len(secret) >= _SHORTEST_SECRET:
                 text = text.replace(secret, "***")
         return text
@@ -106,3 +133,25 @@ class Address:
         finally:
             for logger in loggers:
                 logger.removeFilter(cleaned)
+
+
+def _password(url: str) -> str:
+    """Return the password in an address, or nothing."""
+    try:
+        return unquote(urlsplit(url).password or "")
+    except ValueError:
+        return ""
+
+
+def _wrong_proxy(error: Exception) -> str:
+    """Say which variable names a proxy that cannot be used; the address may hold a password."""
+    names = [
+        name
+        for name in ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
+        if os.environ.get(name) or os.environ.get(name.lower())
+    ]
+    if isinstance(error, ImportError):
+        why = "SOCKS needs the package socksio (pip install socksio)"
+    else:
+        why = "expected an address such as http://proxy.host:3128"
+    return f"the proxy in {' or '.join(names) or 'the environment'} cannot be used: {why}"

@@ -87,6 +87,10 @@ class Purse:
         self._reserved.append(amount)
         return True
 
+    def covers(self) -> bool:
+        """Say whether what is set aside for the running calls is still there."""
+        return self.limit is None or self.spent + sum(self._reserved) <= self.limit * (1 + 1e-9)
+
     def give_back(self, amount: float) -> None:
         """End a call: what it really cost is in `spent` by now."""
         self._reserved.remove(amount)

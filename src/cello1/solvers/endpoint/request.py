@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import openai
-
 from cello1.puzzles.prompt import Message, messages
 from cello1.puzzles.puzzle import Puzzle
-from cello1.solvers.endpoint.reply import server_message
+from cello1.solvers.endpoint.reply import Complaint
 
 _CHARACTERS_PER_TOKEN = 4
 _SEED_STRIDE = 1_000_003
-_NOT_TAKEN = re.compile("support|recogni|unknown|unexpected|extra|permitted|allowed|deprecated")
+_NEARLY_ZERO = 0.01
+_FEWEST = 16
+_LENGTHS = ("max_tokens", "max_completion_tokens")
+_NOT_ABOUT_THE_FORM = (401, 402, 403, 404, 408, 409, 425, 429)
+_NOT_TAKEN_CODES = ("unsupported_parameter", "unsupported_value", "unknown_parameter")
+_NOT_TAKEN = re.compile(
+    "support|recogni|unknown|unexpected|extra|permitted|allowed|deprecated|invalid|must be"
+    "|positive|only the default|cannot be|not accept|not available|unrecogni|instead"
+)
+_TOO_LARGE = re.compile(
+    r"too (?:large|high|big|long|many)|exceed|at most|less than|maximum|larger|greater than"
+    r"|valid range|<=|\blimit|above|more than|up to"
+)
+_INSTEAD = re.compile(r"max_completion_tokens\W{0,3} instead|in favou?r of|use \W?max_completion")
+_ASKED_FOR = re.compile(
+    "max_new_tokens|in the completion|completion tokens|output tokens|new tokens|for the completion"
+)
+_POSITIVE = re.compile(r"positive|greater than|> ?0|\(0|non-?zero|above 0|must not be 0")
+_PROMPT_TOKENS = re.compile(
+    r"(\d+) (?:tokens )?(?:in|from|of|for) (?:the |your |all )?(?:input |prompt)?"
+    r"(?:messages|prompt|input)|(\d+) \W?(?:inputs?|prompt|text input)\W? tokens"
+)
+_NUMBER = re.compile(r"(?<![\w.])\d{2,9}(?![\w.]*\w)")
+_ROLES = re.compile(
+    r"system[^.]{0,40}\brole|\broles?\b[^.]{0,60}system|developer instruction"
+    r"|roles must alternate|\brole[^.]{0,60}alternat|only \W?user\W? and \W?(?:assistant|model)"
+    r"|(?:invalid|unknown|unexpected|unsupported)[^.]{0,20}\brole|system (?:message|prompt|instruct)"
+    r"[^.]{0,40}(?:not|unsupp|disallow|isn't|n't)|\broles?\b[^.]{0,60}(?:one of|not supported)"
+    r"|(?:should|must) (?:start|begin)[^.]{0,30}user"
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +73,50 @@ def chat(asked: Asked) -> list[dict[str, str]]:
 
 def prompt_tokens(puzzle: Asked) -> int:
     """Estimate the length of a prompt: characters / 4; gene symbols can take twice that."""
-    return sum(len(turn["content"]) for turn in chat(puzzle)) // _CHARACTERS_PER_TOKEN
+    return _characters(chat(puzzle)) // _CHARACTERS_PER_TOKEN
+
+
+@dataclass
+class Learned:
+    """What a server would not take: found out once, and shared by all that ask it.
+
+    Attributes
+    ----------
+    refused
+        Any of ``system`` (sent within the user message instead), ``max_tokens`` (sent as
+        ``max_completion_tokens``), ``length`` (a limit on new tokens), ``zero`` (temperature 0,
+        sent as 0.01), ``temperature``, ``seed`` (both left out).
+    longest
+        Most new tokens it writes; None where it never complained.
+    context
+        Tokens of prompt and response together, once it has told.
+    density
+        Tokens per character of prompts, as it counts them.
+    """
+
+    refused: set[str] = field(default_factory=set)
+    longest: int | None = None
+    context: int | None = None
+    density: float = 0.0
+
+    def told(self) -> list[str]:
+        """Say in words for the user what is done otherwise, and which option says so at once."""
+        words = {
+            "system": "the server takes no system role: its text is sent in the user message",
+            "zero": f"the server takes no temperature of 0: {_NEARLY_ZERO} is sent",
+            "temperature": "the server takes no --temperature: its own is used, so answers may "
+            "differ when asked again",
+            "seed": "the server takes no --seed: answers may differ when asked again",
+        }
+        lines = [line for name, line in words.items() if name in self.refused]
+        limit = self.longest if self.context is None else self.context
+        if limit is not None:
+            of = "new tokens" if self.context is None else "tokens of prompt and response"
+            lines.append(
+                f"the server takes at most {limit:,} {of}, so answers may be cut off; set "
+                "--max-new-tokens to say how long they may be"
+            )
+        return lines
 
 
 @dataclass(frozen=True)
@@ -55,8 +127,8 @@ class RequestForm:
     ----------
     model, max_new_tokens, temperature, seed, sample
         As in :class:`cello1.solvers.endpoint.solver.EndpointSolver`.
-    refused
-        Any of ``system``, ``max_tokens``, ``temperature``, ``seed``.
+    learned
+        What its server would not take.
     """
 
     model: str
@@ -64,45 +136,101 @@ class RequestForm:
     temperature: float
     seed: int
     sample: int
-    refused: set[str] = field(default_factory=set)
+    learned: Learned = field(default_factory=Learned)
 
     def request(self, puzzle: Asked) -> dict[str, Any]:
         """Write the request for a puzzle."""
-        turns = chat(puzzle)
-        if "system" in self.refused:
+        turns, refused = chat(puzzle), self.learned.refused
+        if "system" in refused:
             turns = [{"role": "user", "content": "\n\n".join(turn["content"] for turn in turns)}]
-        length = "max_completion_tokens" if "max_tokens" in self.refused else "max_tokens"
+        length = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
+        low = self.temperature == 0 and "zero" in refused
         optional = {
-            "temperature": self.temperature,
+            length: self._budget(_characters(turns)),
+            "temperature": _NEARLY_ZERO if low else self.temperature,
             "seed": self.seed + _SEED_STRIDE * self.sample,
         }
-        return {
-            "model": self.model,
-            "messages": turns,
-            length: self.max_new_tokens,
-            **{name: value for name, value in optional.items() if name not in self.refused},
-        }
+        if "length" in refused:
+            del optional[length]
+        optional = {k: v for k, v in optional.items() if k == length or k not in refused}
+        return {"model": self.model, "messages": turns, **optional}
 
-    def learn(self, error: Exception, request: dict[str, Any]) -> bool:
+    def _budget(self, characters: int) -> int:
+        """Return how many new tokens to ask for: what was asked of us, as far as it fits."""
+        most = min(self.max_new_tokens, self.learned.longest or self.max_new_tokens)
+        if self.learned.context is not None:
+            most = min(most, self.learned.context - math.ceil(self.learned.density * characters))
+        return max(1, most)
+
+    def learn(self, said: Complaint, request: Mapping[str, Any]) -> bool:
         """Learn from a refusal; True when the same request can now be put otherwise."""
-        name = _objection(error) if isinstance(error, openai.APIStatusError) else None
-        sent = {*request, *(turn["role"] for turn in request["messages"])}
-        if name is None or name not in sent:
+        if said.status is None or said.status in _NOT_ABOUT_THE_FORM:
             return False
-        self.refused.add(name)
+        words = said.message.lower()
+        roles = {turn["role"] for turn in request["messages"]}
+        if "system" in roles and _about_roles(said, words):
+            return self._refuse("system")
+        if said.status >= 500:  # only templates that raise are known to come this way
+            return False
+        length = next((k for k in _LENGTHS if k in request), None)
+        names = [n for n in (*_LENGTHS, "temperature", "seed") if _names(said, words, n)]
+        # That a prompt is too long is often explained with the word max_tokens, too.
+        too_large = _TOO_LARGE.search(words) and not _INSTEAD.search(words)
+        if length and too_large and (set(names) & {*_LENGTHS} or _ASKED_FOR.search(words)):
+            return self._shorten(words, request, request[length])
+        if not (_NOT_TAKEN.search(words) or said.code in _NOT_TAKEN_CODES or said.status == 422):
+            return False
+        if "context length" in words:
+            return False
+        for name in names:
+            if name == "temperature" and _POSITIVE.search(words) and request.get(name) == 0:
+                return self._refuse("zero")
+            if name in ("temperature", "seed") and name in request:
+                return self._refuse(name)
+            if name == length:
+                return self._refuse("max_tokens" if name == "max_tokens" else "length")
+        return False
+
+    def _refuse(self, name: str) -> bool:
+        self.learned.refused.add(name)
+        return True
+
+    def _shorten(self, words: str, request: Mapping[str, Any], sent: int) -> bool:
+        """Ask for fewer new tokens: as many as the server says fit, else for half of them."""
+        characters = _characters(request["messages"])
+        prompt = next((int(n) for m in _PROMPT_TOKENS.finditer(words) for n in m.groups() if n), 0)
+        numbers = [int(n) for n in _NUMBER.findall(words.replace(",", ""))]
+        context = re.search(r"context (?:length|window|size)\D{0,20}(\d{2,9})", words)
+        whole = int(context[1]) if context else max(numbers, default=0)
+        learned = self.learned
+        if prompt and context and prompt < whole:
+            learned.context = min(whole, learned.context or whole)
+            learned.density = max(learned.density, (prompt + 1) / max(1, characters))
+            if learned.context - math.ceil(learned.density * characters) < sent:
+                return True
+        if prompt and context and prompt >= whole - 1:
+            return False  # the prompt alone is too long
+        fitting = [n for n in numbers if _FEWEST <= n < sent and n != prompt]
+        shorter = max(fitting, default=sent // 2)
+        if shorter < _FEWEST:
+            return False
+        learned.longest = min(shorter, learned.longest or shorter)
         return True
 
 
-def _objection(error: openai.APIStatusError) -> str | None:
-    """Return the part of a request that a server will not take, if it is one of ours."""
-    if error.status_code not in (400, 422):
-        return None
-    said = server_message(error.body).lower()
-    if ("system" in said and "role" in said) or "developer instruction" in said:
-        return "system"
-    # That a prompt is too long is often explained with the word max_tokens, too.
-    if _NOT_TAKEN.search(said) and "context length" not in said:
-        for name in ("max_tokens", "temperature", "seed"):
-            if error.param == name or re.search(rf"\b{name}\b", said):
-                return name
-    return None
+def _characters(turns: Sequence[Mapping[str, str]]) -> int:
+    return sum(len(turn["content"]) for turn in turns)
+
+
+def _about_roles(said: Complaint, words: str) -> bool:
+    """Say whether a server objects to the system role, in any of the words that are used."""
+    where = said.param.lower()
+    if where.startswith("messages") and where.endswith("role"):
+        return True
+    return bool(_ROLES.search(words))
+
+
+def _names(said: Complaint, words: str, name: str) -> bool:
+    """Say whether a complaint is about one field of the request."""
+    field_named = re.split(r"[.\s]", said.param.lower())[-1] == name
+    return field_named or re.search(rf"\b{name}\b", words) is not None

@@ -22,7 +22,7 @@ from cello1.solvers.endpoint.cache import Cache
 from cello1.solvers.endpoint.call import Line
 from cello1.solvers.endpoint.client import Address
 from cello1.solvers.endpoint.limits import Pace, Purse
-from cello1.solvers.endpoint.request import Asked, RequestForm, chat, prompt_tokens
+from cello1.solvers.endpoint.request import Asked, Learned, RequestForm, chat, prompt_tokens
 
 
 class EndpointSolver:
@@ -53,15 +53,18 @@ class EndpointSolver:
         How often a call is repeated that may go well later.
     timeout
         Seconds a call may take until its last byte.
+    learned
+        What is known of the server already, shared by the samples of a vote.
 
     Attributes
     ----------
     cached
         How many puzzles were answered from the cache.
     refused
-        Parts of the request that the server would not take: ``system`` (sent within the user
-        message instead), ``max_tokens`` (sent as ``max_completion_tokens``), ``temperature`` and
-        ``seed`` (left out: answers are then not greedy, or not repeatable).
+        Parts of the request that the server would not take; see
+        :class:`cello1.solvers.endpoint.request.Learned`.
+    told
+        The same in words, with the options to set.
     stopped
         Why puzzles were left unanswered, or None.
 
@@ -88,6 +91,7 @@ class EndpointSolver:
         cache: Path | None = None,
         retries: int = 6,
         timeout: float = 600.0,
+        learned: Learned | None = None,
     ) -> None:
         given = dict(locals())
         for name in ("in_flight", "per_minute", "max_new_tokens"):
@@ -102,7 +106,8 @@ class EndpointSolver:
         self.retries, self.timeout = retries, timeout
         self.name = f"openai:{model}"
         self._address = Address(base_url)
-        self._form = RequestForm(model, max_new_tokens, temperature, seed, sample)
+        learned = Learned() if learned is None else learned
+        self._form = RequestForm(model, max_new_tokens, temperature, seed, sample, learned)
         self.settings: dict[str, Any] = {
             "solver": self.name,
             "base_url": self._address.plain,
@@ -125,7 +130,12 @@ class EndpointSolver:
     @property
     def refused(self) -> set[str]:
         """What the server would not take."""
-        return self._form.refused
+        return self._form.learned.refused
+
+    @property
+    def told(self) -> list[str]:
+        """What was asked otherwise than the settings say, because the server would not take it."""
+        return self._form.learned.told()
 
     def estimate(self, puzzles: Sequence[Asked]) -> dict[str, Any]:
         """Return what asking would take; nothing is sent.
