@@ -369,3 +369,19 @@ def test_an_altered_record_is_told_with_its_line(tmp_path, reopen, line):
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(InputError, match="line 2 is damaged"):
         list(read_records(tmp_path / "run"))
+
+
+def test_no_password_is_stored_or_told(tmp_path, reopen):
+    secret = {"options": {"base_url": "http://me:hunter2@host:1/v1?key=hunter3", "n": 1}}
+    with reopen(config=secret):
+        pass
+    text = (tmp_path / "run" / "run.json").read_text()
+    assert "http://host:1/v1" in text
+    with reopen(config=secret):
+        pass
+    # A folder of an earlier version may still hold one.
+    older = text.replace("http://host:1/v1", "http://me:hunter2@host:2/v1?key=hunter3")
+    (tmp_path / "run" / "run.json").write_text(older)
+    with pytest.raises(InputError, match="host:2") as caught:
+        reopen(config={"options": {"base_url": "http://me:hunter4@host:1/v1", "n": 1}})
+    assert "hunter" not in text + str(caught.value)

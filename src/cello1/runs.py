@@ -28,6 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cello1.addresses import cleaned
 from cello1.errors import InputError, brief
 
 _WHOLE_HASH_BYTES = 64 << 20
@@ -220,7 +221,8 @@ class Run:
     ) -> None:
         self.folder = folder
         self.inputs = {str(path): file_hash(path) for path in inputs}
-        identity = {"command": command, "config": dict(config), "inputs": self.inputs}
+        config = cleaned(config)
+        identity = {"command": command, "config": config, "inputs": self.inputs}
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.fdopen(create(folder / ".lock"), "wb")
         try:
@@ -246,10 +248,11 @@ class Run:
             return
         # Inputs may have moved: what counts is what is in them.
         for key in ("command", "config"):
-            if earlier.get(key) != json.loads(json.dumps(identity[key])):
+            before = cleaned(earlier.get(key))
+            if before != json.loads(json.dumps(identity[key])):
                 raise InputError(
                     f"{self.folder} holds a run with another {key}: "
-                    f"{_difference(earlier.get(key), identity[key])}; choose another --out"
+                    f"{_difference(before, identity[key])}; choose another --out"
                 )
         if sorted(earlier["inputs"].values()) != sorted(identity["inputs"].values()):
             raise InputError(

@@ -4,10 +4,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from cello1.errors import InputError, UseError
+from cello1.puzzles.prompt import messages
 from cello1.puzzles.table import write_puzzles
 from cello1.recipes import SolveSettings
 from cello1.runs import read_records
@@ -15,7 +17,7 @@ from cello1.solvers.base import Failure, Response
 from cello1.solvers.choose import choose_solver
 from cello1.solvers.classical.chance import Chance
 from cello1.solvers.classical.expert import ClassicalSolver
-from cello1.solvers.run import read_solved, solve, token_counts
+from cello1.solvers.run import cut_prompts, read_solved, remarks, solve, token_counts
 
 
 class Moody:
@@ -113,3 +115,39 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(file, tmp_path):
 def test_an_unknown_solver_names_the_known_ones():
     with pytest.raises(UseError, match="chance, markers, centroids"):
         choose_solver(SolveSettings(solver="magic"))
+
+
+def counted(puzzles, count):
+    lengths = {p.id: sum(len(m.content) for m in messages(p)) for p in puzzles}
+    return {i: {"id": i, "text": "x", "prompt_tokens": count(n)} for i, n in lengths.items()}
+
+
+def test_prompts_that_a_server_cut_are_told_by_its_own_count(toys):
+    for ratio in (2.0, 3.5, 5.5):
+        assert remarks(toys, counted(toys, lambda n, ratio=ratio: int(n / ratio))) == []
+    (said,) = remarks(toys, counted(toys, lambda n: 40))
+    assert said.startswith("60 of 60 prompts were cut by the server, which says it read only 40")
+    assert "context length" in said
+    assert remarks(toys, counted(toys, lambda n: None)) == []
+
+
+def test_prompts_of_all_lengths_that_count_the_same_round_number_were_cut(toys):
+    long = [replace(p, context="Blood. " * (1_000 + 50 * i)) for i, p in enumerate(toys[:6])]
+    for count, cut in ((2_048, 6), (4_095, 6), (2_200, 0)):
+        records = counted(long, lambda n, count=count: count)
+        assert len(cut_prompts([(p, records[p.id]) for p in long])) == cut
+
+
+def test_votes_count_their_prompts_once_each(toys):
+    records = counted(toys[:1], lambda n: n // 4 * 5)
+    records[toys[0].id]["votes"] = {"answers": 5, "unreadable": 0, "failed": 0}
+    assert remarks(toys, records) == []
+    records[toys[0].id]["votes"]["answers"] = 20
+    assert len(remarks(toys, records)) == 1
+
+
+def test_answers_cut_off_by_their_budget_are_counted(toys):
+    records = counted(toys, lambda n: None)
+    records[toys[0].id]["finish_reason"] = "length"
+    (said,) = remarks(toys, records)
+    assert said.startswith("1 of 60 answers were cut off")

@@ -6,6 +6,7 @@ import pytest
 from cello1.puzzles.prompt import response_text
 from cello1.scoring.score import score
 from cello1.solvers.base import Failure, Response
+from cello1.solvers.run import record_of, remarks
 from cello1.solvers.vote import VotingSolver
 
 
@@ -109,3 +110,31 @@ def test_a_real_model_votes_the_same_way_twice(language, answers, toys):
     again = answers(VotingSolver(sampler, 3, permute=True), toys[:12])
     assert {i: r.text for i, r in first.items()} == {i: r.text for i, r in again.items()}
     assert all(score(p, first[p.id].text).reason == "" for p in toys[:12])
+
+
+def test_unreadable_and_failed_answers_are_counted_and_nothing_is_made_up(answers, toys):
+    class Odd:
+        name, settings = "odd", {}
+
+        def __init__(self, k):
+            self.k = k
+
+        def solve(self, puzzles, on_done):
+            for number, puzzle in enumerate(puzzles):
+                right = response_text("", puzzle.answer)
+                if self.k == 0 or number == 1:
+                    on_done(puzzle.id, Response("I do not know."))
+                else:
+                    on_done(puzzle.id, Failure("no") if self.k == 1 else Response(right))
+
+    results = answers(VotingSolver(Odd, 4), toys[:2])
+    first, second = (results[p.id] for p in toys[:2])
+    assert score(toys[0], first.text).exact
+    assert first.votes == {"answers": 3, "unreadable": 1, "failed": 1}
+    assert (second.text, second.scores) == ("I do not know.", None)
+    assert second.votes == {"answers": 4, "unreadable": 4, "failed": 0}
+    records = {i: record_of(i, r) for i, r in results.items()}
+    assert remarks(toys, records) == [
+        "5 of 7 sampled answers could not be read: no votes",
+        "1 sampled answers never came: fewer votes than asked for",
+    ]

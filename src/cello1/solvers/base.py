@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,6 +36,9 @@ class Response:
         Of every cell and candidate under one-to-one, shape (N, M), with how they were made.
     agreement
         Share of sampled answers that agree with this one, for votes.
+    votes
+        For votes, how many answers came (``answers``), how many of them could not be read and so
+        did not count (``unreadable``), and how many calls brought none (``failed``).
     """
 
     text: str
@@ -48,6 +51,7 @@ class Response:
     probabilities: Floats | None = None
     probability_method: str | None = None
     agreement: float | None = None
+    votes: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)

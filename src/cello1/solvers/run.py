@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from cello1.errors import InputError
+from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
 from cello1.runs import Run, file_hash, read_records, read_run
 from cello1.solvers.base import Failure, Response, Solver
 
 _DIGITS = 6
+_MOST_CHARACTERS_PER_TOKEN = 10
 
 
 def solve(
@@ -102,6 +104,63 @@ def unanswered(run: Path) -> tuple[int, list[tuple[str, int]]]:
     return len(owed), Counter(reasons[i] for i in sorted(owed) if i in reasons).most_common()
 
 
+def remarks(puzzles: Sequence[Puzzle], records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say what the answers of a run suffered from, with counts and what to do; mostly nothing."""
+    asked = [(p, records[p.id]) for p in puzzles if p.id in records]
+    lines = []
+    if cut := cut_prompts(asked):
+        tokens = sorted(int(record["prompt_tokens"]) for _, record in cut)
+        lines.append(
+            f"{len(cut)} of {len(asked)} prompts were cut by the server, which says it read only "
+            f"{tokens[0]:,} to {tokens[-1]:,} tokens: these answers count for nothing; raise the "
+            "server's context length (Ollama: num_ctx) and solve again with another --out"
+        )
+    if short := sum(record.get("finish_reason") == "length" for _, record in asked):
+        lines.append(
+            f"{short} of {len(asked)} answers were cut off at their budget of tokens; raise "
+            "--max-new-tokens, or use a longer context"
+        )
+    votes = [record["votes"] for _, record in asked if isinstance(record.get("votes"), dict)]
+    answers = sum(int(v.get("answers", 0)) for v in votes)
+    if unreadable := sum(int(v.get("unreadable", 0)) for v in votes):
+        lines.append(f"{unreadable} of {answers} sampled answers could not be read: no votes")
+    if failed := sum(int(v.get("failed", 0)) for v in votes):
+        lines.append(f"{failed} sampled answers never came: fewer votes than asked for")
+    return lines
+
+
+def cut_prompts(
+    asked: Sequence[tuple[Puzzle, Mapping[str, Any]]],
+) -> list[tuple[Puzzle, Mapping[str, Any]]]:
+    """Find the answers to prompts that a server cut in silence, by its own count of their tokens.
+
+    No tokenizer packs more than some six characters of a puzzle into a token, so many more mean
+    that the server read only a part. And a server that counts prompts of several lengths as
+    equally long, at a round number, has cut all of them there.
+    """
+    counted = []
+    for puzzle, record in asked:
+        votes = record.get("votes")
+        samples = votes.get("answers", 1) if isinstance(votes, dict) else 1
+        if isinstance(record.get("prompt_tokens"), int) and record["prompt_tokens"] > 0:
+            length = sum(len(message.content) for message in messages(puzzle))
+            counted.append((puzzle, record, length, record["prompt_tokens"] / max(1, samples)))
+    lengths: dict[float, set[int]] = {}
+    for _, _, length, tokens in counted:
+        lengths.setdefault(tokens, set()).add(length)
+    caps = {
+        tokens
+        for tokens, found in lengths.items()
+        if tokens > 1_000 and (tokens + 2) % 512 <= 4
+        if len(found) > 3 and max(found) > 1.02 * min(found)
+    }
+    return [
+        (puzzle, record)
+        for puzzle, record, length, tokens in counted
+        if length > _MOST_CHARACTERS_PER_TOKEN * tokens or tokens in caps
+    ]
+
+
 def token_counts(records: Mapping[str, Mapping[str, Any]]) -> dict[str, int] | None:
     """Return the lengths of all responses in tokens, or None where any was not counted."""
     counts = {i: r.get("completion_tokens") for i, r in records.items()}
@@ -123,6 +182,8 @@ def record_of(puzzle_id: str, result: Response | Failure) -> dict[str, Any]:
     for name in ("logprob", "agreement"):
         if (value := getattr(result, name)) is not None:
             record[name] = round(value, _DIGITS)
+    if result.votes is not None:
+        record["votes"] = dict(result.votes)
     if result.scores is not None:
         record["scores"] = result.scores.round(_DIGITS).tolist()
     if result.probabilities is not None:

@@ -34,6 +34,7 @@ class _Ballot:
     responses: list[Response] = field(default_factory=list)
     unpermuted: list[Response] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    unreadable: int = 0
 
 
 class VotingSolver:
@@ -103,7 +104,9 @@ class VotingSolver:
             if order == sorted(order):
                 ballot.unpermuted.append(result)
             answer = parse_response(result.text)
-            if isinstance(answer, Answer) and len(answer.labels) == len(order):
+            if not isinstance(answer, Answer):
+                ballot.unreadable += 1
+            elif len(answer.labels) == len(order):
                 for place, label in zip(order, answer.labels, strict=True):
                     column = ballot.puzzle.candidate_index.get(label_key(label))
                     if column is not None:
@@ -117,6 +120,22 @@ def _settle(ballot: _Ballot, seconds: float) -> Response | Failure:
     if not ballot.responses:
         return Failure(f"every sample failed, the last with: {ballot.failures[-1]}")
     puzzle, votes = ballot.puzzle, ballot.votes
+    counts = {
+        "answers": len(ballot.responses),
+        "unreadable": ballot.unreadable,
+        "failed": len(ballot.failures),
+    }
+    if not votes.any():
+        # Nobody voted for anything: whatever were assigned now, no model has said it.
+        return replace(
+            ballot.responses[0],
+            seconds=seconds,
+            prompt_tokens=_total([r.prompt_tokens for r in ballot.responses]),
+            completion_tokens=_total([r.completion_tokens for r in ballot.responses]),
+            logprob=None,
+            agreement=0.0,
+            votes=counts,
+        )
     scores = np.log((votes + _PRIOR / votes.shape[1]) / (len(ballot.responses) + _PRIOR))
     chosen = assign_jointly(scores).tolist()
     labels = tuple(puzzle.candidates[j] for j in chosen)
@@ -136,6 +155,7 @@ def _settle(ballot: _Ballot, seconds: float) -> Response | Failure:
         probabilities=shares,
         probability_method=method,
         agreement=agreement,
+        votes=counts,
     )
 
 

@@ -326,7 +326,12 @@ def test_a_torn_line_of_the_cache_is_asked_again_and_failures_are_not_kept(serve
     server.script = [bad.error(500)] * 3 + [bad.right]
     ask(EndpointSolver("m", **settings), toys[:20])
     (file,) = tmp_path.glob("*.jsonl")
+    key, rest = file.read_text().split("\n")[0][9:73], '"text": 7, "finish_reason": "stop"'
+    odd = f'{{"key": "{key}", {rest}, "prompt_tokens": [], "completion_tokens": 1}}\n'
+    deep = "[" * 100_000 + "\n" + "1" * 5_000 + "\n"
     file.write_bytes(b"not json\n" + file.read_bytes()[:-7])
+    (tmp_path / "0.jsonl").write_text(odd + deep + "null\n{}\n")
+    (tmp_path / "folder.jsonl").mkdir()
     solver = EndpointSolver("m", **settings)
     results = ask(solver, toys[:20])
     assert {i: r.text for i, r in results.items()} == {p.id: bad.expected(p) for p in toys[:20]}

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from cello1.solvers.base import Response
 
 _FIELDS = ("text", "prompt_tokens", "completion_tokens", "finish_reason")
+_MOST_TOKENS = 10**9
 
 
 class Cache:
@@ -32,7 +33,8 @@ class Cache:
         self._places: dict[str, tuple[Path, int]] = {}
         self._file: BinaryIO | None = None
         for path in sorted(folder.glob("*.jsonl")):
-            self._index(path)
+            if path.is_file():
+                self._index(path)
 
     def _index(self, path: Path) -> None:
         offset = 0
@@ -77,7 +79,15 @@ class Cache:
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    whole = isinstance(record, dict) and {"key", *_FIELDS} <= record.keys()
-    return record if whole else None
+    if not isinstance(record, dict) or not {"key", *_FIELDS} <= record.keys():
+        return None
+    # Damaged lines are asked again, also those that are JSON by chance.
+    texts = all(isinstance(record[name], str) for name in ("key", "text", "finish_reason"))
+    counts = (record["prompt_tokens"], record["completion_tokens"])
+    counted = all(c is None or (type(c) is int and 0 <= c < _MOST_TOKENS) for c in counts)
+    if not texts or not counted:
+        return None
+    # Earlier versions kept empty answers, which are none.
+    return record if record["text"].strip() or record["finish_reason"] == "length" else None

@@ -95,6 +95,8 @@ class Line:
                 said = complaint(error)
             except RefusedError as error:
                 said = error.complaint
+            except InputError:
+                raise
             except (openai.APIError, OSError, ValueError, ExceptionGroup) as error:
                 raise unreachable(error) from None
             else:

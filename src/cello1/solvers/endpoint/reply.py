@@ -454,7 +454,8 @@ def complaint_in(body: object, sent_as: int | None = 200) -> Complaint | None:
     if message == "no message" and not fields:
         return None
     place = fields.get("loc")
-    where = ".".join(str(part) for part in place if part != "body") if _is_list(place) else ""
+    places = place if isinstance(place, list) else []
+    where = ".".join(str(part) for part in places if part != "body")
     code = str(fields.get("code") or fields.get("type") or "")[:80]
     named = " ".join(str(fields.get(k) or "")[:80].lower() for k in ("code", "type", "status"))
     number = re.search(r"\b[45]\d\d\b", named)
@@ -462,10 +463,6 @@ def complaint_in(body: object, sent_as: int | None = 200) -> Complaint | None:
     if status is None:
         status = next((status for word, status in _STATUS_OF if word in named), None)
     return Complaint(status, message, code, str(fields.get("param") or where)[:80], sent_as=sent_as)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple)
 
 
 def judged(said: Complaint) -> InputError | CallFailedError:

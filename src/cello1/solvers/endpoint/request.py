@@ -40,8 +40,9 @@ _NUMBER = re.compile(r"(?<![\w.])\d{2,9}(?![\w.]*\w)")
 _ROLES = re.compile(
     r"system[^.]{0,40}\brole|\broles?\b[^.]{0,60}system|developer instruction"
     r"|roles must alternate|\brole[^.]{0,60}alternat|only \W?user\W? and \W?(?:assistant|model)"
-    r"|(?:invalid|unknown|unexpected|unsupported)[^.]{0,20}\brole|system (?:message|prompt|instruct)"
-    r"[^.]{0,40}(?:not|unsupp|disallow|isn't|n't)|\broles?\b[^.]{0,60}(?:one of|not supported)"
+    r"|(?:invalid|unknown|unexpected|unsupported)[^.]{0,20}\brole"
+    r"|system (?:message|prompt|instruct)[^.]{0,40}(?:not|unsupp|disallow|isn't|n't)"
+    r"|\broles?\b[^.]{0,60}(?:one of|not supported)"
     r"|(?:should|must) (?:start|begin)[^.]{0,30}user"
 )
 
