@@ -27,7 +27,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles, write_puzzles
-from cello1.recipes.rl import RlSettings
+from cello1.recipes import RlSettings
 from cello1.scoring.reward import batch
 from cello1.scoring.score import score
 from cello1.solvers.local.prompter import Prompter

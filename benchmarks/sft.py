@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import write_puzzles
-from cello1.recipes.training import SftSettings
+from cello1.recipes import SftSettings
 from cello1.solvers.classical.markers import Markers
 from cello1.solvers.local.prompter import Prompter
 from cello1.training.run.examples import IGNORED, make_examples

@@ -55,6 +55,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata
+
+        return metadata.version("cello1")
     if name in _ROOMS:
         return import_module(f"cello1.{name}")
     if name not in _HOMES:

@@ -22,6 +22,7 @@ from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
 from cello1.recipes import BuildSettings, SolveSettings
+from cello1.recipes.section import resolve, takes
 from cello1.runs import write_atomic
 from cello1.scoring.evaluate import evaluate
 from cello1.solvers.choose import CLASSICAL, choose_solver, runs_models
@@ -45,13 +46,12 @@ LABELS = {
 }
 
 
+@takes(BuildSettings)
 def demo(
     out: Path,
     file: Path | None = None,
-    *,
-    donor_key: str = "donor_id",
-    cell_type_key: str = "cell_type",
-    seed: int = 0,
+    settings: BuildSettings | None = None,
+    **changes: Any,
 ) -> dict[str, Any]:
     """Run the demo, print it, and return the figures of every solver.
 
@@ -61,11 +61,12 @@ def demo(
         Folder for the puzzles and the runs; a second call goes on where the first was stopped.
     file
         The reader's own .h5ad instead of the built-in cells.
-    donor_key, cell_type_key
-        Its obs columns.
-    seed
-        Of every random choice.
+    settings, **changes
+        `donor_key` and `cell_type_key` of the file, and the `seed`; sizes and split are chosen to
+        suit the file.
     """
+    given = resolve(BuildSettings, settings, changes)
+    donor_key, cell_type_key, seed = given.donor_key, given.cell_type_key, given.seed
     if file is None:
         file = _write_builtin(out / f"{DATASET}.h5ad")
         show(Text("700 blood cells of one donor ship with scanpy; 765 variable genes are kept."))

@@ -8,7 +8,6 @@ Killed at any moment, at most one torn line is left at the end; it is cut off an
 from __future__ import annotations
 
 import errno
-import fcntl
 import glob
 import hashlib
 import json
@@ -20,7 +19,7 @@ import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from io import FileIO
@@ -28,9 +27,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from filelock import FileLock, Timeout
+
 from cello1.addresses import cleaned
 from cello1.errors import InputError, brief
 
+# What is being done, and the share of it that is done.
+Watch = Callable[[str, float], None]
+# How many items are done, of how many.
+Count = Callable[[int, int], None]
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CAREFULLY = ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK", "O_BINARY")
 _WHOLE_HASH_BYTES = 64 << 20
 _SAMPLED_BLOCKS, _BLOCK_BYTES = 256, 64 << 10
 _FSYNC_SECONDS = 1.0
@@ -48,7 +55,8 @@ def create(path: Path, flags: int = os.O_RDWR, mode: int = 0o666) -> int:
     InputError
         When something other than a plain file lies there.
     """
-    kept = os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    # Not every system has all of these: Windows only the last, and nobody else that.
+    kept = os.O_CREAT | sum(getattr(os, name, 0) for name in _CAREFULLY)
     try:
         handle = os.open(path, flags | kept, mode)
     except OSError as error:
@@ -186,6 +194,22 @@ def _version(name: str) -> str | None:
         return None
 
 
+def run_names(runs: Sequence[Path]) -> list[str]:
+    """Return what to call runs: the names of their folders, or their paths where names repeat.
+
+    Raises
+    ------
+    InputError
+        When a run is named twice.
+    """
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise InputError("a run is named twice; name every run folder once")
+    names = [run.resolve().name for run in runs]
+    if len(set(names)) < len(names):
+        names = [str(run) for run in runs]
+    return [_UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", name) for name in names]
+
+
 class Run:
     """An open run folder; use it in a ``with`` statement.
 
@@ -224,17 +248,18 @@ class Run:
         config = cleaned(config)
         identity = {"command": command, "config": config, "inputs": self.inputs}
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.fdopen(create(folder / ".lock"), "wb")
+        os.close(create(folder / ".lock"))
+        self._lock = FileLock(folder / ".lock")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
             raise InputError(f"{folder} is in use by another process; wait for it") from error
         try:
             self._claim(identity, finished_by is None or (folder / finished_by).exists())
             self._cut_torn_line(folder / "responses.jsonl")
             sweep(folder)
         except BaseException:
-            self._lock.close()
+            self._lock.release()
             raise
         self._file: FileIO | None = None
         self._synced = time.monotonic()
@@ -305,7 +330,7 @@ class Run:
                 with self._file:
                     os.fsync(self._file.fileno())
         finally:
-            self._lock.close()
+            self._lock.release()
 
 
 def read_run(folder: Path) -> dict[str, Any]:

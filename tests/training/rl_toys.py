@@ -3,7 +3,7 @@
 from sft_toys import toy_base, toy_traces
 
 from cello1.puzzles.table import write_puzzles
-from cello1.recipes.rl import RlSettings
+from cello1.recipes import RlSettings
 
 
 def ended(score):

@@ -7,7 +7,7 @@ import numpy as np
 
 from cello1.puzzles.prompt import response_text, user_message
 from cello1.puzzles.puzzle import Puzzle
-from cello1.recipes.training import SftSettings
+from cello1.recipes import SftSettings
 from cello1.training.run.traces import make_trace, write_traces
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "solvers"))

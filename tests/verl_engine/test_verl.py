@@ -15,8 +15,7 @@ from verl_shards import write_shards
 from cello1.errors import UseError
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.table import read_puzzles
-from cello1.recipes import read_recipe
-from cello1.recipes.rl import VerlSettings
+from cello1.recipes import VerlSettings, read_recipe
 from cello1.solvers.local.prompter import Prompter
 from cello1.training.rl.verl.verl import prepare_verl, verl
 

@@ -15,7 +15,7 @@ from cello1.annotate.batches import Genes, Pool
 from cello1.annotate.clusters import Clusters
 from cello1.cells.h5ad.loaded import Expression, rank_cells, rank_rows
 from cello1.errors import InputError
-from cello1.recipes.annotate import AnnotateSettings
+from cello1.recipes import AnnotateSettings
 
 PSEUDOBULK_CELLS = 50
 Mask = npt.NDArray[np.bool_]

@@ -17,7 +17,7 @@ from cello1.annotate.lists import cell_lists, pseudobulk_lists, specific_lists
 from cello1.cells.h5ad.loaded import Expression, Home, homes, read_expression
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
-from cello1.recipes.annotate import AnnotateSettings
+from cello1.recipes import AnnotateSettings
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ from cello1.annotate.table import Outcome, write_obs, write_uns
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles, read_splits, write_puzzles
-from cello1.recipes import SolveSettings, checked
-from cello1.recipes.annotate import AnnotateSettings
+from cello1.recipes import AnnotateSettings, SolveSettings, checked
 from cello1.runs import file_hash
 from cello1.solvers.base import Solver
 from cello1.solvers.choose import choose_solver

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from cello1.cells.audit import Audit, audit
 from cello1.cells.h5ad.read import open_h5ad
@@ -23,6 +24,7 @@ from cello1.cells.split import SPLITS, refuse_names, split_puzzles
 from cello1.errors import InputError
 from cello1.puzzles.table import read_puzzles, read_splits, write_puzzles
 from cello1.recipes import BuildSettings
+from cello1.recipes.section import resolve, takes
 from cello1.runs import Run, write_json
 
 LAST = "audit.json"
@@ -53,13 +55,15 @@ class Build:
         return not failed and not self.audit.gold_failures
 
 
+@takes(BuildSettings)
 def build(
     files: Sequence[str | Path],
     out: str | Path,
-    settings: BuildSettings | None = None,
+    settings: BuildSettings | str | Path | None = None,
     *,
     workers: int = 1,
     watch: Watch = lambda dataset, share: None,
+    **changes: Any,
 ) -> Build:
     """Build puzzles from .h5ad files into a folder.
 
@@ -69,8 +73,9 @@ def build(
         The files; each is a data set named by its stem.
     out
         A new folder, or one that holds an unfinished or the same build.
-    settings
-        How to make puzzles.
+    settings, **changes
+        How to make puzzles: :class:`cello1.recipes.BuildSettings` or a recipe, and its fields by
+        keyword, such as ``n_min=5``.
     workers
         Processes; one file each.
     watch
@@ -87,7 +92,7 @@ def build(
         When no file yields a puzzle, the splits cannot be made, the splits leak, or `out` holds
         something else.
     """
-    settings = settings or BuildSettings()
+    settings = resolve(BuildSettings, settings, changes)
     paths, folder = _distinct(files), Path(out)
     _check_context(paths, settings)
     refuse_names(settings)

@@ -16,6 +16,7 @@ from cello1.cells.obs import BATCH_COLUMNS
 from cello1.cells.report import FileReport
 from cello1.errors import InputError
 from cello1.recipes import BuildSettings
+from cello1.recipes.section import resolve, takes
 
 FIELDS = ("organism", "tissue", "disease", "assay", "suspension_type", "is_primary_data")
 
@@ -50,17 +51,20 @@ class Diagnosis:
         return asdict(self)
 
 
-def examine(path: Path, settings: BuildSettings | None = None) -> Diagnosis:
+@takes(BuildSettings)
+def examine(
+    path: Path, settings: BuildSettings | str | Path | None = None, **changes: Any
+) -> Diagnosis:
     """Examine one file; problems are collected, not raised.
 
     Parameters
     ----------
     path
         An .h5ad file.
-    settings
+    settings, **changes
         What build would be called with.
     """
-    settings = settings or BuildSettings()
+    settings = resolve(BuildSettings, settings, changes)
     found = Diagnosis(str(path))
     try:
         with open_h5ad(path) as file:

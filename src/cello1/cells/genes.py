@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cello1.recipes.read import GeneClass
+from cello1.recipes.build import GeneClass
 
 Int32 = npt.NDArray[np.int32]
 

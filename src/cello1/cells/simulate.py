@@ -17,6 +17,8 @@ import pandas as pd
 from scipy.sparse import csr_matrix, vstack
 
 from cello1.errors import InputError, brief
+from cello1.recipes import SimulateSettings
+from cello1.recipes.section import resolve, takes
 from cello1.scoring.ontology import term_id
 
 # Log-scale spreads, chosen so that simulated blood cells list about as many genes in common
@@ -66,15 +68,14 @@ def described(table: str | Path, cell_types: str | Path | None) -> dict[str, str
     return {column: str(values[0]) for column, values in known.items() if len(values) == 1}
 
 
+@takes(SimulateSettings)
 def simulate(
     profiles: pd.DataFrame,
+    settings: SimulateSettings | None = None,
     *,
-    donors: int = 8,
-    cells_per_type: int = 20,
-    depth: float = 3_000.0,
-    seed: int = 0,
     obs: Mapping[str, str] | None = None,
     name: str = "sim",
+    **changes: Any,
 ) -> Any:
     """Simulate cells of every type for every donor.
 
@@ -82,12 +83,9 @@ def simulate(
     ----------
     profiles
         Mean expression on a linear scale, genes x types; each column has its own scale.
-    donors, cells_per_type
-        How many donors, and cells per donor and type.
-    depth
-        Median number of counts per cell.
-    seed
-        Of all draws; a donor's cells do not depend on the number of donors.
+    settings, **changes
+        How many cells: :class:`cello1.recipes.SimulateSettings`, or its fields by keyword. A
+        donor's cells do not depend on the number of donors.
     obs
         Constant columns of obs, such as ``{"tissue": "lung", "disease": "normal"}``.
     name
@@ -105,17 +103,19 @@ def simulate(
     """
     from anndata import AnnData
 
+    asked = resolve(SimulateSettings, settings, changes)
+    cells_per_type = asked.cells_per_type
     means = profiles.to_numpy(dtype=np.float64)
     for column, total in zip(profiles.columns, means.sum(axis=0), strict=True):
         if not np.isfinite(total) or total <= 0 or (profiles[column] < 0).any():
             raise InputError(f"profile {brief(column)} must be >= 0, finite and not all zero")
     shares = means / means.sum(axis=0)
     blocks, rows = [], []
-    for donor in range(donors):
-        rng = np.random.default_rng([seed, donor])
+    for donor in range(asked.donors):
+        rng = np.random.default_rng([asked.seed, donor])
         shift = np.exp(rng.normal(0.0, DONOR_SD, len(shares)))
         for t, label in enumerate(profiles.columns):
-            blocks.append(_cells(shares[:, t] * shift, cells_per_type, depth, rng))
+            blocks.append(_cells(shares[:, t] * shift, cells_per_type, asked.depth, rng))
             rows += [(f"{name}{donor + 1:03d}", str(label))] * cells_per_type
     frame = pd.DataFrame(rows, columns=["donor_id", "cell_type"])
     frame.index = pd.Index([f"synthetic-{i}" for i in range(len(frame))])

@@ -1,4 +1,4 @@
-"""The verbs `behaviour` and `rate` of the command line."""
+"""The verb `behaviour` of the command line."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cello1.cli.solve import AsJson, Out, Seed, print_json
-from cello1.errors import InputError, UseError
+from cello1.cli.options import AsJson, Puzzles, print_json
+from cello1.errors import UseError
+from cello1.recipes import BehaviourSettings
 
 if TYPE_CHECKING:
-    from cello1.puzzles.puzzle import Puzzle
     from cello1.solvers.endpoint.solver import EndpointSolver
 
 Judge = Annotated[str | None, typer.Option(help="openai:MODEL that judges.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Server of the judge, up to /v1.")]
-Puzzles = Annotated[Path | None, typer.Option(help="The puzzles, if they were moved.")]
 _JUDGE_TOKENS = 2_000
 
 
 def behaviour(
+    settings: BehaviourSettings,
     runs: Annotated[
         list[Path] | None, typer.Argument(help="Runs, or files of traces; the first is compared.")
     ] = None,
@@ -32,7 +32,6 @@ def behaviour(
     judge: Judge = None,
     base_url: BaseUrl = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Replies of the judge.")] = None,
-    seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Study how runs reason: reflection, order, elimination, comparison, kinds of error."""
@@ -40,19 +39,19 @@ def behaviour(
         raise UseError("name runs to study, or labelled responses with --check; not both")
     if (judge is None) != (out is None):
         raise UseError("a judge needs --judge openai:MODEL and --out for its replies")
-    chosen = None if judge is None else _judge(judge, base_url)
+    chosen = None if judge is None else make_judge(judge, base_url)
     if check is not None:
         _check(check, chosen, out, as_json)
         return
     from cello1.behaviour import judged as behaviour_judged
     from cello1.behaviour import measures as reasoning
     from cello1.behaviour.table import behaviour_table
-    from cello1.runs import write_json
+    from cello1.runs import run_names, write_json
     from cello1.terminal.progress import watching
     from cello1.terminal.tables import show
 
-    summaries, measured, judged = {}, {}, {}
-    for name, run in _named(runs or []).items():
+    summaries, measured, judged, seed = {}, {}, {}, settings.seed
+    for name, run in zip(run_names(runs or []), runs or [], strict=True):
         measured[name], malformed = reasoning.measure(reasoning.read_responses(run, puzzles))
         summaries[name] = reasoning.summarize(measured[name], malformed, seed=seed)
         if run.is_dir():
@@ -60,7 +59,7 @@ def behaviour(
         if chosen is not None and out is not None:
             with watching() as watch:
                 judged[name] = behaviour_judged.judged_errors(
-                    measured[name], chosen, out / name, inputs=[_responses(run)],
+                    measured[name], chosen, out / name, inputs=[responses_file(run)],
                     watch=lambda n, of: watch("judge", n / max(1, of)), seed=seed,
                 )  # fmt: skip
     first, *others = measured
@@ -80,64 +79,6 @@ def behaviour(
     show(behaviour_table(summaries, deltas))
     if judged:
         show(behaviour_judged.judged_table(judged))
-
-
-def rate(
-    first: Annotated[Path, typer.Argument(help="Run folder.")],
-    second: Annotated[Path, typer.Argument(help="Run to compare it with, on the same puzzles.")],
-    out: Out,
-    choices: Annotated[
-        list[Path] | None, typer.Option(help="What a rater exported; repeatable. Counts them.")
-    ] = None,
-    judge: Judge = None,
-    base_url: BaseUrl = None,
-    most: Annotated[int, typer.Option("--most", help="Puzzles at most.", min=1)] = 50,
-    puzzles: Puzzles = None,
-    seed: Seed = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Compare two runs blindly: a page for people to rate, or a judge who sees both orders."""
-    if choices and judge:
-        raise UseError("count the choices of people, or ask a judge; not both at once")
-    from cello1.behaviour import preference, rating
-    from cello1.behaviour.measures import read_responses
-    from cello1.behaviour.table import preference_table
-    from cello1.terminal.progress import watching
-    from cello1.terminal.tables import show
-
-    texts = {}
-    asked: list[Puzzle] = []
-    for name, run in _named([first, second]).items():
-        responses = read_responses(run, puzzles)
-        asked = list({p.id: p for p, _ in responses}.values())
-        texts[name] = {p.id: str(record["text"]) for p, record in responses}
-    one, other = texts
-    shared = rating.common_puzzles(asked, texts[one], texts[other], most=most, seed=seed)
-    if choices:
-        (one, other), found = rating.count_choices(out, asked, choices, seed=seed)
-        by = f"{len(choices)} rater{'s' if len(choices) > 1 else ''}"
-    elif judge:
-        from cello1.behaviour.judge import ask_judge
-
-        prompts = preference.paired_prompts(shared, texts[one], texts[other])
-        inputs = [_responses(first), _responses(second)]
-        with watching() as watch:
-            replies = ask_judge(
-                _judge(judge, base_url), prompts, out, inputs=inputs,
-                watch=lambda n, of: watch("judge", n / max(1, of)),
-            )  # fmt: skip
-        found, by = preference.judged_preference(shared, replies, seed=seed), judge
-    else:
-        page = rating.write_page(out, shared, texts, seed=seed)
-        typer.echo(
-            f"{len(shared)} puzzles on {page}; keep {rating.KEY} from the raters; next: "
-            f"cello1 rate {first} {second} --out {out} --choices choices-NAME.json"
-        )
-        return
-    if as_json:
-        print_json({"first": one, "second": other, "by": by, **asdict(found)})
-        return
-    show(preference_table(one, other, by, found))
 
 
 def _check(path: Path, judge: EndpointSolver | None, out: Path | None, as_json: bool) -> None:
@@ -169,7 +110,8 @@ def _check(path: Path, judge: EndpointSolver | None, out: Path | None, as_json: 
         )
 
 
-def _judge(name: str, base_url: str | None) -> EndpointSolver:
+def make_judge(name: str, base_url: str | None) -> EndpointSolver:
+    """Return the judge that an option names."""
     kind, _, model = name.partition(":")
     if kind != "openai" or not model:
         raise UseError(f"no judge {name!r}; expected openai:MODEL, with --base-url for a server")
@@ -178,17 +120,7 @@ def _judge(name: str, base_url: str | None) -> EndpointSolver:
     return EndpointSolver(model, base_url=base_url, max_new_tokens=_JUDGE_TOKENS)
 
 
-def _named(runs: list[Path]) -> dict[str, Path]:
-    """Name runs by their folder, or in full where that is not enough."""
-    names = [run.name for run in runs]
-    if len(set(names)) < len(names):
-        names = [str(run) for run in runs]
-    if len(set(names)) < len(names):
-        raise InputError("a run is named twice; a comparison needs two different ones")
-    return dict(zip(names, runs, strict=True))
-
-
-def _responses(run: Path) -> Path:
+def responses_file(run: Path) -> Path:
     """Return the file in which the responses of a run are, for the record of what was judged."""
     inside = [run / "reasoning.parquet", run / "responses.jsonl"]
     return next((path for path in inside if path.exists()), run)

@@ -18,8 +18,9 @@ from cello1.play.server import serve
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
-from cello1.report.gather import names_of
-from cello1.runs import Run, file_hash, read_records
+from cello1.recipes import PlaySettings
+from cello1.recipes.section import resolve, takes
+from cello1.runs import Run, file_hash, read_records, run_names
 from cello1.scoring.score import Score, score
 from cello1.solvers.base import Response
 from cello1.solvers.run import read_solved, record_of
@@ -27,17 +28,15 @@ from cello1.solvers.run import read_solved, record_of
 MOST_NOTES = 5_000
 
 
+@takes(PlaySettings)
 def play(
     puzzles: Path,
     out: Path,
+    settings: PlaySettings | None = None,
     *,
-    number: int = 10,
-    player: str = "human",
     beside: Sequence[Path] = (),
-    seed: int = 0,
-    host: str = "127.0.0.1",
-    port: int = 0,
     ready: Callable[[str], None] = lambda url: None,
+    **changes: Any,
 ) -> None:
     """Let a person solve puzzles in a page, until the server is stopped.
 
@@ -47,16 +46,11 @@ def play(
         A file of puzzles with answers.
     out
         The run folder; called again, it goes on with puzzles not yet answered.
-    number
-        Puzzles of one session, drawn at random in an order that depends on the seed alone.
-    player
-        Who plays, for the record.
+    settings, **changes
+        :class:`cello1.recipes.PlaySettings`, or its fields by keyword. The order of the puzzles
+        depends on the seed alone; with a `host` other than this machine, others can play.
     beside
         Runs of solvers over the same puzzles, to be scored beside.
-    seed
-        Of the order.
-    host, port
-        Where to listen; port 0 takes a free one. Other hosts than this machine can then play.
     ready
         Called with the address of the page.
 
@@ -65,16 +59,23 @@ def play(
     InputError
         When puzzles have no answers, or all are answered.
     """
+    chosen = resolve(PlaySettings, settings, changes)
     asked = list({p.id: p for p in read_puzzles(puzzles)}.values())
     if any(p.answer is None for p in asked):
         raise InputError(f"{puzzles} has puzzles without answers, which cannot be scored")
     solvers = {
-        name: _scores(*read_solved(run)) for name, run in zip(names_of(beside), beside, strict=True)
+        name: _scores(*read_solved(run))
+        for name, run in zip(run_names(beside), beside, strict=True)
     }
-    config = {"puzzles": file_hash(puzzles), "solver": "human", "player": player, "seed": seed}
+    config = {
+        "puzzles": file_hash(puzzles),
+        "solver": "human",
+        "player": chosen.player,
+        "seed": chosen.seed,
+    }
     with Run(out, command="solve", config=config, inputs=[puzzles]) as run:
-        game = Game(run, asked, solvers, number=number, seed=seed)
-        serve(game, host, port, ready)
+        game = Game(run, asked, solvers, number=chosen.number, seed=chosen.seed)
+        serve(game, chosen.host, chosen.port, ready)
 
 
 class Game:

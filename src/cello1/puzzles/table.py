@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cello1.errors import InputError, brief
+from cello1.errors import InputError, UseError, brief
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.prompt import gold_message, read_user_message, system_message, user_message
 from cello1.puzzles.puzzle import Puzzle
@@ -147,6 +147,22 @@ def read_splits(folder: Path) -> dict[str, Path]:
     found = {name: path for name, path in found.items() if path.exists()}
     if not found:
         raise InputError(f"{folder} holds no puzzles; expected train.parquet, test.parquet, ...")
+    return found
+
+
+def choose_split(path: Path, split: str) -> Path:
+    """Return the file of a split in the folder of a build; a file of puzzles is itself.
+
+    Raises
+    ------
+    UseError
+        When the folder has no such split (one that was not split has ``all``).
+    """
+    if not path.is_dir() or (path / "dataset_info.json").exists():
+        return path
+    splits = read_splits(path)
+    if (found := splits.get(split, splits.get("all"))) is None:
+        raise UseError(f"{path} has no split {split!r}; it has {', '.join(splits)}")
     return found
 
 

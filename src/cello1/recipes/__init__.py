@@ -1,19 +1,45 @@
 """Recipes: the settings of a pipeline, one file per verb, read from YAML."""
 
-from cello1.recipes.annotate import AnnotateSettings
-from cello1.recipes.read import (
-    BuildSettings,
-    Recipe,
-    SolveSettings,
-    checked,
-    read_recipe,
-)
+from cello1.recipes.annotate import AnnotateSettings, AnnotateSolveSettings
+from cello1.recipes.base import BaseModelSettings, Stage
+from cello1.recipes.build import BuildSettings
+from cello1.recipes.cross import CrossSettings
+from cello1.recipes.distill import DistillSettings
+from cello1.recipes.evaluate import BehaviourSettings, EvaluateSettings
+from cello1.recipes.play import PlaySettings
+from cello1.recipes.ppo import PpoSettings
+from cello1.recipes.rate import RateSettings
+from cello1.recipes.read import Recipe, read_recipe
+from cello1.recipes.report import ReportSettings
+from cello1.recipes.rl import Curriculum, RlSettings
+from cello1.recipes.section import checked
+from cello1.recipes.sft import SftSettings
+from cello1.recipes.simulate import SimulateSettings
+from cello1.recipes.solve import EndpointSettings, SolveSettings
+from cello1.recipes.verl import VerlSettings
 
 __all__ = [
     "AnnotateSettings",
+    "AnnotateSolveSettings",
+    "BaseModelSettings",
+    "BehaviourSettings",
     "BuildSettings",
+    "CrossSettings",
+    "Curriculum",
+    "DistillSettings",
+    "EndpointSettings",
+    "EvaluateSettings",
+    "PlaySettings",
+    "PpoSettings",
+    "RateSettings",
     "Recipe",
+    "ReportSettings",
+    "RlSettings",
+    "SftSettings",
+    "SimulateSettings",
     "SolveSettings",
+    "Stage",
+    "VerlSettings",
     "checked",
     "read_recipe",
 ]

@@ -6,36 +6,47 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cello1.recipes.read import BatchKey, ContextColumns, Layer
-from cello1.recipes.training import Section
+from cello1.recipes.section import BatchKey, ContextColumns, DonorKey, Layer, Section, Seed
+from cello1.recipes.solve import SolveSettings
 
 
 class AnnotateSettings(Section):
     """How the clusters of a data set become batches, and when a label is given."""
 
     unit: Annotated[
-        Literal["cluster", "cell"], Field(description="what is labelled: clusters, or each cell")
+        Literal["cluster", "cell"], Field(description="What is labelled: clusters, or each cell.")
     ] = "cluster"
     rank: Annotated[
         Literal["cells", "pseudobulk", "specific"],
-        Field(description="what stands for a cluster: a cell, a sum of cells, its own genes"),
+        Field(
+            description="What stands for a cluster: one of its cells, a sum of cells, or the "
+            "genes specific to it."
+        ),
     ] = "cells"
-    batches: Annotated[int | None, Field(ge=1, description="per cluster [20] or cell [3]")] = None
-    batch_size: Annotated[int | None, Field(ge=2, description="clusters per batch at most")] = None
-    unique: Annotated[bool, Field(description="give every label to one cluster only")] = False
+    batches: Annotated[
+        int | None,
+        Field(ge=1, description="Batches per cluster or cell; by default 20 and 3."),
+    ] = None
+    batch_size: Annotated[
+        int | None,
+        Field(ge=2, description="Most clusters in a batch; by default half of them."),
+    ] = None
+    unique: Annotated[bool, Field(description="Give every type to one cluster at most.")] = False
     min_confidence: Annotated[
-        float, Field(ge=0, le=1, description="below it, a cluster stays unknown")
+        float, Field(ge=0, le=1, description="Below it, a cluster is unknown.")
     ] = 0.0
     unknown_types: Annotated[
-        bool, Field(description="allow candidates that the Cell Ontology does not know")
+        bool, Field(description="Allow candidates that the Cell Ontology does not know.")
     ] = False
-    top_genes: Annotated[int, Field(ge=1, description="genes listed per cell")] = 50
-    min_genes: Annotated[int, Field(ge=1, description="prefer cells that express as many")] = 50
-    donor_key: Annotated[str, Field(description="obs column of the donor")] = "donor_id"
+    top_genes: Annotated[int, Field(ge=1, description="Genes listed per cell.")] = 50
+    min_genes: Annotated[
+        int, Field(ge=1, description="Prefer cells that express at least so many genes.")
+    ] = 50
+    donor_key: DonorKey = "donor_id"
     batch_key: BatchKey = None
     layer: Layer = None
     context_columns: ContextColumns = Field(default_factory=dict)
-    seed: Annotated[int, Field(ge=0, description="of every random choice")] = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _consistent(self) -> AnnotateSettings:
@@ -47,3 +58,14 @@ class AnnotateSettings(Section):
     def rounds(self) -> int:
         """Batches in which each cluster (or cell) takes part."""
         return self.batches or (3 if self.unit == "cell" else 20)
+
+
+class AnnotateSolveSettings(SolveSettings):
+    """Who answers when cells are annotated."""
+
+    solver: Annotated[
+        str,
+        Field(
+            description="Who answers: markers, centroids, mini, hf:FOLDER_OR_NAME or openai:MODEL."
+        ),
+    ] = "markers"

@@ -4,146 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel
 
 from cello1.errors import UseError
-from cello1.recipes.rl import PpoSettings, RlSettings, VerlSettings
-from cello1.recipes.training import BaseModelSettings, DistillSettings, Section, SftSettings
-
-GeneClass = Literal["mitochondrial", "ribosomal", "pseudogene"]
-# What building and annotating are told of a file in the same words.
-BatchKey = Annotated[str | None, Field(description="obs column of the experimental batch")]
-Layer = Annotated[
-    str | None, Field(description="X, raw.X or a layer; default: the first with raw counts")
-]
-ContextColumns = Annotated[
-    dict[str, str], Field(description="obs column -> sentence with {value}, added to the context")
-]
-
-
-class BuildSettings(Section):
-    """How puzzles are made of annotated cells.
-
-    The defaults are those of CellPuzzles (arXiv 2506.02911, section 3), but for the split, which
-    is by donor here, and nested types, which are kept apart.
-    """
-
-    n_min: Annotated[int, Field(ge=2, description="fewest cells in a puzzle")] = 8
-    n_max: Annotated[int, Field(ge=2, description="most cells in a puzzle")] = 15
-    per_n: Annotated[int, Field(ge=1, description="puzzles per N and file")] = 40
-    distractors: Annotated[int, Field(ge=0, description="candidates that fit no cell")] = 0
-    candidate_order: Annotated[
-        Literal["shuffled", "sorted"], Field(description="published rows are sorted")
-    ] = "shuffled"
-    nested_types: Annotated[
-        Literal["apart", "allowed"],
-        Field(description="may a type and its ancestor in the Cell Ontology share a puzzle"),
-    ] = "apart"
-    top_genes: Annotated[int, Field(ge=1, description="genes listed per cell")] = 50
-    min_genes: Annotated[int, Field(ge=1, description="drop cells with fewer expressed genes")] = 50
-    exclude_genes: Annotated[
-        tuple[GeneClass, ...], Field(description="kinds of genes never listed")
-    ] = ()
-    split: Annotated[
-        Literal["donor", "dataset", "tissue", "disease", "cell", "puzzle", "none"],
-        Field(description="what is never shared between train, validation and test"),
-    ] = "donor"
-    fractions: Annotated[
-        tuple[float, float, float], Field(description="train, validation, test")
-    ] = (0.7, 0.1, 0.2)
-    test_donors: Annotated[tuple[str, ...], Field(description="donors that must be tested")] = ()
-    validation_donors: Annotated[tuple[str, ...], Field(description="donors to validate on")] = ()
-    unseen_diseases: Annotated[
-        tuple[str, ...], Field(description="diseases held out whole, in unseen.parquet")
-    ] = ()
-    donor_key: Annotated[str, Field(description="obs column of the donor")] = "donor_id"
-    cell_type_key: Annotated[str, Field(description="obs column of the type")] = "cell_type"
-    batch_key: BatchKey = None
-    layer: Layer = None
-    suspension_type: Annotated[
-        str, Field(description="keep this kind of suspension only, or any")
-    ] = "cell"
-    pooled_donors: Annotated[
-        bool, Field(description="keep cells of unnamed donors as one group per file")
-    ] = False
-    one_donor: Annotated[bool, Field(description="take a file without donors as one donor")] = False
-    context_columns: ContextColumns = Field(default_factory=dict)
-    seed: Annotated[int, Field(ge=0, description="of every random choice")] = 0
-
-    @model_validator(mode="after")
-    def _consistent(self) -> BuildSettings:
-        faults = []
-        if self.n_max < self.n_min:
-            faults.append(f"n_max is {self.n_max}, below n_min ({self.n_min})")
-        if not (min(self.fractions) >= 0 and abs(sum(self.fractions) - 1) <= 1e-6):
-            faults.append(f"fractions {self.fractions} must be >= 0 and sum to 1")
-        for column, sentence in self.context_columns.items():
-            if "{value}" not in sentence:
-                faults.append(f"the sentence for context column {column!r} lacks {{value}}")
-        if both := set(self.test_donors) & set(self.validation_donors):
-            faults.append(f"donors {sorted(both)} are named for test and validation")
-        if faults:
-            raise ValueError("; ".join(faults))
-        return self
-
-
-class SolveSettings(Section):
-    """Who answers, and how."""
-
-    solver: Annotated[
-        str, Field(description="mini, chance, markers, centroids, hf:FOLDER_OR_NAME, openai:MODEL")
-    ] = "mini"
-    alone: Annotated[bool, Field(description="classical: decide each cell by itself")] = False
-    markers: Annotated[str | None, Field(description="marker table")] = None
-    decode: Annotated[
-        Literal["generate", "assign"], Field(description="hf: write text, or rate every type")
-    ] = "generate"
-    valid: Annotated[bool, Field(description="hf: only valid answers can be written")] = False
-    samples: Annotated[int, Field(ge=1, description="answers that vote")] = 1
-    permute: Annotated[bool, Field(description="votes see other orders")] = False
-    temperature: Annotated[float | None, Field(ge=0, description="default: 0, and 1 for votes")] = (
-        None
-    )
-    max_new_tokens: Annotated[int, Field(ge=1, description="budget of a response")] = 3_500
-    engine: Annotated[
-        Literal["transformers", "vllm"], Field(description="hf: what runs the model")
-    ] = "transformers"
-    base_url: Annotated[str | None, Field(description="openai: server, up to /v1")] = None
-    in_flight: Annotated[int, Field(ge=1, description="openai: requests at a time")] = 8
-    per_minute: Annotated[int | None, Field(ge=1, description="openai: requests a minute")] = None
-    price_in: Annotated[float | None, Field(ge=0, description="USD / million tokens")] = None
-    price_out: Annotated[float | None, Field(ge=0, description="USD / million tokens")] = None
-    max_cost: Annotated[float | None, Field(ge=0, description="stop at this many USD")] = None
-    cache: Annotated[str | None, Field(description="openai: folder of paid answers")] = None
-    seed: Annotated[int, Field(ge=0, description="of every random choice")] = 0
-
-    @model_validator(mode="after")
-    def _consistent(self) -> SolveSettings:
-        kind = self.solver.partition(":")[0]
-        local_only = {"decode": "generate", "valid": False, "engine": "transformers"}
-        local = kind in ("mini", "hf")
-        wrong = [
-            k for k, default in local_only.items() if not local and getattr(self, k) != default
-        ]
-        if self.samples > 1 and not local and kind != "openai":
-            wrong.append("samples")
-        if self.base_url is not None and kind != "openai":
-            wrong.append("base_url")
-        if wrong:
-            raise ValueError(f"{', '.join(wrong)} cannot be used with solver {self.solver}")
-        if self.decode == "assign" and (self.samples > 1 or self.valid):
-            raise ValueError("decode=assign rates every type; it neither samples nor writes")
-        if self.permute and self.samples == 1:
-            raise ValueError("permute needs samples to vote")
-        return self
-
-    @property
-    def sampling_temperature(self) -> float:
-        """The temperature to use: votes need answers that differ."""
-        return (1.0 if self.samples > 1 else 0.0) if self.temperature is None else self.temperature
+from cello1.recipes.base import BaseModelSettings
+from cello1.recipes.build import BuildSettings
+from cello1.recipes.distill import DistillSettings
+from cello1.recipes.ppo import PpoSettings
+from cello1.recipes.rl import RlSettings
+from cello1.recipes.section import S, Section, checked
+from cello1.recipes.sft import SftSettings
+from cello1.recipes.verl import VerlSettings
 
 
 class Recipe(Section):
@@ -156,6 +30,29 @@ class Recipe(Section):
     rl: RlSettings = RlSettings()
     ppo: PpoSettings = PpoSettings()
     verl: VerlSettings = VerlSettings()
+
+
+def section_name(section: type[BaseModel]) -> str | None:
+    """Return the name that a recipe gives a section, or None when recipes have no such section."""
+    fields = Recipe.model_fields.items()
+    return next((name for name, field in fields if field.annotation is section), None)
+
+
+def read_section(section: type[S], path: Path | None, overrides: Sequence[str] = ()) -> S:
+    """Read one section of a recipe; overrides may leave the section's name out.
+
+    Raises
+    ------
+    UseError
+        As :func:`read_recipe`, and when recipes have no such section.
+    """
+    name = section_name(section)
+    if name is None:
+        raise UseError(f"recipes have no section for {section.__name__}; give the settings by name")
+    own = [o if o.startswith(f"{name}.") else f"{name}.{o}" for o in overrides]
+    found = getattr(read_recipe(path, own), name)
+    assert isinstance(found, section)
+    return found
 
 
 def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
@@ -177,7 +74,7 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
         try:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise UseError(f"override {override!r} is no YAML: {error}") from error
+            raise UseError(f"override {override!r} is not valid YAML: {error}") from error
         _set(content, key.strip().split("."), parsed)
     return checked(Recipe, content)
 
@@ -206,21 +103,6 @@ def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _over(merged[key], value) if both else value
     return merged
-
-
-S = TypeVar("S", bound=BaseModel)
-
-
-def checked(section: type[S], content: dict[str, Any]) -> S:
-    """Make settings of plain values; all problems in one error."""
-    try:
-        return section.model_validate(content)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in e['loc']) or 'settings'}: {e['msg']}"
-            for e in error.errors()
-        )
-        raise UseError(f"settings are not valid: {problems}") from error
 
 
 def _set(content: dict[str, Any], path: Sequence[str], value: Any) -> None:

@@ -25,7 +25,6 @@ from cello1.report.marked import marked
 from cello1.scoring.score import Score
 from cello1.solvers.classical.markers import Markers
 
-MOST_PUZZLES = 1_000
 _META = ("donor_id", "tissue", "disease", "dataset")
 
 

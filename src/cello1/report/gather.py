@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +11,11 @@ from typing import Any
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.report.dynamics import TrainingLog, read_log
-from cello1.runs import read_records, read_run
+from cello1.runs import read_records, read_run, run_names
 from cello1.scoring.calibration import Calibration
 from cello1.scoring.evaluate import Evaluation, Scored, evaluate, score_all
 from cello1.solvers.calibrated import run_calibration
 from cello1.solvers.run import read_solved, token_counts
-
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -105,24 +102,14 @@ def gather(runs: Sequence[Path], puzzles: Path | None = None, *, seed: int = 0) 
     """
     if not runs:
         raise InputError("a report needs at least one run folder")
-    if len({run.resolve() for run in runs}) < len(runs):
-        raise InputError("a run is named twice; name every run folder once")
     found = Gathered([], [])
-    for name, run in zip(names_of(runs), runs, strict=True):
+    for name, run in zip(run_names(runs), runs, strict=True):
         info = read_run(run)
         if info.get("command") == "solve":
             found.solved.append(_solved(name, run, info, puzzles, seed))
         else:
             found.logs.append(read_log(name, run, info))
     return found
-
-
-def names_of(runs: Sequence[Path]) -> list[str]:
-    """Return what to call runs: the names of their folders, or their paths where names repeat."""
-    names = [run.resolve().name for run in runs]
-    if len(set(names)) < len(names):
-        names = [str(run) for run in runs]
-    return [_UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", name) for name in names]
 
 
 def _solved(name: str, run: Path, info: dict[str, Any], where: Path | None, seed: int) -> SolvedRun:

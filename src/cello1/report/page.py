@@ -17,8 +17,10 @@ from markupsafe import Markup
 from cello1.errors import InputError, UseError
 from cello1.pages.style import Plot, inline_svg
 from cello1.pages.templating import page_of
+from cello1.recipes import ReportSettings
+from cello1.recipes.section import resolve, takes
 from cello1.report import figures
-from cello1.report.browser import MOST_PUZZLES, asked, browser_data, pack, sample
+from cello1.report.browser import asked, browser_data, pack, sample
 from cello1.report.confusion import confusion, ontology_order, type_accuracy
 from cello1.report.gather import Gathered, SolvedRun, gather
 from cello1.report.published import PUBLISHED, PUZZLES
@@ -31,15 +33,16 @@ BREAKDOWNS = {"tissue": "Tissue", "disease": "Disease", "dataset": "Data set"}
 Prices = Mapping[str, tuple[float, float]]
 
 
+@takes(ReportSettings)
 def report(
     runs: Sequence[Path],
     out: Path,
+    settings: ReportSettings | None = None,
     *,
     puzzles: Path | None = None,
     figures_to: Path | None = None,
     prices: Prices | None = None,
-    most_puzzles: int = MOST_PUZZLES,
-    seed: int = 0,
+    **changes: Any,
 ) -> Path:
     """Write the report of some runs.
 
@@ -56,11 +59,9 @@ def report(
         A folder for the figures as SVG and PNG files.
     prices
         Run -> USD per million prompt and completion tokens.
-    most_puzzles
-        How many can be looked at in the page; of more a random sample is shown. All figures are of
-        all puzzles.
-    seed
-        Of bootstraps and of the sample.
+    settings, **changes
+        :class:`cello1.recipes.ReportSettings`, or its fields by keyword. However few puzzles can
+        be browsed, all figures are of all puzzles.
 
     Raises
     ------
@@ -69,11 +70,12 @@ def report(
     UseError
         When a price is given for a run that is not there.
     """
-    found = gather(runs, puzzles, seed=seed)
+    asked_for = resolve(ReportSettings, settings, changes)
+    found = gather(runs, puzzles, seed=asked_for.seed)
     names = [run.name for run in found.solved]
     if odd := sorted(set(prices or {}) - set(names)):
         raise UseError(f"a price is given for {odd[0]!r}; the runs are {', '.join(names)}")
-    write_atomic(out, render(found, prices or {}, most_puzzles, seed).encode())
+    write_atomic(out, render(found, prices or {}, asked_for.most_puzzles, asked_for.seed).encode())
     if figures_to is not None:
         figures.write_figures(_all_plots(found), figures_to)
     return out

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -80,4 +80,40 @@ class Solver(Protocol):
 
     def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
         """Answer all puzzles, calling ``on_done(puzzle.id, response)`` as each is finished."""
+        ...
+
+
+@runtime_checkable
+class RemoteSolver(Protocol):
+    """A solver that sends puzzles off this machine; whatever wraps one is one, too.
+
+    Attributes
+    ----------
+    name, settings
+        As of any solver.
+    """
+
+    name: str
+    settings: dict[str, Any]
+
+    def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
+        """Answer all puzzles, as any solver."""
+        ...
+
+    @property
+    def spent(self) -> float:
+        """USD spent so far; 0 while prices are not known."""
+        ...
+
+    @property
+    def stopped(self) -> str | None:
+        """Why puzzles were left unanswered, or None."""
+        ...
+
+    def dry_run(self, puzzles: Sequence[Puzzle]) -> Iterator[list[dict[str, str]]]:
+        """Yield the messages that would be sent, request by request; nothing is sent."""
+        ...
+
+    def estimate(self, puzzles: Sequence[Puzzle]) -> dict[str, Any]:
+        """Return what asking would take: prompts, tokens and cost; nothing is sent."""
         ...

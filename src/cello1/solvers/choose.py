@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
+from cello1.puzzles.table import choose_split, read_puzzles, read_splits
 from cello1.recipes import SolveSettings
+from cello1.recipes.solve import SPLIT
 from cello1.solvers.base import Solver
-from cello1.solvers.vote import VotingSolver
+from cello1.solvers.vote import voting
 
 CLASSICAL = ("chance", "markers", "centroids")
 
@@ -48,6 +51,68 @@ def choose_solver(
     )
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What a call of `solve` names: puzzles, who answers them, and what was learned from.
+
+    Attributes
+    ----------
+    puzzles
+        The file.
+    solver
+        Who answers.
+    learned
+        The files it learned from.
+    """
+
+    puzzles: Path
+    solver: Solver
+    learned: list[Path]
+
+
+def choose_for(
+    puzzles: str | Path,
+    settings: SolveSettings,
+    *,
+    split: str = SPLIT,
+    train: str | Path | None = None,
+    validation: str | Path | None = None,
+) -> Chosen:
+    """Find the puzzles to solve and make the solver, with what it has to learn from.
+
+    Parameters
+    ----------
+    puzzles
+        A file of puzzles, or the folder of a build.
+    settings
+        Who answers, and how.
+    split
+        Which split of a folder to solve.
+    train, validation
+        Files that centroids learn from and choose a model on; by default those of the folder.
+
+    Raises
+    ------
+    UseError
+        When the folder has no such split, there is nothing to learn from, or the name is of no
+        solver.
+    InputError
+        When a file, a model or a table cannot be used.
+    """
+    given = Path(puzzles)
+    path = choose_split(given, split)
+    beside = read_splits(given) if path != given else {}
+    files: dict[str, Path] = {}
+    if settings.solver == "centroids":
+        named = {"train": train, "validation": validation}
+        found = {name: file or beside.get(name) for name, file in named.items()}
+        files = {name: Path(file) for name, file in found.items() if file}
+        if "train" not in files:
+            raise UseError("centroids learn from puzzles with answers: name a file with --train")
+    solver = choose_solver(settings, **{name: read_puzzles(file) for name, file in files.items()})
+    return Chosen(path, solver, [*files.values()])
+
+
 def runs_models() -> bool:
     """Say whether what local language models need is installed."""
     return all(find_spec(name) is not None for name in ("torch", "transformers"))
@@ -65,7 +130,7 @@ def _classical(
     if settings.solver == "chance":
         expert = Chance(settings.seed)
     elif settings.solver == "markers":
-        expert = Markers.from_file(None if settings.markers is None else Path(settings.markers))
+        expert = Markers.from_file(settings.markers)
     else:
         expert = Centroids(train, validation)
     return ClassicalSolver(expert, joint=not settings.alone)
@@ -127,30 +192,13 @@ def _endpoint(settings: SolveSettings, name: str) -> Solver:
     from cello1.solvers.endpoint.solver import EndpointSolver
 
     learned = Learned()
-    return _voting(
-        settings,
-        lambda k: EndpointSolver(
-            name,
-            base_url=settings.base_url,
-            in_flight=settings.in_flight,
-            per_minute=settings.per_minute,
-            max_new_tokens=settings.max_new_tokens,
-            temperature=settings.sampling_temperature,
-            seed=settings.seed,
-            sample=k,
-            price_in=settings.price_in,
-            price_out=settings.price_out,
-            max_cost=None if settings.max_cost is None else settings.max_cost / settings.samples,
-            cache=None if settings.cache is None else Path(settings.cache),
-            learned=learned,
-        ),
-    )
+    limit = None if settings.max_cost is None else settings.max_cost / settings.samples
+    each = settings.model_copy(update={"max_cost": limit})
+    return _voting(settings, lambda k: EndpointSolver(name, each, sample=k, learned=learned))
 
 
 def _voting(settings: SolveSettings, sampler: Callable[[int], Solver]) -> Solver:
     if settings.samples == 1:
         return sampler(0)
     # One solver per sample for the whole run: endpoints keep accounts.
-    return VotingSolver(
-        cache(sampler), settings.samples, permute=settings.permute, seed=settings.seed
-    )
+    return voting(cache(sampler), settings.samples, permute=settings.permute, seed=settings.seed)

@@ -3,41 +3,56 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cello1.errors import InputError
+from cello1.errors import InputError, UseError
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
-from cello1.puzzles.table import read_puzzles
-from cello1.runs import Run, file_hash, read_records, read_run
+from cello1.puzzles.table import choose_split, read_puzzles
+from cello1.recipes import SolveSettings
+from cello1.recipes.section import resolve, takes
+from cello1.recipes.solve import SPLIT
+from cello1.runs import Count, Run, file_hash, read_records, read_run
 from cello1.solvers.base import Failure, Response, Solver
+from cello1.solvers.choose import choose_for
 
 _DIGITS = 6
 _MOST_CHARACTERS_PER_TOKEN = 10
 
 
+@takes(SolveSettings)
 def solve(
     puzzles: str | Path,
-    solver: Solver,
+    solver: Solver | str | SolveSettings,
     out: str | Path,
     *,
+    split: str = SPLIT,
+    train: str | Path | None = None,
+    validation: str | Path | None = None,
     inputs: Sequence[Path] = (),
-    watch: Callable[[int, int], None] = lambda done, total: None,
+    watch: Count = lambda done, total: None,
+    **changes: Any,
 ) -> Path:
-    """Solve every puzzle of a file; what an earlier, killed call finished is not done again.
+    """Solve every puzzle of a file; what an interrupted call finished is not done again.
 
     Parameters
     ----------
     puzzles
-        A file of puzzles.
+        A file of puzzles, or the folder of a build.
     solver
-        Who answers.
+        Who answers: a name such as ``centroids`` or ``openai:MODEL``, settings, or a solver.
     out
         The run folder.
+    split
+        Which split of a folder to solve.
+    train, validation
+        Files that centroids learn from and choose a model on; by default those of the folder.
     inputs
-        Further files the solver learned from, guarded against change.
+        Further files a solver learned from, guarded against change.
+    **changes
+        Fields of :class:`cello1.recipes.SolveSettings` by keyword, such as ``samples=3``.
     watch
         Called with (puzzles finished, puzzles in all).
 
@@ -46,7 +61,16 @@ def solve(
     Path
         The run folder.
     """
-    path = Path(puzzles)
+    if isinstance(solver, str | SolveSettings):
+        named = {"solver": solver} if isinstance(solver, str) else {}
+        given = None if isinstance(solver, str) else solver
+        settings = resolve(SolveSettings, given, named | changes)
+        chosen = choose_for(puzzles, settings, split=split, train=train, validation=validation)
+        path, solver, inputs = chosen.puzzles, chosen.solver, [*chosen.learned, *inputs]
+    elif changes:
+        raise UseError(f"{', '.join(changes)} cannot be changed of a solver that was made already")
+    else:
+        path = choose_split(Path(puzzles), split)
     todo = {puzzle.id: puzzle for puzzle in read_puzzles(path)}
     total = len(todo)
     config = {"puzzles": file_hash(path), **solver.settings}

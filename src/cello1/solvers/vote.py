@@ -7,7 +7,7 @@ cancels out; its answer is mapped back. The share of votes is the confidence.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle, label_key
 from cello1.solvers.assign import assign_jointly, probabilities
-from cello1.solvers.base import Failure, Floats, OnDone, Response, Solver
+from cello1.solvers.base import Failure, Floats, OnDone, RemoteSolver, Response, Solver
 
 # So many puzzles are voted on together: enough to fill batches, few enough to lose little when
 # the run is killed, for a puzzle is finished only with its last vote.
@@ -84,14 +84,7 @@ class VotingSolver:
         asked: dict[str, tuple[_Ballot, list[int]]] = {}
         shown = []
         for ballot in ballots:
-            puzzle, order = ballot.puzzle, [*range(len(ballot.puzzle.cells))]
-            if self.permute and k:
-                rng = np.random.default_rng([self.seed, k, int(puzzle.id, 16)])
-                order = rng.permutation(len(order)).tolist()
-                candidates = tuple(
-                    str(c) for c in rng.permutation(np.array(puzzle.candidates, object))
-                )
-                puzzle = replace(puzzle.permute_cells(order), candidates=candidates)
+            puzzle, order = self._shown(k, ballot.puzzle)
             asked[puzzle.id] = (ballot, order)
             shown.append(puzzle)
 
@@ -113,6 +106,60 @@ class VotingSolver:
                         ballot.votes[place, column] += 1
 
         self.sampler(k).solve(shown, count)
+
+    def _shown(self, k: int, puzzle: Puzzle) -> tuple[Puzzle, list[int]]:
+        """Return a puzzle as the k-th sample sees it, and the order of its cells there."""
+        order = [*range(len(puzzle.cells))]
+        if not self.permute or not k:
+            return puzzle, order
+        rng = np.random.default_rng([self.seed, k, int(puzzle.id, 16)])
+        order = rng.permutation(len(order)).tolist()
+        candidates = tuple(str(c) for c in rng.permutation(np.array(puzzle.candidates, object)))
+        return replace(puzzle.permute_cells(order), candidates=candidates), order
+
+
+class RemoteVotingSolver(VotingSolver):
+    """Votes of a solver that sends puzzles off this machine: one account of all samples."""
+
+    @property
+    def spent(self) -> float:
+        """USD spent so far on all samples."""
+        return sum(self._remote(k).spent for k in range(self.samples))
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the first sampler that stopped left puzzles unanswered, or None."""
+        reasons = (self._remote(k).stopped for k in range(self.samples))
+        return next((reason for reason in reasons if reason), None)
+
+    def dry_run(self, puzzles: Sequence[Puzzle]) -> Iterator[list[dict[str, str]]]:
+        """Yield the messages of every sample, sample by sample; nothing is sent."""
+        for k in range(self.samples):
+            yield from self._remote(k).dry_run([self._shown(k, p)[0] for p in puzzles])
+
+    def estimate(self, puzzles: Sequence[Puzzle]) -> dict[str, Any]:
+        """Return what all samples would take; a figure that one cannot tell is None."""
+        parts = [
+            self._remote(k).estimate([self._shown(k, p)[0] for p in puzzles])
+            for k in range(self.samples)
+        ]
+        return {
+            name: None if any(part[name] is None for part in parts) else sum(p[name] for p in parts)
+            for name in parts[0]
+        }
+
+    def _remote(self, k: int) -> RemoteSolver:
+        solver = self.sampler(k)
+        assert isinstance(solver, RemoteSolver)
+        return solver
+
+
+def voting(
+    sampler: Callable[[int], Solver], samples: int, *, permute: bool = False, seed: int = 0
+) -> VotingSolver:
+    """Return a solver that lets samples vote; it is remote when they are."""
+    kind = RemoteVotingSolver if isinstance(sampler(0), RemoteSolver) else VotingSolver
+    return kind(sampler, samples, permute=permute, seed=seed)
 
 
 def _settle(ballot: _Ballot, seconds: float) -> Response | Failure:

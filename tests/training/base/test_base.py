@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 import cello1
 from cello1.errors import InputError
 from cello1.puzzles.prompt import messages
-from cello1.recipes.training import BaseModelSettings, Stage
+from cello1.recipes import BaseModelSettings, Stage
 from cello1.solvers.classical.centroids import Centroids
 from cello1.solvers.local.language import LanguageModel
 from cello1.training.base.base import base

@@ -13,7 +13,7 @@ from cello1.errors import InputError, UseError
 from cello1.puzzles.prompt import messages, response_text
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import FILTERS, read_puzzles, write_puzzles
-from cello1.recipes.training import DistillSettings
+from cello1.recipes import DistillSettings
 from cello1.runs import read_records
 from cello1.scoring.score import score
 from cello1.solvers.base import Failure, Response
@@ -274,7 +274,7 @@ def test_killed_and_resumed_gives_the_same_traces(file, tmp_path):
 
 KILLED = """
 import sys, time
-from cello1.recipes.training import DistillSettings
+from cello1.recipes import DistillSettings
 from cello1.training.distill.distill import distill
 from cello1.training.teacher.teacher import Teacher
 answer = Teacher.answer

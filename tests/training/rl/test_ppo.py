@@ -16,9 +16,7 @@ from cello1.errors import InputError, UseError
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import write_puzzles
-from cello1.recipes import read_recipe
-from cello1.recipes.rl import PpoSettings
-from cello1.recipes.training import BaseModelSettings
+from cello1.recipes import BaseModelSettings, PpoSettings, read_recipe
 from cello1.solvers.local.language import LanguageModel
 from cello1.training.base.pretrain import Batch, encode, loss_of, new_model
 from cello1.training.base.tokens import make_tokenizer

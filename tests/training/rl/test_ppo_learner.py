@@ -6,7 +6,7 @@ from sft_toys import toy_base
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from cello1.errors import InputError
-from cello1.recipes.rl import PpoSettings
+from cello1.recipes import PpoSettings
 from cello1.training.rl.ppo.learner import Learner
 from cello1.training.rl.ppo.model import Critic, lay_out, load_policy, logprobs
 

@@ -4,7 +4,7 @@ from rl_toys import ended, toy_files
 from sft_toys import toy_traces
 
 from cello1.puzzles.prompt import response_text
-from cello1.recipes.rl import Curriculum
+from cello1.recipes import Curriculum
 from cello1.scoring.reward import batch, cell_batch, reward_of
 from cello1.solvers.local.prompter import Prompter
 from cello1.training.rl.curriculum import Course, take_cells

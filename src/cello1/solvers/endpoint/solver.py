@@ -12,11 +12,11 @@ import hashlib
 import json
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-from cello1.errors import UseError
 from cello1.puzzles.prompt import PROMPT_VERSION
+from cello1.recipes import EndpointSettings
+from cello1.recipes.section import resolve, takes
 from cello1.solvers.base import OnDone, Response
 from cello1.solvers.endpoint.cache import Cache
 from cello1.solvers.endpoint.call import Line
@@ -32,27 +32,13 @@ class EndpointSolver:
     ----------
     model
         The name the server knows the model by.
-    base_url
-        The address up to ``/v1``; default: the environment's OPENAI_BASE_URL, else OpenAI.
-    in_flight
-        Requests under way at a time.
-    per_minute
-        Requests started per minute, retries included.
-    max_new_tokens, temperature, seed
-        How to decode; greedily at temperature 0.
+    settings, **changes
+        How it is asked: :class:`cello1.recipes.EndpointSettings`, or its fields by keyword. The
+        address is by default the environment's OPENAI_BASE_URL, else OpenAI. `max_cost` goes by
+        the tokens that answers report; what a server charges for answers that never arrived cannot
+        be known here.
     sample
         Which of several answers to the same prompt this is; each has a seed of its own.
-    price_in, price_out
-        USD per million tokens of prompt and completion.
-    max_cost
-        USD this solver may spend, going by the tokens that answers report. What a server
-        charges for answers that never arrived cannot be known here.
-    cache
-        Folder of answers already paid for.
-    retries
-        How often a call is repeated that may go well later.
-    timeout
-        Seconds a call may take until its last byte.
     learned
         What is known of the server already, shared by the samples of a vote.
 
@@ -74,53 +60,39 @@ class EndpointSolver:
         When a setting makes no sense.
     """
 
+    @takes(EndpointSettings)
     def __init__(
         self,
         model: str,
+        settings: EndpointSettings | None = None,
         *,
-        base_url: str | None = None,
-        in_flight: int = 8,
-        per_minute: int | None = None,
-        max_new_tokens: int = 3_500,
-        temperature: float = 0.0,
-        seed: int = 0,
         sample: int = 0,
-        price_in: float | None = None,
-        price_out: float | None = None,
-        max_cost: float | None = None,
-        cache: Path | None = None,
-        retries: int = 6,
-        timeout: float = 600.0,
         learned: Learned | None = None,
+        **changes: Any,
     ) -> None:
-        given = dict(locals())
-        for name in ("in_flight", "per_minute", "max_new_tokens"):
-            if given[name] is not None and given[name] < 1:
-                raise UseError(f"{name} is {given[name]}; expected at least 1")
-        for name in ("temperature", "retries", "timeout", "price_in", "price_out", "max_cost"):
-            if given[name] is not None and not given[name] >= 0:
-                raise UseError(f"{name} is {given[name]}; expected 0 or more")
-        if max_cost is not None and (price_in is None or price_out is None):
-            raise UseError("a limit on the cost needs both prices, in USD per million tokens")
-        self.in_flight, self.per_minute = in_flight, per_minute
-        self.retries, self.timeout = retries, timeout
+        asked = resolve(EndpointSettings, settings, changes)
+        temperature = asked.sampling_temperature
+        self.in_flight, self.per_minute = asked.in_flight, asked.per_minute
+        self.retries, self.timeout = asked.retries, asked.timeout
         self.name = f"openai:{model}"
-        self._address = Address(base_url)
+        self._address = Address(asked.base_url)
         learned = Learned() if learned is None else learned
-        self._form = RequestForm(model, max_new_tokens, temperature, seed, sample, learned)
+        self._form = RequestForm(
+            model, asked.max_new_tokens, temperature, asked.seed, sample, learned
+        )
         self.settings: dict[str, Any] = {
             "solver": self.name,
             "base_url": self._address.plain,
             "temperature": temperature,
-            "max_new_tokens": max_new_tokens,
-            "seed": seed,
+            "max_new_tokens": asked.max_new_tokens,
+            "seed": asked.seed,
             "sample": sample,
             "prompt": PROMPT_VERSION,
         }
         self.cached = 0
         self.stopped: str | None = None
-        self._purse = Purse(price_in, price_out, max_cost)
-        self._cache = None if cache is None else Cache(cache)
+        self._purse = Purse(asked.price_in, asked.price_out, asked.max_cost)
+        self._cache = None if asked.cache is None else Cache(asked.cache)
 
     @property
     def spent(self) -> float:

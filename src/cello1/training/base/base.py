@@ -16,7 +16,7 @@ from typing import Any
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
-from cello1.recipes.training import BaseModelSettings, Stage
+from cello1.recipes import BaseModelSettings, Stage
 from cello1.runs import Run, write_atomic, write_json
 from cello1.solvers.classical.centroids import Centroids
 from cello1.solvers.local.loading import model_folder

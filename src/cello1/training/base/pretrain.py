@@ -24,7 +24,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from cello1.errors import InputError
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
-from cello1.recipes.training import BaseModelSettings, Stage
+from cello1.recipes import BaseModelSettings, Stage
 from cello1.runs import write_atomic
 from cello1.training.base.stream import Stream
 from cello1.training.run.checkpoints import LOG, STATE, cut_log

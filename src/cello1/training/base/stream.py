@@ -19,7 +19,7 @@ import numpy as np
 
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
-from cello1.recipes.training import Stage
+from cello1.recipes import Stage
 from cello1.solvers.classical.expert import Expert
 from cello1.training.base.cross import PARENTS, Pools
 from cello1.training.teacher.teacher import steer, stray, tell, tell_drafted, tell_listed

@@ -9,7 +9,7 @@ from typing import Any
 from cello1.citations.citations import citations
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.puzzle import Puzzle
-from cello1.recipes.training import DistillSettings
+from cello1.recipes import DistillSettings
 from cello1.training.run.traces import response_of
 
 _DIGITS = 6

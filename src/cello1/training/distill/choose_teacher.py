@@ -9,8 +9,7 @@ from typing import Any
 
 from cello1.puzzles.prompt import gold_message, system_message
 from cello1.puzzles.puzzle import Puzzle
-from cello1.recipes import SolveSettings, checked
-from cello1.recipes.training import DistillSettings
+from cello1.recipes import DistillSettings, SolveSettings, checked
 from cello1.solvers.base import OnDone, Solver
 from cello1.solvers.choose import choose_solver
 from cello1.solvers.classical.expert import ClassicalSolver, Expert

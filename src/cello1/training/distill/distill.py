@@ -18,7 +18,7 @@ from cello1.citations.citations import gene_vocabulary
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
-from cello1.recipes.training import DistillSettings
+from cello1.recipes import DistillSettings
 from cello1.runs import Run, file_hash, read_records, write_atomic, write_json
 from cello1.solvers.base import Failure, Response
 from cello1.training.distill.acceptance import acceptance

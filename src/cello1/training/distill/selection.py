@@ -10,7 +10,7 @@ import numpy as np
 from cello1.citations.citations import TOKEN, citations
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.puzzle import Puzzle
-from cello1.recipes.training import DistillSettings
+from cello1.recipes import DistillSettings
 from cello1.scoring.score import score
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cello1.puzzles.puzzle import Puzzle
-from cello1.recipes.rl import Curriculum
+from cello1.recipes import Curriculum
 from cello1.runs import write_json
 
 FILE = "curriculum.json"

@@ -10,7 +10,7 @@ from typing import Any
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
-from cello1.recipes.rl import PpoSettings, RlSettings, VerlSettings
+from cello1.recipes import PpoSettings, RlSettings, VerlSettings
 from cello1.solvers.local.prompter import Prompter
 from cello1.training.run.examples import hold_out
 from cello1.training.sft.data import donors_in, draw_some, refuse_shared

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cello1.recipes.rl import RlSettings
+from cello1.recipes import RlSettings
 from cello1.solvers.local.loading import load_model, model_folder
 from cello1.training.rl.data import RlData, input_files, read_rl_data
 from cello1.training.rl.trl.settings import grpo_config

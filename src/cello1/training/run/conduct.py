@@ -9,8 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from cello1.recipes.rl import RlSettings
-from cello1.recipes.training import SftSettings
+from cello1.recipes import RlSettings, SftSettings
 from cello1.runs import Run, write_json
 from cello1.training.run.checkpoints import (
     LOG,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cello1.errors import InputError
-from cello1.recipes.training import SftSettings
+from cello1.recipes import SftSettings
 from cello1.solvers.local.language import context_of
 from cello1.solvers.local.loading import first_line, load_config, model_folder
 from cello1.solvers.local.prompter import Prompter

@@ -11,7 +11,7 @@ from typing import Any
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
-from cello1.recipes.training import SftSettings
+from cello1.recipes import SftSettings
 from cello1.solvers.local.prompter import Prompter
 from cello1.training.run.examples import Example, drop_long, hold_out, make_examples
 from cello1.training.run.traces import answers_only, read_traces

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cello1.errors import UseError
-from cello1.recipes.training import AdapterSection, SftSettings
+from cello1.recipes import SftSettings
+from cello1.recipes.sft import AdapterSection
 from cello1.training.run.pass_through import passed_through
 
 # What we decide for everybody, and where to say otherwise.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cello1.recipes.training import SftSettings
+from cello1.recipes import SftSettings
 from cello1.solvers.local.loading import load_model, model_folder
 from cello1.training.run.checkpoints import LOG
 from cello1.training.run.conduct import conduct

@@ -17,7 +17,7 @@ import numpy as np
 from cello1.errors import InputError
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
-from cello1.recipes.training import Order
+from cello1.recipes.base import Order
 from cello1.solvers.assign import assign_jointly
 from cello1.solvers.base import Floats, OnDone, Response
 from cello1.solvers.classical.expert import Expert

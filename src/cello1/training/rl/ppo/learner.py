@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cello1.errors import InputError
-from cello1.recipes.rl import PpoSettings
+from cello1.recipes import PpoSettings
 from cello1.training.rl.ppo.math import (
     advantages,
     explained_variance,

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cello1.errors import UseError
-from cello1.recipes.rl import PpoSettings
+from cello1.recipes import PpoSettings
 from cello1.runs import Run, write_json
 from cello1.solvers.local.loading import model_folder
 from cello1.training.run.checkpoints import (

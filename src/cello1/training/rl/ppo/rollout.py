@@ -10,7 +10,7 @@ import numpy as np
 
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
-from cello1.recipes.rl import PpoSettings
+from cello1.recipes import PpoSettings
 from cello1.scoring.score import Score, score
 from cello1.solvers.base import Failure, Response
 from cello1.solvers.local.language import LanguageModel, LanguageSolver

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cello1.recipes.rl import PpoSettings
+from cello1.recipes import PpoSettings
 from cello1.scoring.reward import REWARDS
 from cello1.solvers.local.language import LanguageModel
 from cello1.solvers.local.prompter import Prompter

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cello1.errors import UseError
-from cello1.recipes.rl import RlSettings
+from cello1.recipes import RlSettings
 from cello1.scoring.reward import Reward, reward_of
 from cello1.training.run.pass_through import passed_through
 

@@ -16,7 +16,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from cello1.puzzles.puzzle import Puzzle
-from cello1.recipes.rl import RlSettings
+from cello1.recipes import RlSettings
 from cello1.solvers.local.attention import decode_faster
 from cello1.solvers.local.language import LanguageModel
 from cello1.solvers.local.prompter import Prompter

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cello1.errors import UseError
-from cello1.recipes.rl import VerlSettings
+from cello1.recipes import VerlSettings
 
 
 def need_verl() -> None:

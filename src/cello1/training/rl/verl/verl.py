@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cello1.errors import InputError, UseError
-from cello1.recipes.rl import VerlSettings
+from cello1.recipes import VerlSettings
 from cello1.runs import Run, write_atomic, write_json
 from cello1.solvers.local.loading import model_folder
 from cello1.training.rl.verl.config import compose, need_verl

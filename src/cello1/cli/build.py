@@ -1,0 +1,42 @@
+"""The verb `build` of the command line."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cello1.cli.options import AsJson, Out, complain, print_json
+from cello1.recipes import BuildSettings
+
+
+def build(
+    files: Annotated[list[Path], typer.Argument(help=".h5ad files of annotated cells.")],
+    out: Out,
+    settings: BuildSettings,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; by default one per core.", min=1)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build puzzles from annotated cells, split them without leaks, and prove it."""
+    from os import cpu_count
+
+    from cello1.cells.build import build as run_build
+    from cello1.terminal.progress import watching
+    from cello1.terminal.tables import audit_table, files_table, show
+
+    with watching() as watch:
+        made = run_build(files, out, settings, workers=workers or cpu_count() or 1, watch=watch)
+    if as_json:
+        reports = [asdict(report) for report in made.reports]
+        print_json({"files": reports, "audit": made.audit.to_json(), "ok": made.ok})
+    else:
+        show(files_table(made.reports), audit_table(made.audit))
+    failed = [file for file in made.reports if file.status == "failed"]
+    for file in failed:
+        complain(f"{file.dataset}: {file.message}")
+    if not made.ok:
+        raise typer.Exit(1)

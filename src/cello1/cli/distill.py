@@ -1,0 +1,58 @@
+"""The verb `distill` of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cello1.cli.options import AsJson, Out, print_json
+from cello1.recipes import DistillSettings
+
+
+def distill(
+    puzzles: Annotated[Path, typer.Argument(help="Folder of a build, or one file of puzzles.")],
+    out: Out,
+    settings: DistillSettings,
+    train: Annotated[
+        Path | None, typer.Option(help="Centroids learn from these [other donors' puzzles].")
+    ] = None,
+    validation: Annotated[Path | None, typer.Option(help="Puzzles to choose a model on.")] = None,
+    split: Annotated[str, typer.Option(help="Which split of a folder to ask.")] = "train",
+    as_json: AsJson = False,
+) -> None:
+    """Let a teacher answer puzzles and keep what is right as traces. Resumes when rerun."""
+    from cello1.puzzles.table import choose_split, read_splits
+    from cello1.terminal.acceptance import acceptance_table
+    from cello1.terminal.progress import watching
+    from cello1.terminal.tables import show
+    from cello1.training.distill.distill import TRACES
+    from cello1.training.distill.distill import distill as run_distill
+
+    target, file = settings.target, choose_split(puzzles, split)
+    if file != puzzles and settings.teacher == "centroids":
+        validation = validation or read_splits(puzzles).get("validation")
+    with watching() as watch:
+        made = run_distill(
+            file,
+            out,
+            settings,
+            train=train,
+            validation=validation,
+            watch=lambda n, of: watch("traces" if target else "responses", n / max(1, of)),
+        )
+    if as_json:
+        print_json(made.metrics)
+    else:
+        show(acceptance_table(made.metrics))
+    if made.owed:
+        typer.echo(
+            f"error: {made.owed} responses are missing ({made.why}); run it again to go on",
+            err=True,
+        )
+        raise typer.Exit(1)
+    if target is not None and made.metrics["traces"] and made.metrics["solved"] < target:
+        typer.echo(f"note: {made.metrics['solved']} of {target} puzzles solved", err=True)
+    if not as_json:
+        typer.echo(f"traces in {out / TRACES}")

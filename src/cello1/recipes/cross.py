@@ -1,0 +1,21 @@
+"""The settings of crossed puzzles."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from cello1.recipes.section import Section, Seed
+
+
+class CrossSettings(Section):
+    """How puzzles are crossed to new ones."""
+
+    count: Annotated[
+        int, Field(ge=1, description="New puzzles, the same number from each file.")
+    ] = 4_000
+    ambient: Annotated[
+        float, Field(ge=0, le=1, description="Share of genes taken from other cells of the donor.")
+    ] = 0.0
+    seed: Seed = 0

@@ -1,0 +1,121 @@
+"""The settings of solving: who answers, and how a server is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from cello1.recipes.section import Option, Section, Seed
+
+# Which split of a build is solved or played, where none is named.
+SPLIT = "test"
+
+
+class EndpointSettings(Section):
+    """How a language model behind a server is asked."""
+
+    temperature: Annotated[
+        float | None, Field(ge=0, description="Sampling temperature; by default 0, and 1 to vote.")
+    ] = None
+    max_new_tokens: Annotated[int, Field(ge=1, description="Most tokens of a response.")] = 3_500
+    base_url: Annotated[
+        str | None,
+        Field(description="openai: address of the server, up to /v1."),
+        Option(metavar="URL"),
+    ] = None
+    in_flight: Annotated[int, Field(ge=1, description="openai: concurrent requests.")] = 8
+    per_minute: Annotated[
+        int | None, Field(ge=1, description="openai: most requests started per minute.")
+    ] = None
+    price_in: Annotated[
+        float | None, Field(ge=0, description="openai: USD per million prompt tokens.")
+    ] = None
+    price_out: Annotated[
+        float | None, Field(ge=0, description="openai: USD per million completion tokens.")
+    ] = None
+    max_cost: Annotated[
+        float | None, Field(ge=0, description="openai: stop before this many USD are spent.")
+    ] = None
+    cache: Annotated[
+        Path | None,
+        Field(description="openai: folder of answers already paid for."),
+        Option(metavar="FOLDER"),
+    ] = None
+    retries: Annotated[
+        int, Field(ge=0, description="openai: how often a failed request is repeated.")
+    ] = 6
+    timeout: Annotated[
+        float, Field(ge=0, description="openai: seconds until a request is given up.")
+    ] = 600.0
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _cost_is_known(self) -> EndpointSettings:
+        if self.max_cost is not None and (self.price_in is None or self.price_out is None):
+            raise ValueError("a limit on the cost needs both prices, in USD per million tokens")
+        return self
+
+    @property
+    def sampling_temperature(self) -> float:
+        """The temperature to use."""
+        return self.temperature or 0.0
+
+
+class SolveSettings(EndpointSettings):
+    """Who answers, and how."""
+
+    solver: Annotated[
+        str,
+        Field(
+            description="Who answers: mini, chance, markers, centroids, hf:FOLDER_OR_NAME or "
+            "openai:MODEL."
+        ),
+    ] = "mini"
+    alone: Annotated[
+        bool, Field(description="chance, markers, centroids: decide each cell by itself.")
+    ] = False
+    markers: Annotated[
+        Path | None,
+        Field(description="markers: marker table (PanglaoDB, ScType or CSV)."),
+        Option(metavar="FILE"),
+    ] = None
+    decode: Annotated[
+        Literal["generate", "assign"],
+        Field(description="mini, hf: write a response, or rate every type and assign."),
+    ] = "generate"
+    valid: Annotated[bool, Field(description="mini, hf: only valid answers can be written.")] = (
+        False
+    )
+    samples: Annotated[int, Field(ge=1, description="Answers per puzzle that vote.")] = 1
+    permute: Annotated[
+        bool, Field(description="Show every vote the cells and candidates in another order.")
+    ] = False
+    engine: Annotated[
+        Literal["transformers", "vllm"], Field(description="mini, hf: what runs the model.")
+    ] = "transformers"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SolveSettings:
+        kind = self.solver.partition(":")[0]
+        local_only = ("decode", "valid", "engine")
+        local = kind in ("mini", "hf")
+        fields = type(self).model_fields
+        wrong = [k for k in local_only if not local and getattr(self, k) != fields[k].default]
+        if self.samples > 1 and not local and kind != "openai":
+            wrong.append("samples")
+        if self.base_url is not None and kind != "openai":
+            wrong.append("base_url")
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} cannot be used with solver {self.solver}")
+        if self.decode == "assign" and (self.samples > 1 or self.valid):
+            raise ValueError("decode=assign rates every type; it neither samples nor writes")
+        if self.permute and self.samples == 1:
+            raise ValueError("permute needs samples to vote")
+        return self
+
+    @property
+    def sampling_temperature(self) -> float:
+        """The temperature to use: votes need answers that differ."""
+        return (1.0 if self.samples > 1 else 0.0) if self.temperature is None else self.temperature
