@@ -9,6 +9,7 @@ that labels the model likes anyway are not favoured (contextual calibration, arX
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,17 +18,20 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.assign import assign_jointly, probabilities
 from cello1.solvers.base import Floats, OnDone, Response
+from cello1.solvers.local.generate import bytes_per_token
 from cello1.solvers.local.language import LanguageModel, too_long
 
 # Continuations of so many tokens go through the model at once: the attention mask of a pass is
 # this number times the whole length.
 _PASS_TOKENS = 2_048
 _SILENT = ("N/A",)
+_MOST_ROWS = 64
 
 
 class LikelihoodSolver:
@@ -87,6 +91,8 @@ class LikelihoodSolver:
         cache = DynamicCache(config=model.config)
         ids = torch.tensor([prompt], device=model.device)
         model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        if not all(type(layer) is DynamicLayer for layer in cache.layers):
+            return self._rate_apart(cache, len(prompt), len(puzzle.cells), labels)
         per_cell = len(_header(self.language, 99)) + sum(len(label) - 1 for label in labels)
         step = max(1, _PASS_TOKENS // max(1, per_cell))
         numbers = range(1, len(puzzle.cells) + 1)
@@ -95,6 +101,41 @@ class LikelihoodSolver:
             for at in range(0, len(numbers), step)
         ]
         return np.vstack(blocks)
+
+    def _rate_apart(
+        self, cache: DynamicCache, past: int, n_cells: int, labels: list[list[int]]
+    ) -> Floats:
+        """Rate every label for every cell in a row of its own behind a copy of the prefix.
+
+        For models that remember the prefix in ways of their own, such as sliding windows: what a
+        token sees is then the model's business, and no mask of ours.
+        """
+        model, language = self.language.model, self.language
+        starts = [_header(language, number + 1) for number in range(n_cells)]
+        pairs = [(i, j) for i in range(n_cells) for j in range(len(labels))]
+        scores = np.zeros((n_cells, len(labels)))
+        step = max(1, min(_MOST_ROWS, language.cache_bytes() // (bytes_per_token(model) * past)))
+        for at in range(0, len(pairs), step):
+            some = pairs[at : at + step]
+            rows = [[*starts[i], *labels[j][:-1]] for i, j in some]
+            width = max(map(len, rows))
+            own = copy.deepcopy(cache)
+            own.batch_repeat_interleave(len(rows))
+            # Padded behind, where nothing that is read looks.
+            ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+            position = torch.arange(past, past + width).expand(len(rows), -1)
+            logits = model(
+                input_ids=ids.to(model.device),
+                position_ids=position.to(model.device),
+                past_key_values=own,
+                use_cache=True,
+            ).logits
+            for k, (i, j) in enumerate(some):
+                first = len(starts[i]) - 1
+                logs = torch.log_softmax(logits[k, first : first + len(labels[j])].float(), dim=-1)
+                right = torch.tensor(labels[j], device=model.device)[:, None]
+                scores[i, j] = float(logs.gather(1, right).mean())
+        return scores
 
     def _labels(self, puzzle: Puzzle) -> list[list[int]]:
         return [self.language.vocabulary.encode(f" {label}") for label in puzzle.candidates]

@@ -39,32 +39,44 @@ class Vocabulary:
         self._paths: dict[bytes, list[dict[int, int]]] = {}
         special = set(tokenizer.all_special_ids)
         added = tokenizer.added_tokens_decoder
-        backend = getattr(tokenizer, "backend_tokenizer", None) is not None
-        byte_level = backend and "ByteLevel" in str(tokenizer.backend_tokenizer.decoder)
+        plain = [token_id for token_id in range(len(tokenizer)) if token_id not in added]
+        spellings = dict(zip(plain, self._spell(plain), strict=True))
+        for token_id, token in added.items():
+            # Tags may be tokens of their own; other special tokens spell nothing.
+            text = str(token.content)
+            spellings[token_id] = text.encode() if text in TAGS or token_id not in special else b""
         for token_id in range(len(tokenizer)):
-            if token_id in added:
-                # Tags may be tokens of their own; other special tokens spell nothing.
-                text = str(added[token_id].content)
-                spelled = text.encode() if text in TAGS or token_id not in special else b""
-            else:
-                spelled = self._spell(token_id, byte_level)
-            if spelled:
+            if spelled := spellings.get(token_id):
                 self.by_bytes.setdefault(spelled, []).append(token_id)
         self.longest = max(map(len, self.by_bytes), default=0)
         self.closing = {i for s, ids in self.by_bytes.items() if b">" in s for i in ids}
 
-    def _spell(self, token_id: int, byte_level: bool) -> bytes:
-        piece = self.tokenizer.convert_ids_to_tokens(token_id)
-        if piece is None:
-            return b""
-        if byte_level:
+    def _spell(self, token_ids: list[int]) -> list[bytes]:
+        """Return what tokens that are not added ones spell; all at once, for there are many."""
+        pieces = self.tokenizer.convert_ids_to_tokens(token_ids)
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is not None and "ByteLevel" in str(backend.decoder):
             table = _byte_of_character()
-            return bytes(table[c] for c in piece) if all(c in table for c in piece) else b""
-        if len(piece) == 6 and piece.startswith("<0x"):
-            return bytes([int(piece[3:5], 16)])
+            return [
+                bytes(map(table.__getitem__, piece)) if piece and table.keys() >= {*piece} else b""
+                for piece in pieces
+            ]
+        # Behind another token: decoders drop the blank at the beginning of a text.
         anchor = self.tokenizer.encode(".", add_special_tokens=False)[-1:]
-        before, both = self.text(anchor), self.text([*anchor, token_id])
-        return both[len(before) :].encode() if both.startswith(before) else b""
+        before, pairs = self.text(anchor), [[*anchor, token_id] for token_id in token_ids]
+        if backend is None or getattr(self.tokenizer, "clean_up_tokenization_spaces", False):
+            texts = [self.text(pair) for pair in pairs]
+        else:
+            texts = backend.decode_batch(pairs, skip_special_tokens=False)
+        found = []
+        for piece, text in zip(pieces, texts, strict=True):
+            if piece is None:
+                found.append(b"")
+            elif len(piece) == 6 and piece.startswith("<0x"):
+                found.append(bytes([int(piece[3:5], 16)]))
+            else:
+                found.append(text[len(before) :].encode() if text.startswith(before) else b"")
+        return found
 
     def text(self, tokens: Sequence[int]) -> str:
         """Decode tokens exactly, special ones included."""
