@@ -1,11 +1,13 @@
 """Directives of this documentation: the verbs and their options, and puzzles that were solved.
 
-`verb` lets Typer write the help of a command as Markdown, `verbs` lists all. `solved-puzzle` does
-what the demo does and shows one of the answers, so that nothing on the page is made up.
+`verb` lets Typer write the help of a command as Markdown, `verbs` lists all, `settings` makes a
+table of a section of recipes. `solved-puzzle` does what the demo does and shows one of the answers,
+so that nothing on the page is made up.
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -14,7 +16,8 @@ from functools import cache
 from html import escape
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from docutils import nodes
@@ -50,6 +53,65 @@ class VerbDirective(SphinxDirective):
         # The page has a title and an introduction of its own.
         _, usage, rest = text.partition("**Usage**")
         return self.parse_text_to_nodes(usage + rest)
+
+
+class SettingsDirective(SphinxDirective):
+    """The settings of a section of :mod:`cello1.recipes` as a table."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Write the table."""
+        from cello1 import recipes
+
+        section = getattr(recipes, self.arguments[0], None)
+        if section is None:
+            raise self.error(f"cello1.recipes has no section {self.arguments[0]!r}")
+        return self.parse_text_to_nodes(settings_table(section))
+
+
+def settings_table(section: type[BaseModel]) -> str:
+    """Write the settings of a section as a Markdown table: name, values, default, what it does."""
+    from cello1.cli.options import shown
+    from cello1.recipes.section import default_of
+
+    rows = ["| setting | values | default | what it is |", "|---|---|---|---|"]
+    for name, field in section.model_fields.items():
+        default = default_of(field)
+        told = "" if default in (None, (), {}) else f"`{shown(default)}`"
+        values = re.sub(r"\|", r"\\|", f"{_values(field.annotation)}{_bounds(field)}")
+        rows.append(f"| `{name}` | {values} | {told} | {escape(field.description or '')} |")
+    return "\n".join(rows)
+
+
+def _values(kind: Any) -> str:
+    """Write the values of a type in words."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _values(inside[0])
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in inside)
+    if origin in (Union, UnionType):
+        return " or ".join(_values(k) for k in inside if k is not NoneType)
+    if origin is tuple:
+        several = f"any number of {_values(inside[0])}"
+        return several if Ellipsis in inside else f"{len(inside)} x {_values(inside[0])}"
+    if origin is dict:
+        return "names with values"
+    names = {int: "whole number", float: "number", str: "text", bool: "true, false", Path: "path"}
+    return names.get(kind, f"settings ({getattr(kind, '__name__', kind)})")
+
+
+def _bounds(field: Any) -> str:
+    """Write the bounds of a number."""
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    found = [
+        f"{sign} {bound:g}"
+        for name, sign in signs.items()
+        for mark in field.metadata
+        if (bound := getattr(mark, name, None)) is not None
+    ]
+    return f" {escape(', '.join(found))}" if found else ""
 
 
 class VerbsDirective(SphinxDirective):
@@ -187,6 +249,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     app.add_directive("verb", VerbDirective)
     app.add_directive("verbs", VerbsDirective)
+    app.add_directive("settings", SettingsDirective)
     app.add_directive("solved-puzzle", SolvedPuzzleDirective)
     app.connect("missing-reference", link_errors)
     app.connect("autodoc-process-docstring", list_settings)

@@ -151,3 +151,17 @@ def test_answers_cut_off_by_their_budget_are_counted(toys):
     records[toys[0].id]["finish_reason"] = "length"
     (said,) = remarks(toys, records)
     assert said.startswith("1 of 60 answers were cut off")
+
+
+def test_solve_takes_a_name_and_keywords(toys, tmp_path):
+    write_puzzles(toys[:6], tmp_path / "test.parquet")
+    write_puzzles(toys[6:], tmp_path / "train.parquet")
+    run = solve(tmp_path, "centroids", tmp_path / "run", alone=True)
+    other = solve(tmp_path, SolveSettings(solver="chance"), tmp_path / "chance", alone=True)
+    for made in (run, other):
+        assert '"joint": false' in (made / "run.json").read_text()
+    assert len(read_solved(run)[1]) == 6
+    with pytest.raises(UseError, match="no split 'validation'"):
+        solve(tmp_path, "chance", tmp_path / "other", split="validation")
+    with pytest.raises(UseError, match="smaples: Extra inputs"):
+        solve(tmp_path, "chance", tmp_path / "other", smaples=3)

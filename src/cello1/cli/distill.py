@@ -9,6 +9,7 @@ import typer
 
 from cello1.cli.options import AsJson, Out, print_json
 from cello1.recipes import DistillSettings
+from cello1.recipes.distill import SPLIT
 
 
 def distill(
@@ -19,25 +20,23 @@ def distill(
         Path | None, typer.Option(help="Centroids learn from these [other donors' puzzles].")
     ] = None,
     validation: Annotated[Path | None, typer.Option(help="Puzzles to choose a model on.")] = None,
-    split: Annotated[str, typer.Option(help="Which split of a folder to ask.")] = "train",
+    split: Annotated[str, typer.Option(help="Which split of a folder to ask.")] = SPLIT,
     as_json: AsJson = False,
 ) -> None:
     """Let a teacher answer puzzles and keep what is right as traces. Resumes when rerun."""
-    from cello1.puzzles.table import choose_split, read_splits
     from cello1.terminal.acceptance import acceptance_table
     from cello1.terminal.progress import watching
     from cello1.terminal.tables import show
     from cello1.training.distill.distill import TRACES
     from cello1.training.distill.distill import distill as run_distill
 
-    target, file = settings.target, choose_split(puzzles, split)
-    if file != puzzles and settings.teacher == "centroids":
-        validation = validation or read_splits(puzzles).get("validation")
+    target = settings.target
     with watching() as watch:
         made = run_distill(
-            file,
+            puzzles,
             out,
             settings,
+            split=split,
             train=train,
             validation=validation,
             watch=lambda n, of: watch("traces" if target else "responses", n / max(1, of)),

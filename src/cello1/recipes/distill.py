@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from cello1.recipes.base import Order
 from cello1.recipes.section import Option, Section, Seed
 
+# Which split of a build a teacher is asked about, where none is named.
+SPLIT = "train"
+
 
 class DistillSettings(Section):
     """How a teacher's responses become traces.

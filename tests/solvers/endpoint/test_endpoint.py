@@ -3,6 +3,7 @@ import json
 import logging
 import socket
 import time
+from collections import Counter
 from itertools import pairwise
 
 import misbehaving as bad
@@ -13,13 +14,16 @@ from cello1.errors import InputError, UseError
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.table import write_puzzles
+from cello1.recipes import SolveSettings
 from cello1.runs import read_records
 from cello1.scoring.score import score
-from cello1.solvers.base import Failure
+from cello1.solvers.base import Failure, RemoteSolver
+from cello1.solvers.choose import choose_solver
 from cello1.solvers.endpoint import limits as endpoint_limits
 from cello1.solvers.endpoint.reply import TryAgainError, retry_after
 from cello1.solvers.endpoint.solver import EndpointSolver
 from cello1.solvers.run import read_solved, solve
+from cello1.solvers.vote import VotingSolver
 
 KEY = "sk-this-must-never-be-seen-0123456789"
 BACK_OFF = endpoint_limits._BACK_OFF
@@ -487,3 +491,43 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(UseError, match=message) as caught:
         EndpointSolver("m", **settings)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("permute", [False, True])
+def test_votes_tell_what_they_would_send_and_what_they_spent(server, toys, permute, tmp_path):
+    asking = SolveSettings(
+        solver="openai:m", base_url=server.url, samples=3, permute=permute,
+        price_in=10, price_out=100, max_new_tokens=50,
+    )  # fmt: skip
+    voting, single = choose_solver(asking), choose_solver(
+        asking.model_copy(update={"samples": 1, "permute": False})
+    )  # fmt: skip
+    assert isinstance(voting, RemoteSolver)
+    sent = list(voting.dry_run(toys[:4]))
+    assert (len(sent), len(server.requests)) == (12, 0)
+    assert len({str(chat) for chat in sent}) == (12 if permute else 4)
+    estimate = voting.estimate(toys[:4])
+    assert estimate["prompts"] == 12
+    assert estimate["max_cost"] == pytest.approx(3 * single.estimate(toys[:4])["max_cost"], rel=0.1)
+    ask(voting, toys[:4])
+    assert Counter(str(body["messages"]) for body in server.bodies()) == Counter(map(str, sent))
+    assert voting.spent == pytest.approx(12 * (100 * 10 + 50 * 100) / 1e6)
+    assert voting.stopped is None
+
+
+def test_a_vote_that_stops_says_why(server, toys):
+    asking = SolveSettings(
+        solver="openai:m", base_url=server.url, samples=2,
+        price_in=10, price_out=100, max_new_tokens=50, max_cost=0.02,
+    )  # fmt: skip
+    voting = choose_solver(asking)
+    ask(voting, toys)
+    assert "USD" in voting.stopped
+    assert 0 < voting.spent <= 0.02
+
+
+def test_solvers_on_this_machine_are_not_remote(toys):
+    for name in ("chance", "markers"):
+        assert not isinstance(choose_solver(SolveSettings(solver=name)), RemoteSolver)
+    local = VotingSolver(lambda k: choose_solver(SolveSettings(solver="chance", seed=k)), 3)
+    assert not isinstance(local, RemoteSolver)

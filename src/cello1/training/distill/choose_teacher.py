@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from cello1.puzzles.prompt import gold_message, system_message
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import DistillSettings, SolveSettings, checked
-from cello1.solvers.base import OnDone, Solver
+from cello1.solvers.base import OnDone, RemoteSolver, Solver
 from cello1.solvers.choose import choose_solver
 from cello1.solvers.classical.expert import ClassicalSolver, Expert
 from cello1.solvers.vote import VotingSolver
@@ -54,7 +54,7 @@ def choose_teacher(
         asked = {"samples": settings.samples, "temperature": settings.temperature}
         solver = choose_solver(checked(SolveSettings, shared | asked))
         sampler: Sampler = solver.sampler if isinstance(solver, VotingSolver) else lambda k: solver
-        return cache(lambda k: Hinted(sampler(k))) if settings.hint else sampler
+        return cache(lambda k: hinting(sampler(k))) if settings.hint else sampler
     asking = checked(SolveSettings, shared)
 
     def expert(learned: Sequence[Puzzle]) -> Expert:
@@ -111,19 +111,46 @@ class Hinted:
         self.solver, self.name = solver, solver.name
         self.settings: dict[str, Any] = {**solver.settings, "hint": _HINT}
 
-    @property
-    def spent(self) -> float:
-        """USD spent so far."""
-        return float(getattr(self.solver, "spent", 0.0))
-
-    @property
-    def stopped(self) -> str | None:
-        """Why the solver gave up, if it did."""
-        return getattr(self.solver, "stopped", None)
-
     def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
         """Answer puzzles; the id leaves the system message out, so it is the same."""
         self.solver.solve([hinted(puzzle) for puzzle in puzzles], on_done)
+
+
+class RemoteHinted(Hinted):
+    """The same for one that sends puzzles off this machine.
+
+    Parameters
+    ----------
+    solver
+        Who answers.
+    """
+
+    def __init__(self, solver: RemoteSolver) -> None:
+        super().__init__(solver)
+        self.remote = solver
+
+    @property
+    def spent(self) -> float:
+        """USD spent so far."""
+        return self.remote.spent
+
+    @property
+    def stopped(self) -> str | None:
+        """Why puzzles were left unanswered, or None."""
+        return self.remote.stopped
+
+    def dry_run(self, puzzles: Sequence[Puzzle]) -> Iterator[list[dict[str, str]]]:
+        """Yield the messages that would be sent, with the hint; nothing is sent."""
+        return self.remote.dry_run([hinted(puzzle) for puzzle in puzzles])
+
+    def estimate(self, puzzles: Sequence[Puzzle]) -> dict[str, Any]:
+        """Return what asking would take; nothing is sent."""
+        return self.remote.estimate([hinted(puzzle) for puzzle in puzzles])
+
+
+def hinting(solver: Solver) -> Hinted:
+    """Return a solver that is told the answers; it is remote when the one it asks is."""
+    return RemoteHinted(solver) if isinstance(solver, RemoteSolver) else Hinted(solver)
 
 
 def hinted(puzzle: Puzzle) -> Puzzle:

@@ -7,7 +7,7 @@ run goes on where it was and ends with the same traces.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ import numpy as np
 from cello1.citations.citations import gene_vocabulary
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
-from cello1.puzzles.table import read_puzzles
+from cello1.puzzles.table import choose_split, read_puzzles, read_splits
 from cello1.recipes import DistillSettings
-from cello1.runs import Run, file_hash, read_records, write_atomic, write_json
-from cello1.solvers.base import Failure, Response
+from cello1.recipes.distill import SPLIT
+from cello1.recipes.section import resolve, takes
+from cello1.runs import Count, Run, file_hash, read_records, write_atomic, write_json
+from cello1.solvers.base import Failure, RemoteSolver, Response
 from cello1.training.distill.acceptance import acceptance
 from cello1.training.distill.choose_teacher import Sampler, choose_teacher
 from cello1.training.distill.selection import choose, judge
@@ -31,7 +33,16 @@ TRACES, REJECTED = "reasoning.parquet", "rejected.jsonl"
 _TOGETHER = 64
 _DIGITS = 6
 # Options that change how fast, how dear or from where, but not which responses come.
-_NOT_IDENTITY = {"in_flight", "per_minute", "price_in", "price_out", "max_cost", "cache"}
+_NOT_IDENTITY = {
+    "in_flight",
+    "per_minute",
+    "price_in",
+    "price_out",
+    "max_cost",
+    "cache",
+    "retries",
+    "timeout",
+}
 
 
 @dataclass(frozen=True)
@@ -56,28 +67,34 @@ class Distilled:
     why: str
 
 
+@takes(DistillSettings)
 def distill(
     puzzles: str | Path,
     out: str | Path,
-    settings: DistillSettings,
+    settings: DistillSettings | str | Path | None = None,
     *,
+    split: str = SPLIT,
     train: str | Path | None = None,
     validation: str | Path | None = None,
-    watch: Callable[[int, int], None] = lambda done, total: None,
+    watch: Count = lambda done, total: None,
+    **changes: Any,
 ) -> Distilled:
     """Ask a teacher, keep what is right, and write the traces.
 
     Parameters
     ----------
     puzzles
-        A file of puzzles with answers.
+        A file of puzzles with answers, or the folder of a build.
     out
         The run folder.
-    settings
-        Teacher, samples, filters and what to keep.
+    settings, **changes
+        Teacher, samples, filters and what to keep: :class:`cello1.recipes.DistillSettings` or a
+        recipe, and its fields by keyword.
+    split
+        Which split of a folder to ask.
     train, validation
         For centroids: what to learn from (default: for every donor the other donors' puzzles)
-        and on what to choose the model.
+        and on what to choose the model (default: the validation split of the folder).
     watch
         Called with (done, in all): puzzles solved if there is a target, else responses.
 
@@ -86,7 +103,11 @@ def distill(
     InputError
         When a puzzle has no answer, or not a single response was accepted.
     """
-    path, folder = Path(puzzles), Path(out)
+    settings = resolve(DistillSettings, settings, changes)
+    given, folder = Path(puzzles), Path(out)
+    path = choose_split(given, split)
+    if path != given and settings.teacher == "centroids":
+        validation = validation or read_splits(given).get("validation")
     asked = _answered(path)
     learned = [Path(p) for p in (train, validation) if p is not None]
     teacher = choose_teacher(
@@ -112,7 +133,7 @@ class _Rounds:
         run: Run,
         puzzles: Mapping[str, Puzzle],
         settings: DistillSettings,
-        watch: Callable[[int, int], None],
+        watch: Count,
     ) -> None:
         self.run, self.puzzles, self.settings, self.watch = run, puzzles, settings, watch
         self.vocabulary = gene_vocabulary(puzzles.values())
@@ -192,7 +213,7 @@ class _Rounds:
             self._tell()
 
         solver.solve(owed, on_done)
-        self.stopped = getattr(solver, "stopped", None) or ""
+        self.stopped = (isinstance(solver, RemoteSolver) and solver.stopped) or ""
         for puzzle in owed:
             if (key := f"{puzzle.id}/{sample}") not in self.records:
                 self.failures.setdefault(key, self.stopped or "the teacher gave no answer")

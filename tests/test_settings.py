@@ -1,0 +1,133 @@
+"""A setting is told once: its field makes option, recipe key, keyword and row of the page."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import cello1 as co
+from cello1 import recipes
+from cello1.cli.app import VERBS, make_app
+from cello1.cli.options import command, is_option, spelled
+from cello1.errors import UseError
+from cello1.recipes import BuildSettings, Recipe, SolveSettings, read_recipe
+from cello1.recipes.section import Section, resolve, takes
+
+ROOT = Path(__file__).resolve().parents[1]
+SECTIONS = [s for s in vars(recipes).values() if inspect.isclass(s) and issubclass(s, Section)]
+
+
+@pytest.fixture
+def changed(monkeypatch):
+    """Change the default of `n_min` in its model, for the time of a test."""
+    field = BuildSettings.model_fields["n_min"]
+    monkeypatch.setattr(field, "default", 6)
+    BuildSettings.model_rebuild(force=True)
+    monkeypatch.setattr(Recipe.model_fields["build"], "default", BuildSettings())
+    Recipe.model_rebuild(force=True)
+    yield 6
+    monkeypatch.undo()
+    BuildSettings.model_rebuild(force=True)
+    Recipe.model_rebuild(force=True)
+
+
+def help_of(verb: str) -> str:
+    shown = CliRunner().invoke(make_app(), [verb, "--help"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0
+    return shown.output
+
+
+def test_a_default_stands_in_one_place(changed, monkeypatch):
+    row = next(line for line in help_of("build").splitlines() if "--n-min" in line)
+    assert "[default: 6]" in row
+    assert read_recipe(None).build.n_min == 6
+    assert resolve(BuildSettings, None).n_min == 6
+
+    @takes(BuildSettings)
+    def building(**changes):
+        return resolve(BuildSettings, None, changes)
+
+    assert inspect.signature(building).parameters["n_min"].default == 6
+    assert building().n_min == 6
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
+    table = pytest.importorskip("cello1_docs").settings_table(BuildSettings)
+    assert "| `n_min` | whole number &gt;= 2 | `6` | Fewest cells in a puzzle. |" in table
+
+
+def test_the_default_is_back_after_that():
+    assert BuildSettings().n_min == read_recipe(None).build.n_min == 8
+    assert "[default: 8]" in help_of("build")
+
+
+def test_an_option_wins_over_the_recipe_and_one_not_given_does_not(tmp_path):
+    told = []
+
+    def verb(settings: BuildSettings) -> None:
+        told.append(settings)
+
+    app = typer.Typer()
+    app.command()(command(verb))
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "build: {n_min: 3, n_max: 5, test_donors: [a], context_columns: {bmi: 'BMI {value}'}}\n"
+    )
+
+    def build(*options):
+        result = CliRunner().invoke(app, ["--recipe", str(recipe), *options])
+        assert result.exit_code == 0, result.output
+        return told[-1]
+
+    assert (build().n_min, build().n_max, build().test_donors) == (3, 5, ("a",))
+    given = build("--n-min", "4", "--test-donor", "b", "--test-donor", "c", "--one-donor")
+    assert (given.n_min, given.n_max, given.test_donors, given.one_donor) == (
+        4, 5, ("b", "c"), True,
+    )  # fmt: skip
+    assert build("--fractions", "0.5", "0.25", "0.25").fractions == (0.5, 0.25, 0.25)
+    columns = build("--context-column", "sex={value}: sex").context_columns
+    assert columns == {"bmi": "BMI {value}", "sex": "{value}: sex"}
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.__name__)
+def test_every_setting_says_what_it_is(section):
+    for name, field in section.model_fields.items():
+        if section is not Recipe:
+            assert field.description, name
+            assert field.description[0].isupper() or " " in field.description, name
+            assert field.description.endswith((".", "?")), name
+
+
+def test_every_setting_that_can_be_an_option_is_one():
+    group = typer.main.get_command(make_app())
+    known = {
+        "build": BuildSettings, "doctor": BuildSettings, "solve": SolveSettings,
+        "annotate": recipes.AnnotateSettings, "distill": recipes.DistillSettings,
+        "sft": recipes.SftSettings, "base": recipes.BaseModelSettings,
+    }  # fmt: skip
+    assert known.keys() <= {line.split()[1] for _, line in VERBS}
+    for verb, section in known.items():
+        options = {o for p in group.commands[verb].params for o in p.opts}
+        for name, field in section.model_fields.items():
+            if is_option(field):
+                assert spelled(name, field) in options, f"{verb}: {name}"
+
+
+def test_python_takes_keywords_settings_and_recipes(tmp_path):
+    assert resolve(SolveSettings, SolveSettings(seed=3), {"alone": True}) == SolveSettings(
+        seed=3, alone=True
+    )
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("build: {n_min: 4}")
+    assert resolve(BuildSettings, recipe, {"n_max": 9}) == BuildSettings(n_min=4, n_max=9)
+    with pytest.raises(UseError, match="n_mni: Extra inputs are not permitted"):
+        co.build([], tmp_path / "out", n_mni=3)
+    with pytest.raises(UseError, match=r"n_min: .* \(n_min is 1\)"):
+        co.build([], tmp_path / "out", n_min=1)
+
+
+def test_help_and_editors_see_the_keywords():
+    for function, name in ((co.build, "n_min"), (co.solve, "samples"), (co.simulate, "donors")):
+        parameter = inspect.signature(function).parameters[name]
+        assert parameter.kind is parameter.KEYWORD_ONLY
+        assert parameter.default is not parameter.empty
