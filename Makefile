@@ -56,6 +56,7 @@ check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # The pages need less than the tests: no torch, so a fresh machine has them within minutes.
 $(VENV)/.docs-ready: pyproject.toml constraints.txt

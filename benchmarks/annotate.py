@@ -30,7 +30,7 @@ import pandas as pd
 
 import cello1 as co
 from cello1.annotate.candidates import NONE
-from cello1.cells.h5ad.loaded import rank_cells, read_expression
+from cello1.cells.loaded import rank_cells, read_expression
 from cello1.puzzles.puzzle import label_key
 from cello1.recipes import BuildSettings
 from cello1.scoring.ontology import relation

@@ -13,7 +13,8 @@ from cello1.cli.app import VERBS, make_app
 from cello1.cli.options import command, is_option, spelled
 from cello1.errors import UseError
 from cello1.recipes import BuildSettings, Recipe, SolveSettings, read_recipe
-from cello1.recipes.section import Section, resolve, takes
+from cello1.recipes.read import resolve
+from cello1.recipes.section import Section, takes
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = [s for s in vars(recipes).values() if inspect.isclass(s) and issubclass(s, Section)]

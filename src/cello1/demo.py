@@ -22,7 +22,8 @@ from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
 from cello1.recipes import BuildSettings, SolveSettings
-from cello1.recipes.section import resolve, takes
+from cello1.recipes.read import resolve
+from cello1.recipes.section import takes
 from cello1.runs import write_atomic
 from cello1.scoring.evaluate import evaluate
 from cello1.solvers.choose import CLASSICAL, choose_solver, runs_models

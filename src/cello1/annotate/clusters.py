@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cello1.cells.h5ad.categories import as_categories
-from cello1.cells.h5ad.loaded import Expression, obs_columns
+from cello1.cells.loaded import Expression, obs_columns
 from cello1.errors import InputError, UseError
 
 # Far more than any tissue has types: a column with more values holds something else.

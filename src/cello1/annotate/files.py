@@ -8,8 +8,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from cello1.cells.h5ad.loaded import obs_columns
 from cello1.cells.h5ad.read import open_h5ad
+from cello1.cells.loaded import obs_columns
 from cello1.errors import InputError
 
 

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 
 from cello1.annotate.batches import Genes, Pool
 from cello1.annotate.clusters import Clusters
-from cello1.cells.h5ad.loaded import Expression, rank_cells, rank_rows
+from cello1.cells.loaded import Expression, rank_cells, rank_rows
 from cello1.errors import InputError
 from cello1.recipes import AnnotateSettings
 

@@ -14,7 +14,7 @@ from cello1.annotate.batches import MAX_CELLS, Batch, Genes, Pool, draw_batches
 from cello1.annotate.candidates import read_candidates, tissue_types
 from cello1.annotate.clusters import Clusters, leiden, read_clusters
 from cello1.annotate.lists import cell_lists, pseudobulk_lists, specific_lists
-from cello1.cells.h5ad.loaded import Expression, Home, homes, read_expression
+from cello1.cells.loaded import Expression, Home, homes, read_expression
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import AnnotateSettings

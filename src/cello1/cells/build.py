@@ -24,7 +24,8 @@ from cello1.cells.split import SPLITS, refuse_names, split_puzzles
 from cello1.errors import InputError
 from cello1.puzzles.table import read_puzzles, read_splits, write_puzzles
 from cello1.recipes import BuildSettings
-from cello1.recipes.section import resolve, takes
+from cello1.recipes.read import resolve
+from cello1.recipes.section import takes
 from cello1.runs import Run, write_json
 
 LAST = "audit.json"

@@ -16,7 +16,8 @@ from cello1.cells.obs import BATCH_COLUMNS
 from cello1.cells.report import FileReport
 from cello1.errors import InputError
 from cello1.recipes import BuildSettings
-from cello1.recipes.section import resolve, takes
+from cello1.recipes.read import resolve
+from cello1.recipes.section import takes
 
 FIELDS = ("organism", "tissue", "disease", "assay", "suspension_type", "is_primary_data")
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from cello1.cells.context import FIELDS
 from cello1.cells.draw import Group, draw_puzzles
+from cello1.cells.fetch import Fetch, Home
 from cello1.cells.genes import Symbols, index_symbols
-from cello1.cells.h5ad.fetch import Fetch, Home
 from cello1.cells.h5ad.matrix import row_chunks
 from cello1.cells.h5ad.read import Source, obs_names_node, open_source
 from cello1.cells.obs import Cells, read_obs, term_of_type

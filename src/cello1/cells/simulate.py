@@ -18,7 +18,8 @@ from scipy.sparse import csr_matrix, vstack
 
 from cello1.errors import InputError, brief
 from cello1.recipes import SimulateSettings
-from cello1.recipes.section import resolve, takes
+from cello1.recipes.read import resolve
+from cello1.recipes.section import takes
 from cello1.scoring.ontology import term_id
 
 # Log-scale spreads, chosen so that simulated blood cells list about as many genes in common

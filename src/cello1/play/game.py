@@ -19,7 +19,8 @@ from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
 from cello1.recipes import PlaySettings
-from cello1.recipes.section import resolve, takes
+from cello1.recipes.read import resolve
+from cello1.recipes.section import takes
 from cello1.runs import Run, file_hash, read_records, run_names
 from cello1.scoring.score import Score, score
 from cello1.solvers.base import Response

@@ -13,8 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
 from cello1.errors import InputError
-from cello1.pages.templating import page_of
-from cello1.report.browser import pack
+from cello1.pages.templating import pack, page_of
 
 _MOST_BYTES = 100_000
 _LOCAL = ("127.0.0.1", "localhost", "::1")

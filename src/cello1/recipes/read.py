@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,34 @@ def read_section(section: type[S], path: Path | None, overrides: Sequence[str] =
     found = getattr(read_recipe(path, own), name)
     assert isinstance(found, section)
     return found
+
+
+def resolve(
+    section: type[S], settings: S | str | Path | None, changes: Mapping[str, Any] | None = None
+) -> S:
+    """Return settings with changes laid over them.
+
+    Parameters
+    ----------
+    section
+        The kind of settings.
+    settings
+        An object of that kind, a recipe that has such a section, or None for the defaults.
+    changes
+        Settings by name, as a caller gave them by keyword.
+
+    Raises
+    ------
+    UseError
+        When the recipe cannot be read, or a key or a value is not valid.
+    """
+    if isinstance(settings, str | Path):
+        settings = read_section(section, Path(settings))
+    if settings is not None and not changes:
+        return settings
+    return checked(
+        section, ({} if settings is None else settings.model_dump()) | dict(changes or {})
+    )
 
 
 def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -81,41 +80,12 @@ def _problem(error: Any) -> str:
     return f"{problem} ({where[-1]} is {brief(error['input'])})"
 
 
-def resolve(
-    section: type[S], settings: S | str | Path | None, changes: Mapping[str, Any] | None = None
-) -> S:
-    """Return settings with changes laid over them.
-
-    Parameters
-    ----------
-    section
-        The kind of settings.
-    settings
-        An object of that kind, a recipe that has such a section, or None for the defaults.
-    changes
-        Settings by name, as a caller gave them by keyword.
-
-    Raises
-    ------
-    UseError
-        When the recipe cannot be read, or a key or a value is not valid.
-    """
-    if isinstance(settings, str | Path):
-        from cello1.recipes.read import read_section
-
-        settings = read_section(section, Path(settings))
-    if settings is not None and not changes:
-        return settings
-    return checked(
-        section, ({} if settings is None else settings.model_dump()) | dict(changes or {})
-    )
-
-
 def takes(section: type[BaseModel]) -> Callable[[F], F]:
     """Show the fields of a section as keywords of a function that collects them in ``**changes``.
 
-    What the function does with them is its own affair (it calls :func:`resolve`); this lets
-    ``help`` and editors know their names and defaults.
+    What the function does with them is its own affair (it calls
+    :func:`cello1.recipes.read.resolve`); this lets ``help`` and editors know their names and
+    defaults.
     """
 
     def decorate(function: F) -> F:

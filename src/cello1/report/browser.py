@@ -7,9 +7,6 @@ element, so nothing in the data can.
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 import random
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
@@ -79,12 +76,6 @@ def browser_data(runs: Sequence[SolvedRun], puzzles: Sequence[Puzzle]) -> dict[s
         "markers": {types[t]: _known(markers, t, genes) for t in list(types)},
         "puzzles": shown,
     }
-
-
-def pack(value: Any) -> str:
-    """Write JSON, compressed, as base64."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
 def _response(

@@ -16,11 +16,12 @@ from markupsafe import Markup
 
 from cello1.errors import InputError, UseError
 from cello1.pages.style import Plot, inline_svg
-from cello1.pages.templating import page_of
+from cello1.pages.templating import pack, page_of
 from cello1.recipes import ReportSettings
-from cello1.recipes.section import resolve, takes
+from cello1.recipes.read import resolve
+from cello1.recipes.section import takes
 from cello1.report import figures
-from cello1.report.browser import asked, browser_data, pack, sample
+from cello1.report.browser import asked, browser_data, sample
 from cello1.report.confusion import confusion, ontology_order, type_accuracy
 from cello1.report.gather import Gathered, SolvedRun, gather
 from cello1.report.published import PUBLISHED, PUZZLES

@@ -12,7 +12,8 @@ from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import choose_split, read_puzzles
 from cello1.recipes import SolveSettings
-from cello1.recipes.section import resolve, takes
+from cello1.recipes.read import resolve
+from cello1.recipes.section import takes
 from cello1.recipes.solve import SPLIT
 from cello1.runs import Count, Run, file_hash, read_records, read_run
 from cello1.solvers.base import Failure, Response, Solver

@@ -16,7 +16,8 @@ from typing import Any
 
 from cello1.puzzles.prompt import PROMPT_VERSION
 from cello1.recipes import EndpointSettings
-from cello1.recipes.section import resolve, takes
+from cello1.recipes.read import resolve
+from cello1.recipes.section import takes
 from cello1.solvers.base import OnDone, Response
 from cello1.solvers.endpoint.cache import Cache
 from cello1.solvers.endpoint.call import Line

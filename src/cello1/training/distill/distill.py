@@ -20,7 +20,8 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import choose_split, read_puzzles, read_splits
 from cello1.recipes import DistillSettings
 from cello1.recipes.distill import SPLIT
-from cello1.recipes.section import resolve, takes
+from cello1.recipes.read import resolve
+from cello1.recipes.section import takes
 from cello1.runs import Count, Run, file_hash, read_records, write_atomic, write_json
 from cello1.solvers.base import Failure, RemoteSolver, Response
 from cello1.training.distill.acceptance import acceptance
