@@ -17,7 +17,7 @@ from rich.text import Text
 
 from cello1.cells.build import build
 from cello1.cells.doctor import examine
-from cello1.cells.h5ad.read import open_h5ad
+from cello1.cells.h5ad.read import open_h5ad, open_table
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
@@ -124,7 +124,7 @@ def _solvers(seed: int) -> dict[str, SolveSettings]:
 def choose_settings(file: Path, donor_key: str, cell_type_key: str, seed: int) -> BuildSettings:
     """Choose what suits a file: by donor where there are three, else by cell, and say so."""
     with open_h5ad(file) as opened:
-        one_donor = donor_key not in opened["obs"]
+        one_donor = donor_key not in open_table(opened, "obs")
     settings = BuildSettings(
         donor_key=donor_key,
         cell_type_key=cell_type_key,

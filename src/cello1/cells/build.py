@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from cello1.cells.audit import Audit, audit
-from cello1.cells.h5ad.read import open_h5ad
+from cello1.cells.h5ad.kinds import check_place
+from cello1.cells.h5ad.read import open_h5ad, open_table
 from cello1.cells.jobs import Job, Part, Watch, run_jobs
 from cello1.cells.report import FileReport
 from cello1.cells.split import SPLITS, refuse_names, split_puzzles
@@ -172,8 +173,7 @@ def _distinct(files: Sequence[str | Path]) -> list[Path]:
                 f"{a} and {b} have one name, but a data set is known by its file's name; rename one"
             )
     for path in paths:
-        if not path.is_file():
-            raise InputError(f"{path} does not exist; expected an .h5ad file")
+        check_place(path)
     return paths
 
 
@@ -182,7 +182,7 @@ def _check_context(paths: Sequence[Path], settings: BuildSettings) -> None:
     missing = set(settings.context_columns)
     for path in paths if missing else ():
         with suppress(InputError), open_h5ad(path) as file:
-            missing -= set(file["obs"])
+            missing -= set(open_table(file, "obs"))
     if missing:
         raise InputError(f"no file has the obs column(s) {', '.join(sorted(missing))} for context")
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from cello1.cells.h5ad.categories import Columns
+from cello1.cells.h5ad.elements import is_array
 from cello1.cells.h5ad.read import Source
 from cello1.cells.obs import Cells
 
@@ -28,9 +28,9 @@ def organism_of(source: Source, cells: Cells) -> str | None:
     """Return the organism, from uns (schema 6 and later) or from obs."""
     uns = source.file.get("uns")
     node = None if uns is None else uns.get("organism")
-    if isinstance(node, h5py.Dataset) and node.shape == ():
-        value = node[()]
-        return value.decode() if isinstance(value, bytes) else str(value)
+    if node is not None and is_array(node) and node.size == 1:
+        value = np.asarray(node[()], dtype=object).ravel()[0]
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     return cells.constant("organism", np.flatnonzero(cells.keep))
 
 

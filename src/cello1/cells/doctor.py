@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cello1.cells.h5ad.categories import is_unnamed
-from cello1.cells.h5ad.columns import column
-from cello1.cells.h5ad.read import obs_names_node, open_h5ad
+from cello1.cells.h5ad.categories import are_unnamed, categorical
+from cello1.cells.h5ad.elements import attribute, is_null
+from cello1.cells.h5ad.read import open_h5ad, open_table
 from cello1.cells.make import make_puzzles
 from cello1.cells.obs import BATCH_COLUMNS
 from cello1.cells.report import FileReport
@@ -98,28 +98,31 @@ def examine(
 
 def _look(file: Any, settings: BuildSettings, found: Diagnosis) -> None:
     """Describe matrices and columns without judging them."""
-    nodes = {"X": file.get("X"), "raw.X": file.get("raw/X")}
-    nodes |= {f"layers[{name}]": node for name, node in sorted(file.get("layers", {}).items())}
+    nodes = {"X": file.get("X"), "raw.X": file.get("raw/X", file.get("raw.X"))}
+    layers = file.get("layers", {})
+    nodes |= {f"layers[{name}]": layers[name] for name in sorted(layers)}
     for name, node in nodes.items():
-        if node is not None:
-            kind = node.attrs.get("encoding-type", "unknown encoding")
-            shape = node.attrs.get("shape", getattr(node, "shape", ()))
-            found.matrices[name] = f"{kind}, {' x '.join(f'{int(n):,}' for n in shape)}"
-    obs = file["obs"]
+        if node is not None and not is_null(node):
+            kind = attribute(node, "encoding-type") or attribute(node, "h5sparse_format")
+            shape = getattr(
+                node, "shape", node.attrs.get("shape", node.attrs.get("h5sparse_shape"))
+            )
+            size = " x ".join(f"{int(n):,}" for n in (() if shape is None else shape))
+            found.matrices[name] = f"{kind or 'unknown encoding'}, {size or 'unknown shape'}"
+    obs = open_table(file, "obs")
     keys = (settings.donor_key, settings.cell_type_key, *FIELDS, *BATCH_COLUMNS)
-    for name in dict.fromkeys(keys):
-        if name in obs:
-            values = np.asarray(column(obs, name)).astype(str)
-            names, counts = np.unique(values, return_counts=True)
-            order = np.argsort(-counts, kind="stable")
-            top = [f"{names[i]} ({counts[i]:,})" for i in order[:5]]
-            more = f", {len(names) - 5} more" if len(names) > 5 else ""
-            found.columns[name] = ", ".join(top) + more
-    if settings.donor_key in obs and settings.cell_type_key in obs:
-        donors = np.asarray(column(obs, settings.donor_key)).astype(str)
-        types = np.asarray(column(obs, settings.cell_type_key)).astype(str)
-        known = np.array([not is_unnamed(name) for name in types], dtype=bool)
-        for donor in np.unique(donors):
-            mine = (donors == donor) & known
-            found.donors[str(donor)] = (int(mine.sum()), len(np.unique(types[mine])))
-    found.columns["cells"] = f"{len(obs_names_node(file)):,}"
+    read = {name: categorical(obs, name) for name in dict.fromkeys(keys) if name in obs}
+    for name, values in read.items():
+        counts = np.bincount(values.codes[values.codes >= 0], minlength=len(values.categories))
+        order = np.argsort(-counts, kind="stable")
+        top = [f"{values.categories[i]} ({counts[i]:,})" for i in order[:5].tolist()]
+        missing = [f"nothing ({n:,})"] if (n := int((values.codes < 0).sum())) else []
+        more = f", {len(counts) - 5} more" if len(counts) > 5 else ""
+        found.columns[name] = ", ".join(top + missing) + more
+    if settings.donor_key in read and settings.cell_type_key in read:
+        donors, types = read[settings.donor_key], read[settings.cell_type_key]
+        known = ~are_unnamed(types)
+        for code, donor in enumerate(donors.categories):
+            mine = (donors.codes == code) & known
+            found.donors[str(donor)] = (int(mine.sum()), len(np.unique(types.codes[mine])))
+    found.columns["cells"] = f"{len(obs):,}"

@@ -9,7 +9,7 @@ import numpy as np
 from cello1.cells.context import group_context, organism_of
 from cello1.cells.draw import Draw
 from cello1.cells.genes import Symbols
-from cello1.cells.h5ad.read import Source, obs_names_node
+from cello1.cells.h5ad.read import Source
 from cello1.cells.obs import ONE_DONOR, POOLED, Cells, term_of_type
 from cello1.puzzles.prompt import PROMPT_VERSION
 from cello1.puzzles.puzzle import Puzzle
@@ -47,9 +47,7 @@ class Fetch:
         """Make all puzzles of the file."""
         needed = sorted({cell for draw in draws for cell in draw.cells})
         genes = dict(zip(needed, self._genes(needed), strict=True))
-        stored = obs_names_node(self.source.file)[np.array(needed)]
-        names = [n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in stored]
-        ids = dict(zip(needed, names, strict=True))
+        ids = dict(zip(needed, self.source.obs.names(np.array(needed)), strict=True))
         shared = {home: self._group_meta(home) for home in {homes[draw.group][0] for draw in draws}}
         puzzles = []
         for draw in draws:

@@ -19,7 +19,7 @@ from cello1.cells.draw import Group, draw_puzzles
 from cello1.cells.fetch import Fetch, Home
 from cello1.cells.genes import Symbols, index_symbols
 from cello1.cells.h5ad.matrix import row_chunks
-from cello1.cells.h5ad.read import Source, obs_names_node, open_source
+from cello1.cells.h5ad.read import Source, open_source
 from cello1.cells.obs import Cells, read_obs, term_of_type
 from cello1.cells.rank import NEGATIVE, UNREADABLE, rank_chunks
 from cello1.cells.report import FileReport, explain
@@ -104,8 +104,7 @@ def _rank_all(
 def _refuse(source: Source, row: int, fault: int) -> None:
     kind = {UNREADABLE: "NaN, infinite or misplaced values", NEGATIVE: "negative values"}
     what = " and ".join(text for bit, text in kind.items() if fault & bit)
-    name = obs_names_node(source.file)[row]
-    name = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+    (name,) = source.obs.names(slice(row, row + 1))
     raise InputError(
         f"{source.matrix.name} holds {what} in row {row} (cell {brief(name)}); expected counts or "
         "log-normalised values: mend the matrix, or name another with --layer"
@@ -145,7 +144,7 @@ def _groups(
     rows = np.flatnonzero(cells.keep)
     parts: list[tuple[str, npt.NDArray[np.intp]]] = [("", rows)]
     if settings.split == "cell":
-        names = obs_names_node(source.file)[:].astype(str)
+        names = source.obs.names()
         dealt = np.array(
             [deal_cell(settings.seed, source.dataset, names[r], settings.fractions) for r in rows]
         )

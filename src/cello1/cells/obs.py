@@ -9,7 +9,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -22,7 +21,8 @@ from cello1.cells.h5ad.categories import (
     categorical,
     is_unnamed,
 )
-from cello1.cells.h5ad.read import Source, obs_names_node
+from cello1.cells.h5ad.columns import Table
+from cello1.cells.h5ad.read import Source
 from cello1.errors import InputError, brief
 from cello1.puzzles.puzzle import FORBIDDEN
 from cello1.recipes import BuildSettings
@@ -85,8 +85,8 @@ def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) 
     InputError
         When the donor or cell type column is missing or holds something else.
     """
-    obs = source.file["obs"]
-    _check_names(obs_names_node(source.file))
+    obs = source.obs
+    _check_names(obs)
     types = _cell_types(obs, settings)
     wanted = {*_RULED, *context}
     columns = {name: categorical(obs, name) for name in sorted(wanted) if name in obs}
@@ -100,7 +100,8 @@ def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) 
         keep[where] = False
 
     if "is_primary_data" in columns:
-        drop("not primary data", ~are_equal(columns["is_primary_data"], "true"))
+        primary = columns["is_primary_data"]  # R writes truth as a number
+        drop("not primary data", ~(are_equal(primary, "true") | are_equal(primary, "1")))
     if "suspension_type" in columns and settings.suspension_type != "any":
         kind = settings.suspension_type
         drop(f"suspension type other than {kind}", ~are_equal(columns["suspension_type"], kind))
@@ -134,24 +135,26 @@ def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) 
     )
 
 
-def _check_names(node: h5py.Dataset) -> None:
+def _check_names(obs: Table) -> None:
     """Refuse repeated observation names, reading them in pieces."""
     hashes = []
-    for start in range(0, len(node), 10_000):
-        names = np.asarray(node[start : start + 10_000], dtype=object)
+    for start in range(0, len(obs), 10_000):
+        names = np.array(obs.names(slice(start, start + 10_000)), dtype=object)
         hashes.append(pd.util.hash_array(names, categorize=False))
+    if not hashes:
+        raise InputError("the file has no cells; expected a table obs with a row for each")
     every = np.sort(np.concatenate(hashes))
     if np.any(every[1:] == every[:-1]):
         _, first, counts = np.unique(np.concatenate(hashes), return_index=True, return_counts=True)
-        name = node[int(first[np.argmax(counts > 1)])]
-        name = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+        at = int(first[np.argmax(counts > 1)])
+        (name,) = obs.names(slice(at, at + 1))
         raise InputError(
             f"{int((counts > 1).sum())} obs names are used for several cells, such as "
             f"{brief(name)}; cells must be told apart: run adata.obs_names_make_unique()"
         )
 
 
-def _cell_types(obs: h5py.Group, settings: BuildSettings) -> pd.Categorical:
+def _cell_types(obs: Table, settings: BuildSettings) -> pd.Categorical:
     key = settings.cell_type_key
     if key not in obs:
         raise InputError(
@@ -185,9 +188,7 @@ def _cell_types(obs: h5py.Group, settings: BuildSettings) -> pd.Categorical:
     return pd.Categorical(np.array([*merged, None], dtype=object)[types.codes])
 
 
-def _donors(
-    obs: h5py.Group, settings: BuildSettings, source: Source
-) -> tuple[pd.Categorical, Mask]:
+def _donors(obs: Table, settings: BuildSettings, source: Source) -> tuple[pd.Categorical, Mask]:
     key, n = settings.donor_key, source.n_cells
     if key not in obs:
         if not settings.one_donor:
@@ -240,8 +241,8 @@ def group_cells(
     return groups, [keys[i] for i in order]  # type: ignore[misc]
 
 
-def _choices(obs: h5py.Group) -> str:
-    columns = sorted(str(name) for name in obs if name != obs.attrs.get("_index"))
+def _choices(obs: Table) -> str:
+    columns = sorted(obs)
     return f"; obs has {', '.join(columns[:30]) or 'no columns'}"
 
 

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cello1.cells.h5ad.columns import column
+from cello1.cells.h5ad.columns import Table
 
 Mask = npt.NDArray[np.bool_]
 
@@ -48,9 +47,9 @@ def is_unnamed(value: str) -> bool:
     return value.strip().casefold() in UNNAMED
 
 
-def categorical(obs: h5py.Group, name: str) -> pd.Categorical:
+def categorical(obs: Table, name: str) -> pd.Categorical:
     """Read a column as categories that are strings."""
-    return as_categories(column(obs, name))
+    return as_categories(obs.column(name))
 
 
 def as_categories(values: Any) -> pd.Categorical:

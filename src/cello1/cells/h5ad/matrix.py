@@ -15,12 +15,15 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from cello1.cells.h5ad.packed import Packed, can_unpack, filters
+from cello1.cells.h5ad.elements import attribute, check_filters, filters, is_array, load
+from cello1.cells.h5ad.packed import Packed, can_unpack
 from cello1.errors import InputError
 
 CHUNK_VALUES = 1 << 20
 # What need not be unpacked is read in pieces that are still in the processor's cache when ranked.
 PLAIN_VALUES = 1 << 18
+# Each is an open file, of which most systems allow a process 1,024.
+_MOST_BUCKETS = 400
 Array = npt.NDArray[Any]
 
 
@@ -28,7 +31,7 @@ class Matrix(NamedTuple):
     """A matrix of cells x genes in an open file."""
 
     name: str
-    node: h5py.Group | h5py.Dataset
+    node: Any
     kind: Literal["csr", "csc", "dense"]
     shape: tuple[int, int]
 
@@ -50,23 +53,26 @@ def open_matrix(name: str, node: Any) -> Matrix:
     InputError
         When it is no matrix this program knows.
     """
-    if isinstance(node, h5py.Dataset):
+    if is_array(node):
         if node.ndim != 2 or node.dtype.kind not in "fiu":
             raise InputError(
                 f"{name} is an array of shape {node.shape} and type {node.dtype}; "
                 "expected numbers, cells x genes"
             )
+        check_filters(node, name)
         return Matrix(name, node, "dense", (int(node.shape[0]), int(node.shape[1])))
-    encoding = str(node.attrs.get("encoding-type", node.attrs.get("h5sparse_format", "")))
+    encoding = str(attribute(node, "encoding-type") or attribute(node, "h5sparse_format") or "")
     if encoding.removesuffix("_matrix") not in ("csr", "csc"):
         raise InputError(
             f"{name} is stored as {encoding or 'something unknown'!r}; expected a "
             "CSR, CSC or dense matrix"
         )
     shape = node.attrs.get("shape", node.attrs.get("h5sparse_shape"))
-    missing = [part for part in ("data", "indices", "indptr") if part not in node]
-    if shape is None or missing:
+    missing = [p for p in ("data", "indices", "indptr") if p not in node or not is_array(node[p])]
+    if shape is None or np.size(shape) != 2 or missing:
         raise InputError(f"{name} lacks {', '.join(missing) or 'its shape'}; the file is damaged")
+    for part in ("data", "indices"):
+        check_filters(node[part], f"{part} of {name}")
     kind: Literal["csr", "csc"] = "csr" if encoding.startswith("csr") else "csc"
     return Matrix(name, node, kind, (int(shape[0]), int(shape[1])))
 
@@ -76,7 +82,7 @@ def row_chunks(matrix: Matrix, values: int | None = None) -> Iterator[Chunk]:
 
     A chunk and the one after it are whole; the memory of older ones is used again.
     """
-    plain = matrix.kind == "csr" and not filters(matrix.node["data"])
+    plain = matrix.kind == "csr" and not _is_packed(matrix.node["data"])
     values = values or (PLAIN_VALUES if plain else CHUNK_VALUES)
     if matrix.kind == "csr":
         yield from _csr_chunks(matrix, values)
@@ -85,7 +91,7 @@ def row_chunks(matrix: Matrix, values: int | None = None) -> Iterator[Chunk]:
     else:
         step = max(1, values // max(1, matrix.shape[1]))
         for start in range(0, matrix.shape[0], step):
-            yield _from_dense(start, matrix.node[start : start + step])
+            yield _from_dense(start, np.asarray(matrix.node[start : start + step]))
 
 
 def sample_values(matrix: Matrix, limit: int = 200_000) -> Array:
@@ -93,11 +99,11 @@ def sample_values(matrix: Matrix, limit: int = 200_000) -> Array:
     if matrix.kind == "dense":
         rows, step = matrix.shape[0], max(1, limit // (8 * max(1, matrix.shape[1])))
         starts = sorted({int(s) for s in np.linspace(0, max(0, rows - step), 8)})
-        return np.concatenate([matrix.node[s : s + step].ravel() for s in starts])
+        return np.concatenate([np.asarray(matrix.node[s : s + step]).ravel() for s in starts])
     data = matrix.node["data"]
-    step = limit // 8
-    starts = sorted({int(s) for s in np.linspace(0, max(0, len(data) - step), 8)})
-    return np.concatenate([data[s : s + step] for s in starts])
+    step, stored = limit // 8, int(data.shape[0])
+    starts = sorted({int(s) for s in np.linspace(0, max(0, stored - step), 8)})
+    return np.concatenate([np.asarray(data[s : s + step]) for s in starts])
 
 
 def _csr_chunks(matrix: Matrix, values: int) -> Iterator[Chunk]:
@@ -121,38 +127,73 @@ def _csr_chunks(matrix: Matrix, values: int) -> Iterator[Chunk]:
 
 
 def _checked_indptr(matrix: Matrix, major: int) -> npt.NDArray[np.int64]:
-    indptr = matrix.node["indptr"][:].astype(np.int64)
-    stored = len(matrix.node["data"])
-    if len(indptr) != major + 1 or indptr[0] != 0 or indptr[-1] != stored:
+    """Read the pointers, once their number is right, and see that no row holds the impossible."""
+    rows = "rows" if matrix.kind == "csr" else "columns"
+    stored, pointers = (int(matrix.node[part].shape[0]) for part in ("data", "indptr"))
+    if pointers != major + 1:
         raise InputError(
-            f"{matrix.name} is damaged: {len(indptr)} pointers and {stored} values for "
-            f"{major} {'rows' if matrix.kind == 'csr' else 'columns'}"
+            f"{matrix.name} is damaged: {pointers} pointers and {stored} values for {major} {rows}"
         )
-    if np.any(np.diff(indptr) < 0):
+    indptr = load(matrix.node["indptr"], f"indptr of {matrix.name}").astype(np.int64)
+    if indptr[0] != 0 or indptr[-1] != stored:
+        raise InputError(
+            f"{matrix.name} is damaged: {pointers} pointers and {stored} values for {major} {rows}"
+        )
+    lengths = np.diff(indptr)
+    if np.any(lengths < 0):
         raise InputError(f"{matrix.name} is damaged: its row pointers go backwards")
-    return indptr  # type: ignore[no-any-return]
+    minor = matrix.shape[1] if matrix.kind == "csr" else matrix.shape[0]
+    if lengths.max(initial=0) > minor:
+        raise InputError(
+            f"{matrix.name} is damaged: {int(lengths.max()):,} values in one of the {rows}, where "
+            f"{minor:,} have room"
+        )
+    return indptr
 
 
-def _checked_arrays(matrix: Matrix) -> tuple[h5py.Dataset | Packed, h5py.Dataset | Packed]:
+def _checked_arrays(matrix: Matrix) -> tuple[Any, Any]:
     indices, data = _open_array(matrix.node, "indices"), _open_array(matrix.node, "data")
     if len(indices) != len(data):
         raise InputError(f"{matrix.name} is damaged: {len(indices)} indices for {len(data)} values")
     return indices, data
 
 
-def _open_array(group: h5py.Group, name: str) -> h5py.Dataset | Packed:
+def _open_array(group: Any, name: str) -> Any:
     """Open an array to be read once, from end to end.
 
     HDF5 keeps its chunks in a cache, so that one shared by two reads is unpacked only once. An
     array that is not packed gains nothing from that but a second copy, so it is opened without.
     """
-    if can_unpack(group[name]):
-        return Packed(group[name])
-    if filters(group[name]):
-        return group[name]
+    array = group[name]
+    if not isinstance(array, h5py.Dataset):
+        return _FromZarr(array)
+    if can_unpack(array):
+        return Packed(array)
+    if filters(array):
+        return array
     access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
     access.set_chunk_cache(0, 0, 0.0)
     return h5py.Dataset(h5py.h5d.open(group.id, name.encode(), access))
+
+
+def _is_packed(array: Any) -> bool:
+    return not isinstance(array, h5py.Dataset) or bool(filters(array))
+
+
+class _FromZarr:
+    """An array of a zarr store, read like an `h5py.Dataset`."""
+
+    def __init__(self, array: Any) -> None:
+        self.array, self.dtype = array, array.dtype
+
+    def __len__(self) -> int:
+        return int(self.array.shape[0])
+
+    def __getitem__(self, where: slice) -> Array:
+        return np.asarray(self.array[where])
+
+    def read_direct(self, into: Array, where: slice) -> None:
+        into[:] = self.array[where]
 
 
 def _from_dense(start: int, block: Array) -> Chunk:
@@ -167,7 +208,7 @@ def _csc_chunks(matrix: Matrix, values: int) -> Iterator[Chunk]:
     n_rows, n_columns = matrix.shape
     indptr = _checked_indptr(matrix, n_columns)
     indices, data = _checked_arrays(matrix)
-    n_buckets = max(1, min(n_rows, -(-len(data) // values)))
+    n_buckets = max(1, min(n_rows, -(-len(data) // values), _MOST_BUCKETS))
     bounds = np.linspace(0, n_rows, n_buckets + 1).astype(np.int64)
     record = np.dtype([("row", np.int64), ("column", np.int32), ("value", data.dtype)])
     buckets = [tempfile.TemporaryFile() for _ in range(n_buckets)]  # noqa: SIM115

@@ -1,4 +1,4 @@
-"""Open an .h5ad file: which matrix holds the expression, which names the genes have.
+"""Open an .h5ad file or zarr store: which matrix holds the expression, which names the genes have.
 
 Only what is needed is read. Everything that cannot be used raises one `InputError` that says
 what was found, what was expected and how to mend it.
@@ -6,6 +6,8 @@ what was found, what was expected and how to mend it.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cello1.cells.h5ad.columns import strings, texts
+from cello1.cells.h5ad.columns import Table
+from cello1.cells.h5ad.elements import is_null, refuse_outside
+from cello1.cells.h5ad.kinds import check_bytes, check_groups, check_place, is_zarr
 from cello1.cells.h5ad.matrix import Matrix, open_matrix, sample_values
 from cello1.errors import InputError
 
@@ -40,9 +44,9 @@ class Source:
     path, dataset
         The file, and the name its puzzles carry (the file's stem).
     file
-        The open HDF5 file.
-    n_cells
-        Number of observations.
+        The open file.
+    obs
+        Its observations.
     matrix, values
         The chosen matrix, and whether it holds raw counts or normalised values.
     symbols, symbols_from
@@ -51,12 +55,17 @@ class Source:
 
     path: Path
     dataset: str
-    file: h5py.File
-    n_cells: int
+    file: Any
+    obs: Table
     matrix: Matrix
     values: Values
     symbols: pa.StringArray
     symbols_from: str
+
+    @property
+    def n_cells(self) -> int:
+        """Number of observations."""
+        return len(self.obs)
 
 
 @contextmanager
@@ -66,7 +75,7 @@ def open_source(path: Path, layer: str | None = None) -> Iterator[Source]:
     Parameters
     ----------
     path
-        An .h5ad file.
+        An .h5ad file, or a zarr store of the same layout.
     layer
         ``X``, ``raw.X`` or the name of a layer; by default the first matrix of raw counts, else
         the first without negative values.
@@ -77,30 +86,46 @@ def open_source(path: Path, layer: str | None = None) -> Iterator[Source]:
         When the file is no readable .h5ad or has no usable matrix or symbols.
     """
     with open_h5ad(path) as file:
-        names = obs_names_node(file)
+        obs = open_table(file, "obs")
         matrix, values = choose_matrix(file, layer)
-        if matrix.shape[0] != len(names):
+        if matrix.shape[0] != len(obs):
             raise InputError(
-                f"{matrix.name} has {matrix.shape[0]} rows for {len(names)} cells; file is damaged"
+                f"{matrix.name} has {matrix.shape[0]} rows for {len(obs)} cells; file is damaged"
             )
         symbols, origin = find_symbols(file, matrix)
-        yield Source(path, path.stem, file, len(names), matrix, values, symbols, origin)
+        yield Source(path, path.stem, file, obs, matrix, values, symbols, origin)
 
 
 @contextmanager
-def open_h5ad(path: Path) -> Iterator[h5py.File]:
-    """Open an .h5ad file for reading; damage found now or later becomes one `InputError`."""
-    if not path.is_file():
-        raise InputError(f"{path} does not exist or is no file; expected an .h5ad file")
+def open_h5ad(path: Path) -> Iterator[Any]:
+    """Open an .h5ad file or zarr store for reading.
+
+    Yields
+    ------
+    h5py.File or zarr.Group
+        Without parts that lie in other files.
+
+    Raises
+    ------
+    InputError
+        When it is missing, of another kind, locked, or damaged, now or while it is read.
+    """
+    check_place(path)
     try:
-        with h5py.File(path, "r") as file:
-            if not all(isinstance(file.get(name), h5py.Group) for name in ("obs", "var")):
-                raise InputError(
-                    f"{path} is HDF5 but has no obs and var tables as anndata >= 0.7 writes them; "
-                    "open it with anndata.read_h5ad and write it again"
-                )
+        with _opened(path) as file:
+            check_groups(file, path)
             yield file
     except OSError as error:
+        if "unable to lock" in str(error) or error.errno in (errno.EAGAIN, errno.ENOLCK):
+            raise InputError(
+                f"{path} is open in another program that may write to it; close it there (or, if "
+                "nothing writes to it: HDF5_USE_FILE_LOCKING=FALSE cello1 ...)"
+            ) from error
+        if "filter" in str(error):
+            raise InputError(
+                f"{path} is packed with a filter that HDF5 does not bring along ({error}): "
+                "pip install hdf5plugin, and run this again"
+            ) from error
         if error.errno is not None:  # of the operating system (a full disk, say), not of HDF5
             raise
         reason = str(error).split("(")[-1].rstrip(")")
@@ -115,14 +140,54 @@ def open_h5ad(path: Path) -> Iterator[h5py.File]:
         raise InputError(
             f"{path} is damaged ({str(error).strip(chr(39))}); copy or download it again"
         ) from error
+    except MemoryError as error:
+        raise InputError(
+            f"{path} needs more memory than is free; close other programs, use fewer --workers, "
+            "or a machine with more"
+        ) from error
 
 
-def obs_names_node(file: h5py.File) -> h5py.Dataset:
-    """Return the stored names of the observations."""
-    return _index(file["obs"], "obs")
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if is_zarr(path):
+        yield _open_zarr(path)
+        return
+    check_bytes(path)
+    with h5py.File(path, "r") as file:
+        refuse_outside(file, path)
+        yield file
 
 
-def choose_matrix(file: h5py.File, layer: str | None) -> tuple[Matrix, Values]:
+def _open_zarr(path: Path) -> Any:
+    """Open a zarr store; links out of the folder and what is no plain file are refused."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            piece = Path(folder) / name
+            if piece.is_symlink() or not piece.is_file():
+                raise InputError(
+                    f"{piece} is no plain file, so it may read something else; expected everything "
+                    f"inside {path}: ask who made it for a plain copy"
+                )
+    import zarr
+
+    try:
+        return zarr.open_group(path, mode="r")
+    except Exception as error:
+        first = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"{path} is a zarr store that cannot be read ({first}); copy or download it again"
+        ) from error
+
+
+def open_table(file: Any, name: str) -> Table:
+    """Open the table ``obs``, ``var`` or ``raw.var`` of a file."""
+    node = file.get(name) if name in file else file.get(name.replace(".", "/"))
+    if node is None:
+        raise InputError(f"the file has no table {name}; it is damaged: write it again")
+    return Table(node, name, file)
+
+
+def choose_matrix(file: Any, layer: str | None) -> tuple[Matrix, Values]:
     """Find the matrix to rank genes by, looking at its values, not at its name."""
     nodes = _matrices(file)
     if layer is not None:
@@ -151,33 +216,31 @@ def choose_matrix(file: h5py.File, layer: str | None) -> tuple[Matrix, Values]:
     )
 
 
-def find_symbols(file: h5py.File, matrix: Matrix) -> tuple[pa.StringArray, str]:
+def find_symbols(file: Any, matrix: Matrix) -> tuple[pa.StringArray, str]:
     """Return a symbol for every column of the matrix, and where it came from.
 
     A gene without symbol keeps its name. `raw` often has bare ids; then the symbols that `var`
     knows for them are used.
     """
-    tables = {"var": file["var"]}
+    tables = {"var": open_table(file, "var")}
     if matrix.name == "raw.X":
-        tables = {"raw.var": file["raw/var"], **tables}
-    own = next(iter(tables))
-    index = _index(tables[own], own)
-    if len(index) != matrix.shape[1]:
-        raise InputError(f"{matrix.name} has {matrix.shape[1]} columns for {len(index)} genes")
+        tables = {"raw.var": open_table(file, "raw.var"), **tables}
+    own, table = next(iter(tables.items()))
+    if len(table) != matrix.shape[1]:
+        raise InputError(f"{matrix.name} has {matrix.shape[1]} columns for {len(table)} genes")
     found = ((t, k) for t in tables for k in SYMBOL_COLUMNS if k in tables[t])
-    table, key = next(found, (own, None))
+    where, key = next(found, (own, None))
     if key is None:
-        symbols, origin = strings(index), "var_names"
-    elif table == own:
-        symbols, origin = texts(tables[own], key), key
+        symbols, origin = table.index(), "var_names"
+    elif where == own:
+        symbols, origin = table.texts(key), key
         if pc.any(unnamed := pc.equal(symbols, "")).as_py():
-            symbols = pc.if_else(unnamed, strings(index), symbols)
+            symbols = pc.if_else(unnamed, table.index(), symbols)
     else:
-        ids = strings(_index(tables[table], table)).to_pylist()
-        known = dict(zip(ids, texts(tables[table], key).to_pylist(), strict=True))
-        names = strings(index).to_pylist()
-        symbols = pa.array([known.get(name) or name for name in names], pa.string())
-        origin = f"{key} of {table}"
+        other = tables[where]
+        known = dict(zip(other.names(), other.texts(key).to_pylist(), strict=True))
+        symbols = pa.array([known.get(name) or name for name in table.names()], pa.string())
+        origin = f"{key} of {where}"
     refuse_ensembl(symbols, own)
     return symbols, origin
 
@@ -194,15 +257,16 @@ def refuse_ensembl(symbols: pa.StringArray, table: str) -> None:
         )
 
 
-def _matrices(file: h5py.File) -> dict[str, Any]:
+def _matrices(file: Any) -> dict[str, Any]:
     """All matrices, those most likely to hold counts first."""
-    layers = dict(sorted(file["layers"].items())) if "layers" in file else {}
+    layers = {name: file["layers"][name] for name in sorted(file.get("layers", ()))}
     nodes = {name: layers[name] for name in COUNT_LAYERS if name in layers}
-    if "raw" in file and "X" in file["raw"]:
-        nodes["raw.X"] = file["raw/X"]
+    for place in ("raw/X", "raw.X"):  # the latter until anndata 0.6
+        if place in file:
+            nodes["raw.X"] = file[place]
     if "X" in file:
         nodes["X"] = file["X"]
-    return nodes | layers
+    return {name: node for name, node in (nodes | layers).items() if not is_null(node)}
 
 
 def look_at(values: np.ndarray[Any, Any]) -> str:
@@ -215,10 +279,3 @@ def look_at(values: np.ndarray[Any, Any]) -> str:
     if values.min() < 0:
         return f"holds negative values (scaled?), down to {values.min():.3g}"
     return "counts" if np.all(values == np.floor(values)) else "normalised"
-
-
-def _index(group: h5py.Group, what: str) -> h5py.Dataset:
-    key = group.attrs.get("_index", "_index")
-    if key not in group or not isinstance(group[key], h5py.Dataset):
-        raise InputError(f"{what} has no index {key!r}; the file is damaged")
-    return group[key]

@@ -49,9 +49,9 @@ def can_write(adata: Any, path: Path | None = None, adds: Iterable[str] = ()) ->
         tables["raw.var"] = adata.raw.var
     for where, table in tables.items():
         _check_table(table, where)
+    tables = {where: plain_table(table) for where, table in tables.items()}
     with h5py.File("trial.h5ad", "w", driver="core", backing_store=False) as trial:
-        for where, table in tables.items():
-            plain = plain_table(table)
+        for where, plain in tables.items():
             for name in plain.columns:
                 _try(trial, plain[[name]].reset_index(drop=True), f"{where}[{name!r}]")
         for key, value in adata.uns.items():
@@ -109,8 +109,11 @@ def plain_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return obs or var with text as objects and categories of text, as every reader knows them.
 
     pandas 3 holds text in a type of its own, which anndata 0.13 stores as groups of values and
-    mask; older programs call such files damaged.
+    mask; older programs call such files damaged. A column `_index` that repeats the index, as
+    SeuratDisk leaves one in `raw.var`, is dropped: anndata keeps that name for itself.
     """
+    if "_index" in table.columns and _are_same(table["_index"], table.index):
+        table = table.drop(columns="_index")
     columns = {name: plain_column(table[name]) for name in table.columns}
     index = pd.Index(table.index.astype(object), name=table.index.name, dtype=object)
     plain = pd.DataFrame(columns, index=table.index)
@@ -174,27 +177,30 @@ def _check_name(name: str, what: str) -> None:
 
 
 def _check_table(table: pd.DataFrame, where: str) -> None:
-    for name in table.columns:
-        if not isinstance(name, str):
-            raise InputError(
-                f"a column of {where} is named {brief(name)}, which is no text and cannot be "
-                f"stored: rename it, or {where}.columns = {where}.columns.astype(str)"
-            )
-        _check_name(name, f"the {where} column")
     doubled = table.columns[table.columns.duplicated()]
     if len(doubled):
         raise InputError(
             f"{where} has several columns named {doubled[0]!r}, which cannot be stored: "
             "rename or drop all but one"
         )
+    for name in table.columns:
+        if not isinstance(name, str):
+            raise InputError(
+                f"a column of {where} is named {brief(name)}, which is no text and cannot be "
+                f"stored: rename it, or {where}.columns = {where}.columns.astype(str)"
+            )
+        if name != "_index" or not _are_same(table[name], table.index):
+            _check_name(name, f"the {where} column")
     index_name = table.index.name
-    if index_name in table.columns and not np.array_equal(
-        np.asarray(table[index_name], dtype=object), np.asarray(table.index, dtype=object)
-    ):
+    if index_name in table.columns and not _are_same(table[index_name], table.index):
         raise InputError(
             f"the index of {where} is named {index_name!r} as a column is, with other values, "
             f"so it cannot be stored: adata.{where}.index.name = None"
         )
+
+
+def _are_same(column: Any, index: pd.Index) -> bool:
+    return np.array_equal(np.asarray(column, dtype=object), np.asarray(index, dtype=object))
 
 
 def _try(trial: h5py.File, value: Any, where: str) -> None:
