@@ -4,10 +4,12 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 import cello1
 from cello1.cli import app
@@ -72,6 +74,38 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.exists(), f"{page}: {link}"
         if anchor:
             assert anchor in anchors(target), f"{page}: {link}"
+
+
+def test_the_index_page_has_whole_addresses() -> None:
+    """What the index of packages shows of the README: every link leads there, too."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(links(ROOT / "README.md")) > 30
+    for rule in project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(rule["pattern"], rule["replacement"], text)
+    found = LINK.findall(FENCED.sub("", text))
+    assert all(link.startswith("https://") for link in found)
+    home = project["project"]["urls"]["Homepage"]
+    assert f"{home}/blob/main/docs/results.md" in found
+    assert any(link.endswith("/main/docs/alone-or-together.svg") for link in found)
+    assert "raw.githubusercontent.com" in next(link for link in found if link.endswith(".svg"))
+
+
+def test_contributing_shows_every_room() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    tree = text.split("```")[3]
+    named = set(re.findall(r"(\w+)(?:/|\.py)", tree))
+    rooms = {
+        path.stem
+        for path in (ROOT / "src" / "cello1").iterdir()
+        if not path.name.startswith(("_", ".")) and path.name != "py.typed"
+    }
+    assert rooms - named == set()
+
+
+def test_the_citation_names_this_version() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert str(cited["version"]) == cello1.__version__
 
 
 def test_every_verb_has_a_page() -> None:
