@@ -8,13 +8,17 @@ def test_the_built_in_demo_runs_twice_with_the_same_figures(tmp_path):
     figures = demo(tmp_path / "demo")
     assert set(figures) == {
         f"{name} ({how})"
-        for name in ("chance", "markers", "centroids")
+        for name in ("chance", "markers", "centroids", "atlas")
         for how in ("alone", "jointly")
     } | {"mini (valid)", "mini (assign)"}
     assert figures["centroids (jointly)"]["cell_accuracy"] > 0.6
     assert (
         figures["centroids (jointly)"]["batch_accuracy"]
         > figures["centroids (alone)"]["batch_accuracy"]
+    )
+    # The atlas has seen none of them either, nor learns from the puzzles.
+    assert (
+        figures["atlas (jointly)"]["cell_accuracy"] > figures["markers (jointly)"]["cell_accuracy"]
     )
     # The embedded model has seen none of these cells, and no file with so few genes.
     assert (

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from cello1.cli.annotate import annotate
+from cello1.cli.atlas import atlas
 from cello1.cli.audit import audit
 from cello1.cli.base import base
 from cello1.cli.behaviour import behaviour
@@ -43,6 +44,7 @@ VERBS: tuple[tuple[Callable[..., None], str], ...] = (
     (report, "cello1 report runs/centroids runs/markers -o report.html"),
     (play, "cello1 play puzzles --out runs/me --beside runs/centroids"),
     (annotate, "cello1 annotate cells.h5ad -o labelled.h5ad --groupby leiden"),
+    (atlas, 'cello1 atlas show "plasma cell"'),
     (behaviour, "cello1 behaviour runs/sft runs/rl"),
     (rate, "cello1 rate runs/sft runs/rl --out rating"),
     (simulate, "cello1 simulate lung.parquet --out simulated"),

@@ -32,6 +32,8 @@ def solve(
     ] = False,
 ) -> None:
     """Answer puzzles. Can be interrupted: rerun the same command to resume."""
+    from cello1.puzzles.table import read_puzzles
+    from cello1.solvers.base import known_partly
     from cello1.solvers.choose import choose_for
     from cello1.solvers.run import solve as run_solve
     from cello1.terminal.progress import watching
@@ -40,6 +42,9 @@ def solve(
     if dry_run:
         _show_requests(chosen.solver, chosen.puzzles)
         return
+    candidates = {c for puzzle in read_puzzles(chosen.puzzles) for c in puzzle.candidates}
+    if (partly := known_partly(chosen.solver, candidates)) is not None:
+        typer.echo(f"note: {partly}", err=True)
     with watching() as watch:
         run_solve(
             chosen.puzzles,

@@ -1,6 +1,7 @@
 """Recipes: the settings of a pipeline, one file per verb, read from YAML."""
 
 from cello1.recipes.annotate import AnnotateSettings, AnnotateSolveSettings
+from cello1.recipes.atlas import AtlasSettings
 from cello1.recipes.base import BaseModelSettings, Stage
 from cello1.recipes.build import BuildSettings
 from cello1.recipes.cross import CrossSettings
@@ -21,6 +22,7 @@ from cello1.recipes.verl import VerlSettings
 __all__ = [
     "AnnotateSettings",
     "AnnotateSolveSettings",
+    "AtlasSettings",
     "BaseModelSettings",
     "BehaviourSettings",
     "BuildSettings",

@@ -22,7 +22,9 @@ class DistillSettings(Section):
 
     teacher: Annotated[
         str,
-        Field(description="Who answers: markers, centroids, hf:FOLDER_OR_NAME or openai:MODEL."),
+        Field(
+            description="Who answers: atlas, markers, centroids, hf:FOLDER_OR_NAME or openai:MODEL."
+        ),
     ] = "centroids"
     options: Annotated[
         dict[str, Any],

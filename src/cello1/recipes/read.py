@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from cello1.errors import UseError
+from cello1.recipes.atlas import AtlasSettings
 from cello1.recipes.base import BaseModelSettings
 from cello1.recipes.build import BuildSettings
 from cello1.recipes.distill import DistillSettings
@@ -24,6 +25,7 @@ class Recipe(Section):
     """A whole pipeline; every section has defaults."""
 
     build: BuildSettings = BuildSettings()
+    atlas: AtlasSettings = AtlasSettings()
     base: BaseModelSettings = BaseModelSettings()
     distill: DistillSettings = DistillSettings()
     sft: SftSettings = SftSettings()

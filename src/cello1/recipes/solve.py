@@ -69,18 +69,27 @@ class SolveSettings(EndpointSettings):
     solver: Annotated[
         str,
         Field(
-            description="Who answers: mini, chance, markers, centroids, hf:FOLDER_OR_NAME or "
-            "openai:MODEL."
+            description="Who answers: mini, atlas, markers, centroids, chance, hf:FOLDER_OR_NAME "
+            "or openai:MODEL."
         ),
     ] = "mini"
     alone: Annotated[
-        bool, Field(description="chance, markers, centroids: decide each cell by itself.")
+        bool, Field(description="atlas, markers, centroids, chance: decide each cell by itself.")
     ] = False
     markers: Annotated[
         Path | None,
         Field(description="markers: marker table (PanglaoDB, ScType or CSV)."),
         Option(metavar="FILE"),
     ] = None
+    atlas: Annotated[
+        Path | None,
+        Field(description="atlas: folder of `cello1 atlas build` that joins the embedded one."),
+        Option(metavar="FOLDER"),
+    ] = None
+    atlas_only: Annotated[bool, Field(description="atlas: take the folder alone.")] = False
+    without: Annotated[
+        tuple[str, ...], Field(description="atlas: source or study to leave out.")
+    ] = ()
     decode: Annotated[
         Literal["generate", "assign"],
         Field(description="mini, hf: write a response, or rate every type and assign."),
@@ -103,12 +112,16 @@ class SolveSettings(EndpointSettings):
         local = kind in ("mini", "hf")
         fields = type(self).model_fields
         wrong = [k for k in local_only if not local and getattr(self, k) != fields[k].default]
+        if self.solver != "atlas":
+            wrong += [k for k in ("atlas", "atlas_only", "without") if getattr(self, k)]
         if self.samples > 1 and not local and kind != "openai":
             wrong.append("samples")
         if self.base_url is not None and kind != "openai":
             wrong.append("base_url")
         if wrong:
             raise ValueError(f"{', '.join(wrong)} cannot be used with solver {self.solver}")
+        if self.atlas_only and self.atlas is None:
+            raise ValueError("atlas_only needs the folder of an atlas")
         if self.decode == "assign" and (self.samples > 1 or self.valid):
             raise ValueError("decode=assign rates every type; it neither samples nor writes")
         if self.permute and self.samples == 1:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from cello1.puzzles.puzzle import Puzzle
+from cello1.puzzles.puzzle import Puzzle, label_key
 
+_NAMED = 12  # labels at most in a message
 Floats = npt.NDArray[np.float64]
 
 
@@ -117,3 +118,39 @@ class RemoteSolver(Protocol):
     def estimate(self, puzzles: Sequence[Puzzle]) -> dict[str, Any]:
         """Return what asking would take: prompts, tokens and cost; nothing is sent."""
         ...
+
+
+def known_partly(solver: Solver, labels: Iterable[str]) -> str | None:
+    """Say which candidates a solver does not know by themselves, with their names.
+
+    Returns
+    -------
+    str or None
+        ``3 of 12 candidates are known only by relatives (a, b, c), 1 not at all (d)``; None when
+        all are known, or the solver cannot say.
+    """
+    know = getattr(solver, "knows", None)
+    if know is None:
+        return None
+    names = {label_key(label): label for label in sorted(labels)}
+    found: dict[str, list[str]] = {}
+    for label in names.values():
+        if (knowledge := know(label)) is not None and knowledge.how != "source":
+            found.setdefault(knowledge.how, []).append(label)
+    ways = {
+        "relative": "only by relatives",
+        "markers only": "only by markers",
+        "not at all": "not at all",
+    }
+    parts = [
+        f"{len(of)} {way} ({', '.join(of[:_NAMED])}{', ...' if len(of) > _NAMED else ''})"
+        for how, way in ways.items()
+        if (of := found.get(how))
+    ]
+    if not parts:
+        return None
+    first, *rest = parts
+    number, _, tail = first.partition(" ")
+    verb = "is" if number == "1" else "are"
+    text = f"{number} of {len(names)} candidates {verb} known {tail}"
+    return ", ".join([text, *rest])

@@ -16,7 +16,7 @@ from cello1.recipes.solve import SPLIT
 from cello1.solvers.base import Solver
 from cello1.solvers.vote import voting
 
-CLASSICAL = ("chance", "markers", "centroids")
+CLASSICAL = ("chance", "markers", "centroids", "atlas")
 
 
 def choose_solver(
@@ -121,6 +121,8 @@ def runs_models() -> bool:
 def _classical(
     settings: SolveSettings, train: Sequence[Puzzle], validation: Sequence[Puzzle]
 ) -> Solver:
+    from cello1.atlas import Atlas
+    from cello1.solvers.classical.atlas import AtlasExpert
     from cello1.solvers.classical.centroids import Centroids
     from cello1.solvers.classical.chance import Chance
     from cello1.solvers.classical.expert import ClassicalSolver, Expert
@@ -131,6 +133,15 @@ def _classical(
         expert = Chance(settings.seed)
     elif settings.solver == "markers":
         expert = Markers.from_file(settings.markers)
+    elif settings.solver == "atlas":
+        expert = AtlasExpert(
+            Atlas.read(settings.atlas, only=settings.atlas_only, without=settings.without),
+            {
+                "atlas": None if settings.atlas is None else str(settings.atlas),
+                "atlas_only": settings.atlas_only,
+                "without": list(settings.without),
+            },
+        )
     else:
         expert = Centroids(train, validation)
     return ClassicalSolver(expert, joint=not settings.alone)

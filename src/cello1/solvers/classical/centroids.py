@@ -15,6 +15,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import log_softmax
 
+from cello1.atlas import Knowledge
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle, label_key
 from cello1.solvers.assign import assign_jointly
@@ -95,6 +96,11 @@ class Centroids:
         that it takes the cell for which nothing else speaks.
         """
         return self._scores(self.model, puzzle)
+
+    def knows(self, label: str) -> Knowledge:
+        """Say whether a type was among those learned."""
+        known = label_key(label) in self.types
+        return Knowledge("source", ("training puzzles",)) if known else Knowledge("not at all", ())
 
     def evidence(self, genes: Sequence[str], label: str, rival: str | None) -> list[str]:
         """Return the listed genes that cells of the type list more often than those of the rival.

@@ -12,11 +12,14 @@ from typing import Any, Protocol
 
 from scipy.special import softmax
 
+from cello1.atlas import Knowledge
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.assign import assign_alone, assign_jointly, probabilities
 from cello1.solvers.base import Floats, OnDone, Response
 from cello1.solvers.classical.reasons import explain
+
+_AT_ONCE = 1_000  # puzzles that an expert who can scores together
 
 
 class Expert(Protocol):
@@ -51,9 +54,18 @@ class ClassicalSolver:
         self.settings = {**expert.settings, "solver": expert.name, "joint": joint}
 
     def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
-        """Answer puzzles one after the other."""
-        for puzzle in puzzles:
-            on_done(puzzle.id, self.answer(puzzle))
+        """Answer puzzles one after the other; what can be scored together is."""
+        prepare = getattr(self.expert, "prepare", None)
+        for start in range(0, len(puzzles), _AT_ONCE):
+            if prepare is not None:
+                prepare(puzzles[start : start + _AT_ONCE])
+            for puzzle in puzzles[start : start + _AT_ONCE]:
+                on_done(puzzle.id, self.answer(puzzle))
+
+    def knows(self, label: str) -> Knowledge | None:
+        """Say how a candidate is known; None for an expert that knows nothing of types."""
+        know = getattr(self.expert, "knows", None)
+        return None if know is None else know(label)
 
     def answer(self, puzzle: Puzzle) -> Response:
         """Answer one puzzle, with reasons."""

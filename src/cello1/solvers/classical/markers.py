@@ -1,8 +1,6 @@
 """Markers: score a cell by the known marker genes in its list.
 
-A table of markers is PanglaoDB's download (TSV), ScType's workbook (XLSX), or a plain CSV with
-the columns ``cell_type`` and ``gene`` (one pair a row) and maybe ``weight``. A small table of
-our own comes with the package.
+Tables are read by :func:`cello1.atlas.markers.read_markers`; a small one comes with the package.
 """
 
 from __future__ import annotations
@@ -16,59 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from cello1.errors import InputError
+from cello1.atlas import Knowledge
+from cello1.atlas.markers import Table, read_markers, term_of_name
 from cello1.puzzles.puzzle import Puzzle, label_key
 from cello1.scoring.ontology import ancestors, term_id
 from cello1.solvers.base import Floats
 
-Table = dict[str, dict[str, float]]
+__all__ = ["OWN_TABLE", "Markers", "Table", "read_markers"]
+
 OWN_TABLE = Path(str(files("cello1.solvers.classical") / "markers.csv"))
 # A marker at the top of the list counts twice one at its end: expression tells, presence more.
 _TOP_BONUS = 1.0
-
-
-def read_markers(path: Path) -> Table:
-    """Read a marker table: type -> gene -> weight (negative: speaks against the type).
-
-    Raises
-    ------
-    InputError
-        When the layout is none of the three.
-    """
-    try:
-        if path.suffix in (".xlsx", ".xls"):
-            frame = pd.read_excel(path)
-        else:
-            frame = pd.read_csv(path, sep="\t" if path.suffix in (".tsv", ".txt") else ",")
-    except ImportError as error:
-        raise InputError(
-            f"{path}: reading a workbook needs openpyxl; install it or save the table as CSV"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"marker table {path} cannot be read: {error}") from error
-    columns = set(frame.columns)
-    table: Table = {}
-    if {"official gene symbol", "cell type", "species"} <= columns:
-        human = frame[frame["species"].astype(str).str.contains("Hs")]
-        for kind, gene in zip(human["cell type"], human["official gene symbol"], strict=True):
-            table.setdefault(str(kind), {})[str(gene)] = 1.0
-    elif {"cellName", "geneSymbolmore1", "geneSymbolmore2"} <= columns:
-        for row in frame.itertuples(index=False):
-            genes = table.setdefault(" ".join(str(row.cellName).split()), {})
-            genes.update(dict.fromkeys(_split(row.geneSymbolmore2), -1.0))
-            genes.update(dict.fromkeys(_split(row.geneSymbolmore1), 1.0))
-    elif {"cell_type", "gene"} <= columns:
-        weights = frame["weight"] if "weight" in columns else pd.Series(1.0, index=frame.index)
-        for kind, gene, w in zip(frame["cell_type"], frame["gene"], weights, strict=True):
-            table.setdefault(str(kind), {})[str(gene)] = float(w)
-    else:
-        raise InputError(
-            f"marker table {path} has the columns {', '.join(map(str, frame.columns[:8]))}; "
-            "expected cell_type and gene (CSV), PanglaoDB's columns (TSV) or ScType's (XLSX)"
-        )
-    return table
 
 
 class Markers:
@@ -92,7 +49,7 @@ class Markers:
             for kind, genes in sorted(table.items())
         }
         self._by_name = {_plain(kind): kind for kind in self.weights}
-        self._by_term = {t: kind for kind in self.weights if (t := term_id(kind)) is not None}
+        self._by_term = {t: kind for kind in self.weights if (t := term_of_name(kind)) is not None}
         self._found: dict[str, str | None] = {}
         self.settings: dict[str, Any] = {"markers": source, "types": len(self.weights)}
 
@@ -108,6 +65,17 @@ class Markers:
         if key not in self._found:
             self._found[key] = self._find(label)
         return self._found[key]
+
+    def knows(self, label: str) -> Knowledge:
+        """Say whether a type has markers of its own, only those of a type above it, or none."""
+        kind = self.entry(label)
+        if kind is None:
+            return Knowledge("not at all", ())
+        term = term_id(label)
+        own = _plain(kind) == _plain(label) or (
+            term is not None and self._by_term.get(term) == kind
+        )
+        return Knowledge("source" if own else "relative", (kind,))
 
     def _find(self, label: str) -> str | None:
         if (kind := self._by_name.get(_plain(label))) is not None:
@@ -141,10 +109,6 @@ class Markers:
         against = self.weights[other] if other else {}
         gains = [(known.get(g, 0.0) - against.get(g, 0.0), g) for g in genes if g in known]
         return [gene for gain, gene in sorted(gains, key=lambda x: (-x[0], x[1])) if gain > 0]
-
-
-def _split(cell: object) -> list[str]:
-    return [] if pd.isna(cell) else [g.strip() for g in str(cell).split(",") if g.strip()]  # type: ignore[call-overload]
 
 
 def _plain(label: str) -> str:

@@ -1,0 +1,630 @@
+"""The atlas: one log-odds per gene and type, from all sources, whatever the type is called.
+
+A source's column says how often each gene reaches a cell's list; against the other types of that
+source this is a log-ratio. Three steps make the row of a type of them:
+
+1. *Markers.* For every list of markers a regression over all types that have tables tells what it
+   is worth: how far the log-ratio of a gene moves when the list names it for the type, for a type
+   above it, or for types below it. So every type gets an expected row, with or without a table.
+2. *Tables.* What the columns say beyond that is carried to the type by kriging over the Cell
+   Ontology: own columns count most, relatives less the farther they are; columns of one study,
+   which share its errors, count less than as many studies; the puzzle's tissue counts more.
+3. A gene that a source did not measure says nothing.
+
+The score of a cell is the sum over its listed genes, without those that nearly all cells express.
+Where the genes that were measured are known, one that is not listed speaks as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cho_factor, cho_solve
+from scipy.sparse import csr_array
+
+from cello1.atlas.genes import current, is_housekeeping
+from cello1.atlas.source import Source, read_sources
+from cello1.atlas.tissues import system
+from cello1.errors import InputError
+from cello1.scoring.ontology import above_of, information, likeness, term_id, term_label
+
+Floats = npt.NDArray[np.float32]
+EMBEDDED = Path(str(files("cello1.atlas") / "embedded"))
+
+How = Literal["source", "relative", "markers only", "not at all"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the sources are worth; fitted on studies that no reported figure is about.
+
+    Attributes
+    ----------
+    pseudo
+        Added to every frequency before the logarithm.
+    decline
+        Power of the likeness of two types in the ontology: how fast relatives lose their say.
+    noise, study
+        Variance of one column, and what columns of one study share, in units of that of types.
+    tissue, disease
+        How much more columns of the puzzle's tissue (disease) share with the type that is asked.
+    ridge
+        Penalty of the regression on markers.
+    floor
+        The lowest log-odds a listed gene can have: what is listed against all expectation may be
+        ambient, and may not decide alone.
+    temperature
+        Divides the scores, so that probabilities under one-to-one are calibrated.
+    """
+
+    pseudo: float = 0.05
+    decline: float = 3.0
+    noise: float = 1.0
+    study: float = 1.5
+    tissue: float = 0.0
+    disease: float = 0.0
+    ridge: float = 50.0
+    floor: float = -0.5
+    temperature: float = 2.0
+
+
+class Knowledge(NamedTuple):
+    """How the atlas knows a label.
+
+    Attributes
+    ----------
+    how
+        ``source``: a column of its own; ``relative``: columns of types below or above it;
+        ``markers only``; ``not at all``.
+    through
+        The sources, the relatives' labels, or the lists of markers.
+    """
+
+    how: How
+    through: tuple[str, ...]
+
+
+class _Entry(NamedTuple):
+    key: str
+    term: str | None
+
+
+class Atlas:
+    """All sources, ready to score cells against labels.
+
+    Parameters
+    ----------
+    sources
+        Tables and lists of markers; names must differ.
+    weights
+        What they are worth.
+    """
+
+    def __init__(self, sources: Sequence[Source], weights: Weights | None = None) -> None:
+        names = [source.name for source in sources]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise InputError(
+                f"two sources are named {twice[0]!r}; give every source a name of its own"
+            )
+        if not sources:
+            raise InputError("the atlas has no sources left; leave fewer out, or name a folder")
+        self.sources = tuple(sources)
+        self.weights = weights or Weights()
+        self._tables = [source for source in sources if source.is_table]
+        self._lists = [source for source in sources if not source.is_table]
+        self._rows: dict[tuple[str, str, str], Floats] = {}
+
+    @classmethod
+    def read(
+        cls,
+        folder: Path | None = None,
+        *,
+        only: bool = False,
+        without: Iterable[str] = (),
+        weights: Weights | None = None,
+    ) -> Atlas:
+        """Read the embedded atlas, and a folder on top of it.
+
+        Parameters
+        ----------
+        folder
+            Made by ``cello1 atlas build``; its sources join the embedded ones.
+        only
+            Take the folder alone.
+        without
+            Names of sources or studies to leave out.
+        weights
+            Default: the fitted ones.
+
+        Raises
+        ------
+        InputError
+            When the folder is no atlas, or a name to leave out is of no source.
+        """
+        sources: list[Source] = []
+        if folder is None or not only:
+            sources += read_sources(EMBEDDED)[0]
+        if folder is not None:
+            own = read_sources(folder)[0]
+            taken = {source.name for source in sources}
+            if clash := [s.name for s in own if s.name in taken]:
+                raise InputError(
+                    f"{folder} has a source named {clash[0]!r}, and so has the embedded atlas; "
+                    "give it another name, or use the folder alone"
+                )
+            sources += own
+        out = set(without)
+        if unknown := out - {s.name for s in sources} - {s.study for s in sources}:
+            raise InputError(
+                f"cannot leave out {sorted(unknown)[0]!r}: no source or study has this name; "
+                "cello1 atlas show lists them"
+            )
+        kept = [s for s in sources if s.name not in out and s.study not in out]
+        return cls(kept, weights)
+
+    # --- what is in it ---------------------------------------------------------------------
+
+    @cached_property
+    def genes(self) -> tuple[str, ...]:
+        """Every gene that some source has a value for, sorted."""
+        return tuple(sorted({g for s in self.sources for g in _valued(s)}))
+
+    @cached_property
+    def _at(self) -> dict[str, int]:
+        return {gene: i for i, gene in enumerate(self.genes)}
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Types that have a table: Cell Ontology ids, or labels the ontology does not know."""
+        return tuple(sorted({c.key for s in self._tables for c in s.columns}))
+
+    @cached_property
+    def _key_at(self) -> dict[str, int]:
+        return {key: i for i, key in enumerate(self.keys)}
+
+    @cached_property
+    def _list_keys(self) -> dict[str, list[tuple[int, int]]]:
+        """Type -> (list of markers, row) that have an entry for it."""
+        found: dict[str, list[tuple[int, int]]] = {}
+        for k, source in enumerate(self._lists):
+            for row, column in enumerate(source.columns):
+                found.setdefault(column.key, []).append((k, row))
+        return found
+
+    def knows(self, label: str) -> Knowledge:
+        """Say how a label is known: by sources of its own, relatives, markers, or not at all."""
+        entry = self._entry(label)
+        if entry.key in self._key_at:
+            own = [s.name for s in self._tables if any(c.key == entry.key for c in s.columns)]
+            return Knowledge("source", tuple(own))
+        if relatives := self.relatives(label):
+            return Knowledge("relative", tuple(relatives))
+        lists = {
+            self._lists[k].name
+            for key in self._ways_up(entry)
+            for k, _ in self._list_keys.get(key, ())
+        }
+        if lists:
+            return Knowledge("markers only", tuple(sorted(lists)))
+        return Knowledge("not at all", ())
+
+    def relatives(self, label: str) -> list[str]:
+        """Return the labels below a type that have tables, else its nearest ancestors that do."""
+        term = self._entry(label).term
+        if term is None:
+            return []
+        below = [k for k in self.keys if term in above_of(k)]
+        if not below:
+            over = above_of(term)
+            up = [k for k in self.keys if k in over and information(k) >= _TELLING]
+            below = [k for k in up if not any(k in above_of(other) for other in up)]
+        return [term_label(k) or k for k in below]
+
+    def _entry(self, label: str) -> _Entry:
+        key = label.strip().casefold()
+        if key in self._key_at or key in self._list_keys:
+            return _Entry(key, None)
+        term = term_id(label)
+        return _Entry(term or key, term)
+
+    @staticmethod
+    def _ways_up(entry: _Entry) -> list[str]:
+        if entry.term is None:
+            return [entry.key]
+        return [
+            entry.term,
+            *(t for t in sorted(above_of(entry.term)) if information(t) >= _TELLING),
+        ]
+
+    # --- columns ---------------------------------------------------------------------------
+
+    @cached_property
+    def _columns(self) -> _Columns:
+        return _Columns.of(self._tables, self._at, self._key_at, self.weights.pseudo)
+
+    @cached_property
+    def _gain(self) -> Floats:
+        """How far a gene's log-ratio moves from type to type, shape (genes,)."""
+        if not self._tables:
+            return np.ones(len(self.genes), np.float32)
+        spread = self._columns.spread
+        # Of a gene that no table measured nothing is known: it is taken for a usual one.
+        unmeasured = ~self._columns.measured.any(axis=0)
+        return np.where(unmeasured, np.median(spread[~unmeasured]), spread)
+
+    @cached_property
+    def _worth(self) -> Floats:
+        """What each way of being named by a list of markers is worth, then of not being named."""
+        usual = [*_USUAL_WORTH * len(self._lists), *_USUAL_AGAINST, 0.0]
+        prior = np.array(usual, dtype=np.float32)
+        if not self._tables or not self._lists:
+            return prior
+        features = self._named(self.keys)
+        mean, seen = self._columns.by_key
+        weight = np.minimum(seen, 3).astype(np.float32)
+        wide, size = self._gain, len(features) + 1
+        gram, right = np.zeros((size, size)), np.zeros(size)
+        flat = [csr_array((f * wide).tocsr()) for f in features]
+        dense = [(f * weight).tocsr() for f in flat]
+        for i, f in enumerate(dense):
+            for j in range(i, len(flat)):
+                gram[i, j] = gram[j, i] = f.multiply(flat[j]).sum()
+            gram[i, -1] = gram[-1, i] = f.multiply(wide[None, :]).sum()
+            right[i] = f.multiply(mean).sum()
+        gram[-1, -1] = float((weight * wide**2).sum())
+        right[-1] = float((weight * wide * mean).sum())
+        change = np.linalg.solve(gram + self.weights.ridge * np.eye(size), right - gram @ prior)
+        return np.asarray(prior + change, dtype=np.float32)
+
+    def _named(self, keys: Sequence[str]) -> list[csr_array]:
+        """For every list: who is named for the type, above it, below it; then named against.
+
+        Each of shape (types, genes).
+        """
+        own, up, down = self._kinship(keys)
+        features, against = [], [csr_array((len(keys), len(self.genes)), dtype=np.float32)] * 3
+        for rows, places in self._marker_rows:
+            for ways, n in ((own, 0), (up, 1), (down, 2)):
+                way = ways[:, places]
+                speaks = csr_array(way @ (rows > 0).astype(np.float32))
+                if n == 1:
+                    speaks.data = np.minimum(speaks.data, 1)
+                if n == 2:
+                    number = np.maximum(way.sum(axis=1), 1).astype(np.float32)
+                    speaks = csr_array(speaks.multiply(1 / number[:, None]).tocsr())
+                features.append(speaks)
+                against[n] = against[n] + csr_array(way @ (rows < 0).astype(np.float32))
+        return [*features, *(csr_array(f) for f in against)]
+
+    @cached_property
+    def _marker_keys(self) -> tuple[str, ...]:
+        return tuple(sorted(self._list_keys))
+
+    @cached_property
+    def _marker_rows(self) -> list[tuple[csr_array, list[int]]]:
+        place = {key: i for i, key in enumerate(self._marker_keys)}
+        return [
+            (_spread(source, self._at), [place[c.key] for c in source.columns])
+            for source in self._lists
+        ]
+
+    def _kinship(self, keys: Sequence[str]) -> tuple[csr_array, csr_array, csr_array]:
+        """Which types with markers are a type itself, above it, below it: (types, marker types)."""
+        shape = (len(keys), len(self._marker_keys))
+        place = {key: i for i, key in enumerate(self._marker_keys)}
+        over = {key: above_of(key) for key in (*self._marker_keys, *keys)}
+        found: list[list[tuple[int, int]]] = [[], [], []]
+        for i, key in enumerate(keys):
+            if key in place:
+                found[0].append((i, place[key]))
+            found[1] += [
+                (i, place[t])
+                for t in sorted(over[key])
+                if t in place and information(t) >= _TELLING
+            ]
+            found[2] += [(i, j) for j, m in enumerate(self._marker_keys) if key in over[m]]
+        made = []
+        for pairs in found:
+            rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+            made.append(csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=shape))
+        return made[0], made[1], made[2]
+
+    def _expected(self, keys: Sequence[str]) -> Floats:
+        """Return what the markers lead one to expect of types, shape (types, genes)."""
+        named = csr_array((len(keys), len(self.genes)), dtype=np.float32)
+        for worth, feature in zip(self._worth, self._named(keys), strict=False):
+            named = named + feature * worth
+        rows = (named.toarray() + self._worth[-1]) * self._gain
+        rows[[not self._relevant(key) for key in keys]] = 0
+        return np.asarray(rows, dtype=np.float32)
+
+    def _relevant(self, key: str) -> bool:
+        """Whether tables or markers have anything to say of a type."""
+        if key in self._key_at or key in self._list_keys or not key.startswith("CL:"):
+            return key in self._key_at or key in self._list_keys
+        return True
+
+    @cached_property
+    def _beyond(self) -> Floats:
+        """What columns say beyond what markers lead one to expect, shape (columns, genes)."""
+        columns = self._columns
+        beyond = columns.logs - self._expected(self.keys)[columns.key]
+        beyond[~columns.measured[columns.table]] = 0
+        return beyond
+
+    @cached_property
+    def _factor(self) -> Any:
+        columns, weights = self._columns, self.weights
+        like = likeness(self.keys, self.keys)[np.ix_(columns.key, columns.key)] ** weights.decline
+        same_study = columns.study[:, None] == columns.study[None, :]
+        cov = like * (1 + weights.tissue * _matching(columns.tissue, columns.tissue))
+        cov *= 1 + weights.disease * _matching(columns.disease, columns.disease)
+        cov += weights.study * same_study * like**3
+        cov[np.diag_indices_from(cov)] += weights.noise / np.minimum(columns.samples, 4)
+        return cho_factor(cov, lower=True)
+
+    # --- rows and scores -------------------------------------------------------------------
+
+    def rows(
+        self, labels: Sequence[str], *, tissue: str | None = None, disease: str | None = None
+    ) -> Floats:
+        """Return the log-odds that a gene in a cell's list gives for each label.
+
+        Parameters
+        ----------
+        labels
+            Cell types by any name the ontology or a source knows. Others get a row of zeros.
+        tissue, disease
+            Raise the columns that match; those that do not keep their say.
+
+        Returns
+        -------
+        rows
+            Shape (labels, genes), genes in the order of `genes`.
+        """
+        where = (system(tissue) or "", (disease or "").casefold())
+        wanted = [(self._entry(label).key, *where) for label in labels]
+        missing = sorted({key for key in wanted if key not in self._rows})
+        if missing:
+            made = self._make_rows([key for key, *_ in missing], *where)
+            self._rows.update(zip(missing, made, strict=True))
+        return np.array([self._rows[key] for key in wanted])
+
+    def _make_rows(self, keys: Sequence[str], tissue: str, disease: str) -> Floats:
+        rows = self._expected(keys)
+        if self._tables:
+            columns, weights = self._columns, self.weights
+            like = likeness(keys, self.keys)[:, columns.key] ** weights.decline
+            like = like * (1 + weights.tissue * _matching(np.array([tissue]), columns.tissue))
+            like = like * (1 + weights.disease * _matching(np.array([disease]), columns.disease))
+            share = np.asarray(cho_solve(self._factor, like.T)).T.astype(np.float32)
+            # A gene that some columns did not measure leans on those that did.
+            size = np.abs(share)
+            per_table = np.zeros((len(keys), len(columns.measured)), np.float32)
+            for k in range(len(columns.measured)):
+                per_table[:, k] = size[:, columns.table == k].sum(axis=1)
+            heard = (per_table @ columns.measured.astype(np.float32)) / (
+                size.sum(axis=1, keepdims=True) + 1e-9
+            )
+            rows = rows + (share @ self._beyond) / np.maximum(heard, _LEAST_HEARD)
+        raised = np.maximum(rows, self.weights.floor) * (rows != 0)
+        return np.asarray(raised, dtype=np.float32)
+
+    def indicator(self, cells: Sequence[Sequence[str]]) -> csr_array:
+        """Turn gene lists into a matrix of ones, shape (cells, genes).
+
+        Housekeeping genes and genes that no source knows are left out; old symbols are renamed.
+        """
+        places = [self._listed(genes) for genes in cells]
+        indptr = np.concatenate([[0], np.cumsum([len(p) for p in places])])
+        indices = np.array([i for p in places for i in p], dtype=np.int32)
+        data = np.ones(len(indices), dtype=np.float32)
+        return csr_array((data, indices, indptr), shape=(len(cells), len(self.genes)))
+
+    def _listed(self, genes: Sequence[str]) -> list[int]:
+        place = self._place
+        found = [i for gene in genes if (i := place(gene)) >= 0]
+        return found if len(set(found)) == len(found) else list(dict.fromkeys(found))
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {}
+
+    def _place(self, gene: str) -> int:
+        place = self._places.get(gene)
+        if place is None:
+            name = current(gene)
+            place = -1 if is_housekeeping(name) else self._at.get(name, -1)
+            self._places[gene] = place
+        return place
+
+    def scores(
+        self,
+        cells: Sequence[Sequence[str]] | csr_array,
+        candidates: Sequence[str],
+        *,
+        universe: Iterable[str] | None = None,
+        tissue: str | None = None,
+        disease: str | None = None,
+    ) -> Floats:
+        """Return how well each candidate explains each cell, in nats, not centred.
+
+        Only comparisons mean something: of one cell with others for the same candidate (centre
+        over the cells of the batch or data set: ``scores - scores.mean(axis=0)``), then of
+        candidates for one cell. A candidate that is known ``not at all`` scores 0 everywhere.
+
+        Parameters
+        ----------
+        cells
+            Gene lists (any order), or what :meth:`indicator` made of them.
+        candidates
+            Labels.
+        universe
+            The genes that the data set measured, where they are known: a gene among them that is
+            not listed then counts as evidence against. Without it unlisted genes say nothing.
+        tissue, disease
+            Of the cells.
+
+        Returns
+        -------
+        scores
+            Shape (cells, candidates), float32.
+        """
+        listed = cells if isinstance(cells, csr_array) else self.indicator(cells)
+        rows = self.rows(candidates, tissue=tissue, disease=disease)
+        if universe is None:
+            return np.asarray(listed @ rows.T, dtype=np.float32)
+        absent = self.absent(rows, universe)
+        return np.asarray(listed @ (rows - absent).T + absent.sum(axis=1), dtype=np.float32)
+
+    def absent(self, rows: Floats, universe: Iterable[str]) -> Floats:
+        """Return the log-odds that a measured gene gives by not being listed, shape of `rows`.
+
+        With b, how often cells list the gene at all, a type lists it with f = b exp(row), and the
+        absence is worth log((1 - f) / (1 - b)); 0 outside the universe.
+        """
+        measured = np.zeros(len(self.genes), dtype=bool)
+        measured[[i for gene in universe if (i := self._place(gene)) >= 0]] = True
+        usual = self._columns.usual if self._tables else np.full(len(self.genes), 0.05, np.float32)
+        often = np.clip(usual * np.exp(rows), 0, _OFTEN)
+        against = np.log1p(-often) - np.log1p(-np.minimum(usual, _OFTEN))
+        return np.where(measured & (rows != 0), against, 0).astype(np.float32)
+
+    def evidence(
+        self,
+        genes: Sequence[str],
+        label: str,
+        rival: str | None = None,
+        *,
+        tissue: str | None = None,
+        disease: str | None = None,
+    ) -> list[str]:
+        """Return the listed genes that speak for a label (against a rival), strongest first.
+
+        Every gene returned raises the odds of the label itself, and more than those of the rival;
+        housekeeping genes are never among them.
+        """
+        rows = self.rows(
+            [label] if rival is None else [label, rival], tissue=tissue, disease=disease
+        )
+        found = []
+        for gene in dict.fromkeys(genes):
+            if (i := self._place(gene)) < 0:
+                continue
+            own = float(rows[0, i])
+            gain = own if rival is None else own - float(rows[1, i])
+            if own > _SPEAKS and gain > _SPEAKS:
+                found.append((-gain, gene))
+        return [gene for _, gene in sorted(found)]
+
+    def with_weights(self, **changes: float) -> Atlas:
+        """Return the same sources with other weights."""
+        return Atlas(self.sources, replace(self.weights, **changes))
+
+
+# What a list is worth that names the type, one above it, one below it; for it and against it:
+# where tables cannot tell, these hold.
+_USUAL_WORTH = [0.3, 0.15, 0.1]
+_USUAL_AGAINST = [-0.25, -0.15, 0.0]
+_TELLING = 0.3  # information of a term below which (cell, native cell) it tells nothing
+_LEAST_HEARD = 0.3
+_OFTEN = 0.95
+_SPEAKS = 0.2
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """All columns of all tables, over the genes of the atlas."""
+
+    logs: Floats  # log-ratio against the other types of the source, 0 where not measured
+    key: npt.NDArray[np.intp]
+    table: npt.NDArray[np.intp]
+    study: npt.NDArray[np.intp]
+    samples: npt.NDArray[np.intp]
+    tissue: npt.NDArray[np.str_]
+    disease: npt.NDArray[np.str_]
+    measured: npt.NDArray[np.bool_]  # (tables, genes)
+    usual: Floats  # how often cells list a gene, over all tables that measured it
+    keys: int
+
+    @classmethod
+    def of(
+        cls,
+        tables: Sequence[Source],
+        at: Mapping[str, int],
+        key_at: Mapping[str, int],
+        pseudo: float,
+    ) -> _Columns:
+        measured = np.zeros((len(tables), len(at)), dtype=bool)
+        blocks, usual = [], np.zeros(len(at))
+        for k, source in enumerate(tables):
+            measured[k, [at[g] for g in source.genes if g in at]] = True
+            share = _spread(source, at).toarray()
+            key = np.array([key_at[c.key] for c in source.columns])
+            means = np.array([share[key == t].mean(axis=0) for t in np.unique(key)])
+            base = means.mean(axis=0)
+            usual += base
+            if len(means) <= 3:  # too few types to say what is usual
+                base = base * 0.5 + 0.02
+            logs = np.log((share + pseudo) / (base + pseudo))
+            logs[:, ~measured[k]] = 0
+            blocks.append(logs.astype(np.float32))
+        columns = [(k, c) for k, source in enumerate(tables) for c in source.columns]
+        studies = sorted({source.study for source in tables})
+        return cls(
+            logs=np.concatenate(blocks),
+            key=np.array([key_at[c.key] for _, c in columns]),
+            table=np.array([k for k, _ in columns]),
+            study=np.array([studies.index(tables[k].study) for k, _ in columns]),
+            samples=np.array([c.samples for _, c in columns]),
+            tissue=np.array([system(c.tissue) or "" for _, c in columns]),
+            disease=np.array([c.disease.casefold() for _, c in columns]),
+            measured=measured,
+            usual=(usual / np.maximum(measured.sum(axis=0), 1)).astype(np.float32),
+            keys=len(key_at),
+        )
+
+    @cached_property
+    def by_key(self) -> tuple[Floats, Floats]:
+        """Mean log-ratio of every type, studies counting alike, and how many measured the gene."""
+        shape = (self.keys, self.logs.shape[1])
+        total, seen = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        _, of = np.unique(np.stack([self.key, self.study]), axis=1, return_inverse=True)
+        number = np.bincount(of.ravel())
+        for i in range(len(self.key)):
+            part = 1 / number[of.ravel()[i]]
+            total[self.key[i]] += part * self.logs[i]
+            seen[self.key[i]] += part * self.measured[self.table[i]]
+        return np.asarray(total / np.maximum(seen, np.float32(1e-9)), dtype=np.float32), seen
+
+    @property
+    def spread(self) -> Floats:
+        mean, seen = self.by_key
+        known = seen > 0
+        size = (mean**2 * known).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        return np.asarray(np.sqrt(size), dtype=np.float32)
+
+
+def _valued(source: Source) -> list[str]:
+    used = np.unique(source.values.indices)
+    return [source.genes[i] for i in used.tolist()]
+
+
+def _spread(source: Source, at: Mapping[str, int]) -> csr_array:
+    """Put the values of a source over the genes of the atlas."""
+    place = np.array([at.get(gene, 0) for gene in source.genes], dtype=np.int32)
+    values = source.values
+    shape = (len(source.columns), len(at))
+    return csr_array((values.data, place[values.indices], values.indptr), shape=shape)
+
+
+def _matching(a: npt.NDArray[np.str_], b: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
+    """Which known values are equal, shape (a, b)."""
+    return np.asarray((a[:, None] == b[None, :]) & (a != "")[:, None])

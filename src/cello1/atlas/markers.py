@@ -1,0 +1,128 @@
+"""Marker tables: PanglaoDB, ScType, the Cell Marker Accordion, or a plain CSV, read as one thing.
+
+A plain CSV has the columns ``cell_type`` and ``gene``, maybe ``weight`` (negative: speaks against
+the type). One field may name several genes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+
+from cello1.errors import InputError, brief
+from cello1.scoring.ontology import term_id
+
+Table = dict[str, dict[str, float]]
+
+NAMES = Path(str(files("cello1.atlas") / "names.csv"))
+_BETWEEN = re.compile(r"[,;|/\s]+")
+
+
+def read_markers(path: Path, resources: Collection[str] = ()) -> Table:
+    """Read a marker table: type -> gene -> weight (negative: speaks against the type).
+
+    Parameters
+    ----------
+    path
+        TSV, CSV (maybe compressed) or XLSX.
+    resources
+        Collections of the Accordion to take; by default all of them. There the weight is the
+        number of collections that agree.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, its layout is none of those known, it has no pair of a type and a
+        gene, a weight is no number, or none of the resources occurs.
+    """
+    frame = _frame(path)
+    columns = set(frame.columns)
+    table: Table = {}
+    if {"official gene symbol", "cell type", "species"} <= columns:
+        human = frame[frame["species"].astype(str).str.contains("Hs")]
+        for kind, gene in zip(human["cell type"], human["official gene symbol"], strict=True):
+            _add(table, kind, gene, 1.0)
+    elif {"cellName", "geneSymbolmore1", "geneSymbolmore2"} <= columns:
+        for kind, against, for_it in zip(
+            frame["cellName"], frame["geneSymbolmore2"], frame["geneSymbolmore1"], strict=True
+        ):
+            _add(table, kind, against, -1.0)
+            _add(table, kind, for_it, 1.0)
+    elif {"CL_ID", "marker", "marker_type", "resource"} <= columns:
+        if resources:
+            if absent := sorted(set(resources) - set(frame["resource"])):
+                raise InputError(f"marker table {path} has no resource {absent[0]!r}")
+            frame = frame[frame["resource"].isin(list(resources))]
+        fields = ["CL_ID", "marker", "marker_type", "resource"]
+        for kind, gene, way, _ in frame[fields].drop_duplicates().itertuples(index=False):
+            _add(table, kind, gene, 1.0 if way == "positive" else -1.0, more=True)
+    elif {"cell_type", "gene"} <= columns:
+        weights = _weights(path, frame)
+        for kind, gene, w in zip(frame["cell_type"], frame["gene"], weights, strict=True):
+            _add(table, kind, gene, w)
+    else:
+        raise InputError(
+            f"marker table {path} has the columns {', '.join(map(str, frame.columns[:8]))}; "
+            "expected cell_type and gene (CSV), PanglaoDB's columns (TSV), ScType's (XLSX) or the "
+            "Accordion's (CL_ID, marker, marker_type, resource)"
+        )
+    if not table:
+        raise InputError(
+            f"marker table {path} holds no pair of a cell type and a gene; expected one a row"
+        )
+    return table
+
+
+@cache
+def _names() -> dict[str, str]:
+    table = pd.read_csv(NAMES, dtype=str)
+    return dict(zip(table["name"], table["cell_type"], strict=True))
+
+
+def term_of_name(name: str) -> str | None:
+    """Return the Cell Ontology id of a marker table's name for a type (`Beta cells`), or None."""
+    plain = " ".join(name.split())
+    return term_id(_names().get(plain.casefold(), plain))
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    try:
+        if path.suffix in (".xlsx", ".xls"):
+            return pd.read_excel(path)
+        tabs = ".tsv" in path.suffixes or ".txt" in path.suffixes
+        frame = pd.read_csv(path, sep="\t" if tabs else ",", encoding="utf-8-sig", low_memory=False)
+    except ImportError as error:
+        raise InputError(
+            f"{path}: reading a workbook needs openpyxl; install it or save the table as CSV"
+        ) from error
+    except pd.errors.EmptyDataError as error:
+        raise InputError(f"marker table {path} is empty; expected cell_type and gene") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"marker table {path} cannot be read: {error}") from error
+    return frame.rename(columns=lambda name: str(name).strip())
+
+
+def _weights(path: Path, frame: pd.DataFrame) -> list[float]:
+    if "weight" not in frame.columns:
+        return [1.0] * len(frame)
+    numbers = pd.to_numeric(frame["weight"], errors="coerce")
+    if odd := [i for i, number in enumerate(numbers) if not abs(number) < float("inf")]:
+        raise InputError(
+            f"marker table {path} has the weight {brief(frame['weight'].iloc[odd[0]])} in line "
+            f"{odd[0] + 2}; expected a number (negative: speaks against the type)"
+        )
+    return [float(number) for number in numbers]
+
+
+def _add(table: Table, kind: object, genes: object, weight: float, *, more: bool = False) -> None:
+    if pd.isna(kind) or pd.isna(genes):  # type: ignore[call-overload]
+        return
+    name = " ".join(str(kind).split())
+    for gene in filter(None, _BETWEEN.split(str(genes))):
+        known = table.setdefault(name, {})
+        known[gene] = known.get(gene, 0.0) + weight if more else weight

@@ -1,0 +1,79 @@
+"""The atlas as an expert: public tables and markers, without a training puzzle.
+
+The cells of a batch are compared with each other first: every candidate's scores are centred over
+the cells, so that a type that every cell resembles a little gains nothing by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cello1.atlas import Atlas, Knowledge
+from cello1.atlas.tissues import tissue_of_context
+from cello1.puzzles.puzzle import Puzzle, label_key
+from cello1.solvers.base import Floats
+
+
+class AtlasExpert:
+    """An expert that knows an atlas.
+
+    Parameters
+    ----------
+    atlas
+        Default: the embedded one.
+    settings
+        What a run records of it.
+    """
+
+    name = "atlas"
+
+    def __init__(self, atlas: Atlas | None = None, settings: dict[str, Any] | None = None) -> None:
+        self.atlas = atlas or Atlas.read()
+        self.settings: dict[str, Any] = {"sources": len(self.atlas.sources), **(settings or {})}
+        self._ready: dict[str, Floats] = {}
+        self._where: tuple[str | None, str | None] = (None, None)
+
+    def knows(self, label: str) -> Knowledge:
+        """Say how a candidate is known."""
+        return self.atlas.knows(label)
+
+    def scores(self, puzzle: Puzzle) -> Floats:
+        """Return calibrated log-scores, centred over the cells, shape (N, M)."""
+        self._where = where(puzzle)
+        if (ready := self._ready.pop(puzzle.id, None)) is not None:
+            return ready
+        self.prepare([puzzle])
+        return self._ready.pop(puzzle.id)
+
+    def prepare(self, puzzles: Sequence[Puzzle]) -> None:
+        """Score many puzzles at once: one sparse product per tissue and set of measured genes."""
+        groups: dict[Any, list[Puzzle]] = {}
+        for puzzle in puzzles:
+            groups.setdefault((*where(puzzle), puzzle.meta.get("universe")), []).append(puzzle)
+        for (tissue, disease, _), members in groups.items():
+            labels = {key: None for p in members for key in p.candidate_index}
+            at = {key: j for j, key in enumerate(labels)}
+            listed = self.atlas.indicator([genes for p in members for genes in p.cells])
+            scores = self.atlas.scores(listed, list(labels), tissue=tissue, disease=disease)
+            start = 0
+            for puzzle in members:
+                stop = start + len(puzzle.cells)
+                own = scores[start:stop][:, [at[label_key(c)] for c in puzzle.candidates]]
+                centred = np.asarray(own - own.mean(axis=0), dtype=np.float64)
+                self._ready[puzzle.id] = centred / self.atlas.weights.temperature
+                start = stop
+
+    def evidence(self, genes: Sequence[str], label: str, rival: str | None) -> list[str]:
+        """Return the listed genes that speak for a type (against a rival), strongest first."""
+        tissue, disease = self._where
+        return self.atlas.evidence(genes, label, rival, tissue=tissue, disease=disease)
+
+
+def where(puzzle: Puzzle) -> tuple[str | None, str | None]:
+    """Return tissue and disease of a puzzle, from its metadata, else from its context."""
+    tissue = puzzle.meta.get("tissue") or tissue_of_context(puzzle.context)
+    disease = puzzle.meta.get("disease")
+    return (None if tissue is None else str(tissue), None if disease is None else str(disease))
