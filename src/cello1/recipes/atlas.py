@@ -31,10 +31,10 @@ class AtlasSource(Section):
         ""
     )
     cell_types: Annotated[
-        str | None, Field(description="CSV that curates the columns of mean profiles")
+        str | None, Field(description="CSV that curates the columns of mean profiles.")
     ] = None
     resources: Annotated[
-        tuple[str, ...], Field(description="Accordion: the collections to take [all]")
+        tuple[str, ...], Field(description="Accordion: the collections to take [all].")
     ] = ()
     cell_type_key: Annotated[str, Field(description="Cells: obs column of the type.")] = "cell_type"
     layer: Annotated[str | None, Field(description="Cells: matrix to rank.")] = None
@@ -58,10 +58,10 @@ class AtlasSettings(Section):
     )
     sources: Annotated[tuple[AtlasSource, ...], Field(description="The sources.")] = ()
     aliases: Annotated[
-        str | None, Field(description="HGNC's table of other names, to write the symbols anew")
+        str | None, Field(description="HGNC's table of other names, to write the symbols anew.")
     ] = None
     approved: Annotated[
-        str | None, Field(description="CSV with the column symbol: all current symbols")
+        str | None, Field(description="CSV with the column symbol: all current symbols.")
     ] = None
     draws: Annotated[int, Field(ge=10, description="Cells drawn from every mean profile.")] = 100
     seed: Seed = 0
