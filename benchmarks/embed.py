@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cello1.runs import write_json
 from cello1.solvers.local.mini import FOLDER
 from cello1.training.run.card import model_card
-from cello1.training.run.lineage import RECORD, read_record
+from cello1.training.run.model_identity import RECORD, read_record
 
 ABOUT = """# mini: the model that cello1 carries with it
 
@@ -51,7 +51,7 @@ def main() -> None:
     model.save_pretrained(FOLDER)
     AutoTokenizer.from_pretrained(args.model, padding_side="left").save_pretrained(FOLDER)
     measured = json.loads(args.metrics.read_text("utf-8"))["overall"]
-    card = model_card(record, Path(record["base"]["source"]), measured, "bsd-3-clause")
+    card = model_card(record, "bsd-3-clause", measured)
     about = ABOUT.format(
         parameters=sum(p.numel() for p in model.parameters()), run=args.model.parent.name
     )

@@ -32,7 +32,7 @@ from cello1.scoring.reward import batch
 from cello1.scoring.score import score
 from cello1.solvers.local.prompter import Prompter
 from cello1.training.rl.rl import rl
-from cello1.training.run.quiet import quiet
+from cello1.training.run.run_training import quiet
 
 GROUP, GROUPS = 8, 4
 

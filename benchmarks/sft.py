@@ -26,9 +26,9 @@ from cello1.puzzles.table import write_puzzles
 from cello1.recipes import SftSettings
 from cello1.solvers.classical.markers import Markers
 from cello1.solvers.local.prompter import Prompter
-from cello1.training.run.examples import IGNORED, make_examples
-from cello1.training.sft.sampling import LengthSampler
+from cello1.training.sft.data import IGNORED, make_examples
 from cello1.training.sft.sft import sft
+from cello1.training.sft.trainer import LengthSampler
 from cello1.training.teacher.teacher import steer, tell
 
 

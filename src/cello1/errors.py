@@ -17,6 +17,12 @@ class PuzzleError(InputError):
     """A puzzle that breaks an invariant of :class:`cello1.Puzzle`."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library says."""
+    said = str(error).strip().split("\n")[0]
+    return said or type(error).__name__
+
+
 def brief(value: object, limit: int = 60) -> str:
     """Quote an offending value on one line, cut to `limit` characters."""
     text = repr(value)

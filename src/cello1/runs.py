@@ -38,6 +38,7 @@ Watch = Callable[[str, float], None]
 Count = Callable[[int, int], None]
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _CAREFULLY = ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK", "O_BINARY")
+LOG = "log.jsonl"  # of a training, one JSON object a line
 _WHOLE_HASH_BYTES = 64 << 20
 _SAMPLED_BLOCKS, _BLOCK_BYTES = 256, 64 << 10
 _FSYNC_SECONDS = 1.0

@@ -50,7 +50,7 @@ def show_made(made: Path, out: Path, method: str, as_json: bool) -> None:
     if environ.get("RANK", "0") != "0":
         return  # of the processes of `accelerate launch`, one speaks
     if as_json:
-        from cello1.training.run.lineage import read_record
+        from cello1.training.run.model_identity import read_record
 
         print_json(read_record(made))
         return

@@ -12,7 +12,7 @@ from cello1.recipes.ppo import PpoSettings
 from cello1.recipes.rate import RateSettings
 from cello1.recipes.read import Recipe, read_recipe
 from cello1.recipes.report import ReportSettings
-from cello1.recipes.rl import Curriculum, RlSettings
+from cello1.recipes.rl import RlSettings
 from cello1.recipes.section import checked
 from cello1.recipes.sft import SftSettings
 from cello1.recipes.simulate import SimulateSettings
@@ -27,7 +27,6 @@ __all__ = [
     "BehaviourSettings",
     "BuildSettings",
     "CrossSettings",
-    "Curriculum",
     "DistillSettings",
     "EndpointSettings",
     "EvaluateSettings",

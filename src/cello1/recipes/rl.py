@@ -50,15 +50,6 @@ class PolicySettings(PracticeSettings):
     ] = 1e-5
 
 
-class Curriculum(Section):
-    """From small batches to whole ones: larger puzzles are cut to the current size."""
-
-    start: Annotated[int, Field(ge=2, description="Cells at first.")] = 3
-    pass_rate: Annotated[
-        float, Field(gt=0, le=1, description="Share of right batches that adds a cell.")
-    ] = 0.5
-
-
 class RlSettings(AdapterSection, PracticeSettings):
     """How a model learns from rewards for its own responses (GRPO).
 
@@ -71,13 +62,9 @@ class RlSettings(AdapterSection, PracticeSettings):
         Field(description="batch, cell+batch, a dotted path, or several with their weights."),
     ] = "batch"
     no_signal: Annotated[
-        Literal["keep", "drop", "resample"],
+        Literal["keep", "drop"],
         Field(description="What becomes of groups whose responses are all worth the same."),
     ] = "keep"
-    curriculum: Annotated[
-        Curriculum | None,
-        Field(description="Grow the puzzles by pass rate; by default they are as they are."),
-    ] = None
     dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout before the adapter.")] = 0.0
     solve: Annotated[
         int | None, Field(ge=0, description="Held-out puzzles solved at each; by default all.")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cello1.errors import InputError
-from cello1.training.run.checkpoints import LOG
+from cello1.runs import LOG
 
 _WINDOW = 40  # a smoothed point looks back over a 40th of the run
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.runs import write_atomic, write_json
 from cello1.solvers.local.loading import load_adapter, load_model, model_folder
 from cello1.solvers.local.prompter import Prompter
-from cello1.training.run.card import model_card
-from cello1.training.run.lineage import RECORD, identity, read_record
-from cello1.training.run.quiet import quiet
+from cello1.training.run.card import base_licence, model_card
+from cello1.training.run.checkpoints import appearing, naming_disk_errors
+from cello1.training.run.model_identity import RECORD, model_identity, read_record
+from cello1.training.run.run_training import quiet
 
 # Relative difference of the logits: float32 rounds at 1e-7 a step, bfloat16 at 4e-3.
 _TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
@@ -71,22 +71,12 @@ def merge(
     measured = None if metrics is None else _read_metrics(metrics)
     origin = model_folder(str(base or record["base"]["source"]))
     check_base(folder, record["base"], origin)
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        with quiet():
-            difference = _merge(folder, origin, part, watch)
-        card = model_card(record, origin, measured, licence)
+    with naming_disk_errors(out.parent), quiet(), appearing(out) as part:
+        difference = _merge(folder, origin, part, watch)
+        card = model_card(record, licence or base_licence(origin), measured)
         write_atomic(part / "README.md", card.encode())
-        merged = {"logits_differ_by": difference, "identity": identity(part)}
+        merged = {"logits_differ_by": difference, "identity": model_identity(part)}
         write_json(part / RECORD, {**record, "merged": merged})
-        for path in part.iterdir():
-            path.chmod(0o644)  # the libraries write some for the owner alone
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return out
 
 
@@ -98,7 +88,7 @@ def check_base(folder: Path, trained_on: Mapping[str, str], origin: Path) -> Non
     InputError
         When it is another; the message says in what.
     """
-    now = identity(origin)
+    now = model_identity(origin)
     if other := [part for part in now if now[part] != trained_on.get(part)]:
         raise InputError(
             f"{folder} was trained on another base than {origin}: {' and '.join(other)} differ; "

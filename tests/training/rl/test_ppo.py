@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,8 +21,7 @@ from cello1.recipes import BaseModelSettings, PpoSettings, read_recipe
 from cello1.solvers.local.language import LanguageModel
 from cello1.training.base.pretrain import Batch, encode, loss_of, new_model
 from cello1.training.base.tokens import make_tokenizer
-from cello1.training.rl.ppo.ppo import ppo
-from cello1.training.rl.ppo.rollout import batch_of, sample
+from cello1.training.rl.ppo.ppo import PpoTrainer, batch_of, ppo
 from cello1.training.run.checkpoints import checkpoints
 
 TYPES = ("B cell", "T cell")
@@ -123,22 +123,26 @@ def test_the_log_has_what_trl_logs_and_the_metrics_of_the_paper(files, tmp_path)
     assert len(start["held_out_donors"]) == 1
 
 
-def test_every_token_that_was_chosen_is_learned_from(files):
-    language = LanguageModel(files[0])
-    settings = settings_of(files)
-    asked = [puzzle(number) for number in range(12)]
-    for found in sample(language, asked, settings, step=3):
-        kept = [t for t in found.tokens if t not in language.ends]
-        assert language.vocabulary.text(kept) == found.response.text
-        assert found.prompt == language.prompt(found.puzzle)[0]
-        ended = found.tokens[-1] in language.ends or found.response.text.endswith("</answer>")
-        assert ended == (found.response.finish_reason == "stop")
-        if not ended:  # cut off
-            assert len(found.tokens) == 14
-            assert not found.score.format_valid
-    first, again, later = (sample(language, asked, settings, step=s) for s in (3, 3, 4))
-    assert [s.tokens for s in first] == [s.tokens for s in again]
-    assert [s.tokens for s in first] != [s.tokens for s in later]
+def test_every_token_that_was_chosen_is_learned_from(files, tmp_path):
+    trainer = PpoTrainer(settings_of(files), tmp_path, Path(files[0]), lambda what, share: None)
+    language, asked = trainer.language, [puzzle(number) for number in range(12)]
+    found = trainer.sampler.sample(asked, (3, 0), 0)
+    for group in found:
+        (rollout,) = group.rollouts
+        assert group.prompt == language.prompt(group.puzzle)[0]
+        assert rollout.finished == (rollout.tokens[-1] in language.ends)
+        kept = rollout.tokens[:-1] if rollout.finished else rollout.tokens
+        assert language.vocabulary.text(kept) == rollout.text
+        if not rollout.finished:  # cut off, whatever it said until then
+            assert len(rollout.tokens) == 14
+            assert not rollout.score.format_valid
+    right = [group.rollouts[0] for group in found if group.rollouts[0].score.format_valid]
+    assert right
+    # As in GRPO, the token behind the answer has to be chosen, and is learned from.
+    assert all(r.text.endswith("</answer>") and len(r.tokens) < 14 for r in right)
+    again, later = (trainer.sampler.sample(asked, (s, 0), 0) for s in (3, 4))
+    assert again == found
+    assert [g.rollouts[0].tokens for g in later] != [g.rollouts[0].tokens for g in found]
 
 
 def test_every_puzzle_is_asked_once_an_epoch_in_another_order(files):
@@ -160,7 +164,7 @@ def work(given, out):
 def test_killed_with_9_at_five_moments_it_ends_with_the_same_weights(files, tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["cello1.training.base.pretrain", "cello1.training.rl.ppo.trainer", "datasets"]
+        ["cello1.training.base.pretrain", "cello1.training.rl.ppo.ppo", "datasets"]
     )
     given = settings_of(files, max_steps=7, save_every=2, evaluate_every=3)
     ran = context.Process(target=work, args=(given, tmp_path / "whole"))
@@ -217,16 +221,16 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_checkpoint(files, tmp_pat
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoint(files, tmp_path, monkeypatch):
-    from cello1.training.rl.ppo import state as ppo_state
+    from cello1.training.rl.ppo import ppo as room
 
-    written = ppo_state.write_atomic
+    written = room.write_atomic
 
     def full(path, content):
         if path.parent.name == "checkpoint-2":
             raise OSError(errno.ENOSPC, "No space left on device")
         written(path, content)
 
-    monkeypatch.setattr(ppo_state, "write_atomic", full)
+    monkeypatch.setattr(room, "write_atomic", full)
     with pytest.raises(InputError, match="make room and run the same command again"):
         ppo(settings_of(files), tmp_path)
     assert "checkpoint-1" in [p.name for p in checkpoints(tmp_path / "checkpoints")]
@@ -257,8 +261,6 @@ def test_bad_input_is_told(files, tmp_path, monkeypatch):
 
 
 def test_the_recipe_has_the_settings_of_the_paper():
-    from pathlib import Path
-
     recipes = Path(__file__).resolve().parents[3] / "recipes"
     found = read_recipe(recipes / "cell-o1-7b.yaml").ppo
     assert (found.batch, found.epochs, found.kl, found.reward) == (64, 20, 0.001, "batch")

@@ -7,8 +7,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from cello1.errors import InputError
 from cello1.recipes import PpoSettings
-from cello1.training.rl.ppo.learner import Learner
-from cello1.training.rl.ppo.model import Critic, lay_out, load_policy, logprobs
+from cello1.training.rl.ppo.learner import Critic, Learner, lay_out, load_policy, logprobs
 
 ARMS = 5
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cello1.training.rl.ppo.math import (
+from cello1.training.rl.ppo.learner import (
     advantages,
     explained_variance,
     policy_loss,

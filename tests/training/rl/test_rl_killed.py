@@ -33,8 +33,7 @@ def steps_in(run):
 
 def test_killed_with_9_at_five_random_moments_it_ends_as_if_nothing_had_been(tmp_path):
     files = toy_files(tmp_path)
-    curriculum = {"start": 2, "pass_rate": 0.05}
-    settings = toy_rl(*files, method="full", no_signal="resample", curriculum=curriculum)
+    settings = toy_rl(*files, method="full", no_signal="drop")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(MODULES)
 

@@ -19,10 +19,10 @@ from cello1.puzzles.table import row_from_puzzle, write_puzzles
 from cello1.solvers.local.language import LanguageModel
 from cello1.solvers.local.prompter import Prompter
 from cello1.training.run.checkpoints import checkpoints
-from cello1.training.run.examples import hold_out, make_examples
+from cello1.training.run.data import hold_out
 from cello1.training.run.traces import response_of, write_traces
-from cello1.training.sft.settings import trainer_config
-from cello1.training.sft.sft import _prepare, sft
+from cello1.training.sft.data import make_examples
+from cello1.training.sft.sft import make_trainer, sft, trainer_config
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def templated(request, tmp_path_factory):
 def prepared(base, traces, out, **more):
     settings = toy_settings(base, traces, **more)
     config = trainer_config(settings, out / "checkpoints")
-    return _prepare(settings, out, base, config, lambda what, share: None)
+    return make_trainer(settings, out, base, config, lambda what, share: None)
 
 
 def log_of(run):
@@ -235,7 +235,7 @@ def test_donors_are_held_out_whole():
     assert len(donors[1]) == 2
     assert not donors[0] & donors[1]
     with pytest.raises(InputError, match="all traces are of one donor"):
-        hold_out(toy_traces(4, donors=1), 0.1, seed=0)
+        hold_out(toy_traces(4, donors=1), 0.1, 0, "traces")
 
 
 def test_validation_shares_no_donor(files, tmp_path):
@@ -258,7 +258,7 @@ def test_trainer_keys_that_are_unknown_or_ours(files, tmp_path):
 
 def test_a_loss_that_is_no_number_stops(files, tmp_path):
     settings = toy_settings(*files, trainer={"learning_rate": 1e38, "max_grad_norm": 0})
-    with pytest.raises(InputError, match=r"is no number|the loss is nan"):
+    with pytest.raises(InputError, match=r"is not finite|the loss is nan"):
         sft(settings, tmp_path)
     for path in checkpoints(tmp_path / "checkpoints"):
         from safetensors.torch import load_file
@@ -288,10 +288,10 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(files, tmp_path, monkeypatch)
 
 
 def test_patience_and_order():
-    from cello1.training.run.solving import out_of_patience
-    from cello1.training.sft.sampling import LengthSampler
+    from cello1.training.run.held_out import SELECTION_SCORE, out_of_patience
+    from cello1.training.sft.trainer import LengthSampler
 
-    history = [{"eval_merit": m} for m in (0.1, 0.4, 0.4, 0.3)]
+    history = [{SELECTION_SCORE: m} for m in (0.1, 0.4, 0.4, 0.3)]
     assert out_of_patience(history, 2)
     assert not out_of_patience(history, 3)
     assert not out_of_patience(history, None)

@@ -19,7 +19,7 @@ from urllib.parse import urlparse
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from cello1.errors import InputError
+from cello1.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -177,12 +177,6 @@ def refuse_pickles(folder: Path) -> None:
             f"the weights in {folder} are pickled ({found[0]}), and reading a pickle can run any "
             "code; expected *.safetensors: convert them where you trust their source"
         )
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what a library says."""
-    said = str(error).strip().split("\n")[0]
-    return said or type(error).__name__
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from cello1.errors import InputError
+from cello1.errors import InputError, first_line
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
-from cello1.solvers.local.loading import first_line, load_tokenizer
+from cello1.solvers.local.loading import load_tokenizer
 from cello1.solvers.local.vocabulary import Vocabulary
 
 Chat = list[dict[str, str]]

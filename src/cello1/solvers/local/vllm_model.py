@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from cello1.errors import InputError
-from cello1.solvers.local.loading import first_line, model_folder, refuse_pickles
+from cello1.errors import InputError, first_line
+from cello1.solvers.local.loading import model_folder, refuse_pickles
 from cello1.solvers.local.prompter import Prompter
 
 _CPU_CACHE_BYTES = 2 << 30

@@ -25,9 +25,9 @@ from cello1.errors import InputError
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import BaseModelSettings, Stage
-from cello1.runs import write_atomic
+from cello1.runs import LOG, write_atomic
 from cello1.training.base.stream import Stream
-from cello1.training.run.checkpoints import LOG, STATE, cut_log
+from cello1.training.run.checkpoints import STATE, cut_log
 from cello1.training.run.loss import chosen_losses
 
 WARM_UP, FLOOR = 0.02, 0.05  # share of all tokens; share of the highest learning rate at the end

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
-from cello1.puzzles.table import read_puzzles
 from cello1.recipes import PpoSettings, RlSettings, VerlSettings
 from cello1.solvers.local.prompter import Prompter
-from cello1.training.run.examples import hold_out
-from cello1.training.sft.data import donors_in, draw_some, refuse_shared
+from cello1.training.run.data import (
+    donors_in,
+    draw_some,
+    hold_out,
+    input_files,
+    read_answered,
+    refuse_shared,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class RlData:
 Settings = RlSettings | PpoSettings | VerlSettings
 
 
-def input_files(settings: Settings) -> list[Path]:
+def rl_files(settings: Settings) -> list[Path]:
     """Return the files whose content the run depends on.
 
     Raises
@@ -48,12 +52,7 @@ def input_files(settings: Settings) -> list[Path]:
     """
     if not settings.puzzles:
         raise UseError("no puzzles are named; add puzzles=FILE, or name them in the recipe")
-    named = [*settings.puzzles, *([settings.validation] if settings.validation else [])]
-    paths = [Path(name) for name in named]
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path} does not exist; expected a file of puzzles")
-    return [f for p in paths for f in (sorted(p.glob("*.arrow")) if p.is_dir() else [p])]
+    return input_files(settings.puzzles, settings.validation, "puzzles")
 
 
 def read_rl_data(settings: Settings, prompter: Prompter, context: int, budget: int) -> RlData:
@@ -75,10 +74,10 @@ def read_rl_data(settings: Settings, prompter: Prompter, context: int, budget: i
     InputError
         When nothing is left to practise on, or a donor would be on both sides.
     """
-    read = [puzzle for path in settings.puzzles for puzzle in _with_answers(path)]
+    read = [puzzle for path in settings.puzzles for puzzle in read_answered(path)]
     puzzles = list({puzzle.id: puzzle for puzzle in read}.values())
     if settings.validation:
-        practise, asked = puzzles, _with_answers(settings.validation)
+        practise, asked = puzzles, read_answered(settings.validation)
         refuse_shared(practise, asked, settings.validation)
     else:
         practise, asked = hold_out(puzzles, settings.held_out, settings.seed)
@@ -90,7 +89,7 @@ def read_rl_data(settings: Settings, prompter: Prompter, context: int, budget: i
             f"(max_prompt {settings.max_prompt}; the model's context {context} less "
             f"{budget} for the response); list fewer genes per cell, or allow more"
         )
-    held = draw_some(asked, len(asked) if settings.solve is None else settings.solve, settings.seed)
+    held = draw_some(asked, settings.solve, settings.seed)
     counts = {
         "puzzles": len(puzzles),
         "practised": len(kept),
@@ -102,10 +101,3 @@ def read_rl_data(settings: Settings, prompter: Prompter, context: int, budget: i
         "held_out_donors": donors_in(asked),
     }
     return RlData(kept, held, counts)
-
-
-def _with_answers(path: str) -> Sequence[Puzzle]:
-    puzzles = [puzzle for puzzle in read_puzzles(path) if puzzle.answer is not None]
-    if not puzzles:
-        raise InputError(f"no puzzle of {path} has an answer, so no response could be rewarded")
-    return puzzles

@@ -8,24 +8,34 @@ result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cello1.errors import InputError
 from cello1.recipes import RlSettings
-from cello1.solvers.local.loading import load_model, model_folder
-from cello1.training.rl.data import RlData, input_files, read_rl_data
+from cello1.runs import LOG, Watch
+from cello1.solvers.local.language import context_of
+from cello1.solvers.local.loading import model_folder
+from cello1.solvers.local.prompter import Prompter
+from cello1.training.rl.data import RlData, read_rl_data, rl_files
 from cello1.training.rl.trl.settings import grpo_config
-from cello1.training.run.checkpoints import LOG
-from cello1.training.run.conduct import conduct
-from cello1.training.run.quiet import quiet
-from cello1.training.sft.settings import adapter_config
+from cello1.training.run.run_training import (
+    new_record,
+    publish_best,
+    quiet,
+    run_training,
+    train_with_checkpoints,
+)
+from cello1.training.run.trl import load_trainee
 
-Watch = Callable[[str, float], None]
+if TYPE_CHECKING:
+    from trl import GRPOConfig
+
+    from cello1.training.rl.trl.trainer import GroupTrainer
 
 
 def rl(settings: RlSettings, out: str | Path, *, watch: Watch = lambda what, share: None) -> Path:
-    """Train a model by the worth of its responses; killed and called again, it goes on.
+    """Train a model by the worth of its responses. Can be interrupted: the same call resumes.
 
     Parameters
     ----------
@@ -44,72 +54,81 @@ def rl(settings: RlSettings, out: str | Path, *, watch: Watch = lambda what, sha
     Raises
     ------
     InputError
-        When the base, the puzzles or a setting cannot be used, the loss is no number, or the disk
+        When the base, the puzzles or a setting cannot be used, the loss is not finite, or the disk
         is full.
     """
-    folder, inputs = Path(out), input_files(settings)
+    folder, inputs = Path(out), rl_files(settings)
     base = model_folder(settings.model)
     with quiet():
         config = grpo_config(settings, folder / "checkpoints")
+    record = new_record("rl", settings, base)
 
-    def prepare() -> tuple[Any, dict[str, Any]]:
-        trainer, data = _prepare(settings, folder, base, config, watch)
+    def prepare() -> tuple[GroupTrainer, dict[str, Any]]:
+        trainer, data = make_trainer(settings, folder, base, config, watch)
         return trainer, data.counts
 
-    return conduct(
-        "rl",
-        settings,
+    return run_training(
         folder,
-        base,
-        config=config,
+        record,
         inputs=inputs,
-        prepare=prepare,
-        logs=(LOG, "samples.jsonl"),
+        train=lambda: train_with_checkpoints(
+            folder,
+            record,
+            prepare,
+            patience=settings.patience,
+            logs=(LOG, "samples.jsonl"),
+            main_first=config.main_process_first(local=False),
+        ),
+        publish=lambda final: publish_best(folder, final),
+        final="model" if settings.method == "full" else "adapter",
     )
 
 
-def _prepare(
-    settings: RlSettings, folder: Path, base: Path, config: Any, watch: Watch
-) -> tuple[Any, RlData]:
+def make_trainer(
+    settings: RlSettings, folder: Path, base: Path, config: GRPOConfig, watch: Watch
+) -> tuple[GroupTrainer, RlData]:
     """Load everything and put the trainer together."""
-    import torch
     from datasets import Dataset
-    from transformers import PrinterCallback
 
-    from cello1.solvers.local.language import context_of
-    from cello1.solvers.local.prompter import Prompter
     from cello1.training.rl.trl.trainer import GroupTrainer
-    from cello1.training.run.solving import Reporter
 
     prompter = Prompter(base)
-    # Full fine-tuning needs float32 weights under bfloat16 arithmetic; small steps vanish else.
-    half = config.bf16 and settings.method != "full"
-    model = load_model(
-        base,
-        torch.bfloat16 if half else torch.float32,
-        attn_implementation=settings.attention,
-    )
-    context = context_of(model.config)
-    data = read_rl_data(settings, prompter, context, config.max_completion_length)
-    reporter = Reporter(folder / LOG, settings.patience, watch)
-    # TRL wants rows; which puzzle is asked in the end, and how, is decided at the rollout.
-    numbers = [{"prompt": p.id, "number": i} for i, p in enumerate(data.practise)]
+    model = load_trainee(base, settings, half=bool(config.bf16))
+    budget = config.max_completion_length
+    data = read_rl_data(settings, prompter, context_of(model.config), budget or 0)
+    refuse_too_few(data, config)
+    # TRL wants rows; which puzzle is asked, and how, is decided at the rollout.
+    rows = [{"prompt": puzzle.id} for puzzle in data.practise]
     trainer = GroupTrainer(
-        prompter=prompter,
         practise=data.practise,
+        prompter=prompter,
         held_out=data.held_out,
         settings=settings,
+        log=folder / LOG,
         watch=watch,
         model=model,
         args=config,
-        train_dataset=Dataset.from_list(numbers),
-        eval_dataset=Dataset.from_list(numbers[:1]),
-        processing_class=prompter.tokenizer,
-        peft_config=adapter_config(settings),
-        callbacks=[reporter],
+        train_dataset=Dataset.from_list(rows),
+        eval_dataset=Dataset.from_list(rows[:1]),
     )
     if not data.held_out or trainer.is_sharded:
         config.eval_strategy = "no"  # nothing would be measured, so the last checkpoint counts
-    trainer.remove_callback(PrinterCallback)
-    reporter.trainer = trainer
     return trainer, data
+
+
+def refuse_too_few(data: RlData, config: GRPOConfig) -> None:
+    """See that there are puzzles enough for one step; TRL leaves out what fills none.
+
+    Raises
+    ------
+    InputError
+        When there are not.
+    """
+    asked = (config.generation_batch_size or 0) // config.num_generations
+    if len(data.practise) < asked:
+        raise InputError(
+            f"{len(data.practise)} puzzles are left to practise on and every step asks {asked}, so "
+            f"no step could be taken ({data.counts['puzzles']} puzzles, less those held out or too "
+            "long); add puzzles, hold out fewer, or lower trainer.gradient_accumulation_steps "
+            f"({config.gradient_accumulation_steps})"
+        )

@@ -18,29 +18,25 @@ _METHODS = {
     "sft": "supervised fine-tuning on traces of solved puzzles, with `cello1 sft`.",
     "rl": "reinforcement learning by the worth of its responses, with `cello1 rl`.",
 }
+_SHOWN_DONORS = 40
 
 
 def model_card(
     record: Mapping[str, Any],
-    base: Path,
-    metrics: Mapping[str, Any] | None,
     licence: str | None,
+    metrics: Mapping[str, Any] | None = None,
 ) -> str:
-    """Write the card of a model that was fine-tuned here.
+    """Write the card of a model that was trained here.
 
     Parameters
     ----------
     record
         The ``training.json`` of the training.
-    base
-        Folder of the base model; its own card may name a licence.
+    licence
+        Of the model, if it is known.
     metrics
         The overall metrics of an evaluation, if there was one.
-    licence
-        Overrules that of the base.
     """
-    source = record["base"]["source"]
-    licence = licence or base_licence(base)
     head: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
@@ -48,20 +44,14 @@ def model_card(
     }
     if licence:
         head["license"] = licence
-    if not Path(source).exists():  # a name on the hub
+    lines = _base(record) if record["command"] == "base" else _tuned(record, metrics)
+    source = record.get("base", {}).get("source")
+    if source and not Path(source).exists():  # a name on the hub
         head["base_model"] = source
     return "\n".join(
         [
             f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
-            "# A model that annotates cell types, batch by batch",
-            "",
-            f"Made from `{source}`: the cells of one donor, each of another type, are matched to "
-            f"the candidate types with reasons. Method: Cell-o1 (arXiv 2506.02911), "
-            f"{_METHODS[record.get('command', 'sft')]}",
-            "",
-            *_data(record),
-            *_recipe(record),
-            *_results(record, metrics),
+            *lines,
             "## Licence",
             "",
             f"{licence or 'That of the base model, which its folder does not name.'} The data it "
@@ -76,7 +66,7 @@ def base_licence(folder: Path) -> str | None:
     card = folder / "README.md"
     if not card.exists():
         return None
-    parts = card.read_text("utf-8").split("---\n", 2)
+    parts = card.read_text("utf-8", errors="replace").split("---\n", 2)
     if len(parts) < 3 or parts[0].strip():
         return None
     try:
@@ -87,11 +77,46 @@ def base_licence(folder: Path) -> str | None:
     return str(named) if named else None
 
 
+def _base(record: Mapping[str, Any]) -> list[str]:
+    """Describe a small model that was trained from scratch."""
+    start, donors = record["settings"]["model"], record["donors"]
+    how = "trained from scratch" if start is None else f"trained on from `{start}`"
+    return [
+        "# A small base model that annotates cell types, batch by batch",
+        "",
+        f"{record['parameters']:,} parameters, {how} by `cello1 base` on {record['tokens']:,} "
+        "tokens of puzzles, each with the worked response of the offline teacher. Its cells come "
+        "from the training puzzles of",
+        "",
+        *(f"- `{Path(name).name}`" for name in record["settings"]["puzzles"]),
+        "",
+        f"with {len(donors)} donors: {', '.join(donors[:_SHOWN_DONORS])}. It knows the types of "
+        "these files and little else; fine-tune it with `cello1 sft`. The exact settings are in "
+        "`training.json`.",
+        "",
+    ]
+
+
+def _tuned(record: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> list[str]:
+    """Describe a model that was made from another."""
+    return [
+        "# A model that annotates cell types, batch by batch",
+        "",
+        f"Made from `{record['base']['source']}`: the cells of one donor, each of another type, "
+        "are matched to the candidate types with reasons. Method: Cell-o1 (arXiv 2506.02911), "
+        f"{_METHODS[record['command']]}",
+        "",
+        *_data(record),
+        *_recipe(record),
+        *_results(record, metrics),
+    ]
+
+
 def _data(record: Mapping[str, Any]) -> list[str]:
     data, settings = record["data"], record["settings"]
     held = ", ".join(data["held_out_donors"]) or "not recorded"
     donors = f"- donors: {len(data['donors'])} learned from; held out: {held}"
-    if record.get("command") == "rl":
+    if record["command"] == "rl":
         return [
             "## Data",
             "",

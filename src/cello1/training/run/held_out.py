@@ -1,9 +1,10 @@
-"""Held-out puzzles, solved as `cello1 solve` would, and what they say of a model that learns."""
+"""Held-out puzzles: solved as `cello1 solve` would, they say which state of a model is best."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from cello1.puzzles.puzzle import Puzzle
 from cello1.scoring.evaluate import evaluate
@@ -11,7 +12,8 @@ from cello1.solvers.base import Failure, Response
 from cello1.solvers.local.language import LanguageModel, LanguageSolver
 
 # Id of the puzzle, text, number of tokens.
-Said = tuple[str, str, int]
+Answered = tuple[str, str, int]
+SELECTION_SCORE = "eval_selection_score"
 # Batch accuracy decides; cell accuracy settles ties, the loss settles what is left.
 _CELL_WEIGHT, _LOSS_WEIGHT = 1e-4, 1e-8
 
@@ -21,7 +23,7 @@ def solve_greedily(
     puzzles: Sequence[Puzzle],
     max_new_tokens: int,
     watch: Callable[[float], None],
-) -> list[Said]:
+) -> list[Answered]:
     """Return what a model answers; puzzles it fails on are left out.
 
     Parameters
@@ -49,9 +51,9 @@ def solve_greedily(
     ]
 
 
-def held_out_figures(puzzles: Sequence[Puzzle], said: Sequence[Said]) -> dict[str, float]:
-    """Judge what was said of held-out puzzles, by the names that logs and cards use."""
-    texts, tokens = {i: text for i, text, _ in said}, {i: n for i, _, n in said}
+def held_out_figures(puzzles: Sequence[Puzzle], answered: Sequence[Answered]) -> dict[str, float]:
+    """Evaluate answers to held-out puzzles, by the names that logs and cards use."""
+    texts, tokens = {i: text for i, text, _ in answered}, {i: n for i, _, n in answered}
     overall = evaluate(puzzles, texts, tokens=tokens).overall
     return {
         "eval_batch_accuracy": overall.batch_accuracy.estimate,
@@ -63,7 +65,7 @@ def held_out_figures(puzzles: Sequence[Puzzle], said: Sequence[Said]) -> dict[st
     }
 
 
-def merit(measured: Mapping[str, float]) -> float:
+def selection_score(measured: Mapping[str, float]) -> float:
     """Return the one figure that says which of two evaluations is better."""
     loss = measured.get("eval_loss", 0.0)
     return (
@@ -71,3 +73,11 @@ def merit(measured: Mapping[str, float]) -> float:
         + _CELL_WEIGHT * measured.get("eval_cell_accuracy", 0.0)
         - _LOSS_WEIGHT * (loss if math.isfinite(loss) else 1e9)
     )
+
+
+def out_of_patience(history: Sequence[Mapping[str, Any]], patience: int | None) -> bool:
+    """Say whether the last evaluations, as many as patience allows, brought nothing better."""
+    scores = [entry[SELECTION_SCORE] for entry in history if SELECTION_SCORE in entry]
+    if patience is None or not scores:
+        return False
+    return len(scores) - 1 - scores.index(max(scores)) >= patience

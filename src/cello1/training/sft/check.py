@@ -11,15 +11,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cello1.errors import InputError
+from cello1.errors import InputError, first_line
 from cello1.recipes import SftSettings
 from cello1.solvers.local.language import context_of
-from cello1.solvers.local.loading import first_line, load_config, model_folder
+from cello1.solvers.local.loading import load_config, model_folder
 from cello1.solvers.local.prompter import Prompter
-from cello1.training.run.lineage import shape_identity
-from cello1.training.run.quiet import quiet
-from cello1.training.sft.data import SftData, input_files, read_sft_data
-from cello1.training.sft.settings import adapter_config, checked_trainer, packs
+from cello1.training.run.data import input_files
+from cello1.training.run.model_identity import shape_identity
+from cello1.training.run.run_training import quiet
+from cello1.training.run.trl import adapter_config
+from cello1.training.sft.data import SftData, read_sft_data
+from cello1.training.sft.sft import checked_trainer, packs
 
 # An A100 in bfloat16, and the share of it that training reaches as a rule.
 _PEAK_FLOPS, _USED = 312e12, 0.4
@@ -71,7 +73,7 @@ def check_sft(settings: SftSettings) -> SftCheck:
         For whatever would stop the real run: settings, files, template, lengths.
     """
     given = checked_trainer(settings)
-    input_files(settings)
+    input_files(settings.traces, settings.validation, "traces")
     folder = model_folder(settings.model)
     shape_identity(folder)
     prompter = Prompter(folder)

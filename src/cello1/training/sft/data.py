@@ -1,20 +1,95 @@
-"""The data of a fine-tuning: traces read, donors held out, long ones dropped and counted."""
+"""The data of a fine-tuning: traces read and tokenized, donors held out, long ones dropped.
+
+The prompt is made by the very method that asks a model at inference, and prompt and response are
+tokenized apart, as they come about at inference. So both are equal token by token, whatever the
+chat template. The loss covers the response and the token that ends it, nothing before, and not
+the newline some templates write behind it, which no model is ever asked for.
+"""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cello1.errors import InputError, UseError
+from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
 from cello1.recipes import SftSettings
 from cello1.solvers.local.prompter import Prompter
-from cello1.training.run.examples import Example, drop_long, hold_out, make_examples
-from cello1.training.run.traces import answers_only, read_traces
+from cello1.training.run.data import donors_in, draw_some, hold_out, read_answered, refuse_shared
+from cello1.training.run.traces import answers_only, read_traces, response_of
+
+IGNORED = -100  # a label without loss
+
+
+@dataclass(frozen=True)
+class Example:
+    """A trace in tokens.
+
+    Attributes
+    ----------
+    prompt, response
+        Token ids; the response with its end.
+    """
+
+    puzzle: Puzzle
+    prompt: list[int]
+    response: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.response)
+
+    def row(self) -> dict[str, list[int]]:
+        """Return the row TRL trains on."""
+        return {
+            "input_ids": self.prompt + self.response,
+            "labels": [IGNORED] * len(self.prompt) + self.response,
+        }
+
+
+def make_examples(traces: Sequence[Puzzle], prompter: Prompter) -> list[Example]:
+    """Tokenize traces.
+
+    Raises
+    ------
+    InputError
+        When the tokenizer cannot spell the text.
+    """
+    ending = prompter.ending()
+    examples: list[Example] = []
+    for trace in traces:
+        prompt, opened = prompter.prompt(trace)
+        response = response_of(trace)
+        if opened:  # the template has written the first tag already
+            response = response.removeprefix("<think>")
+        tokens = prompter.vocabulary.encode(response)
+        if not examples:
+            _check_spelling(prompter, trace, prompt, tokens, response)
+        examples.append(Example(trace, prompt, tokens + ending))
+    return examples
+
+
+def _check_spelling(
+    prompter: Prompter, trace: Puzzle, prompt: list[int], tokens: list[int], response: str
+) -> None:
+    """See that no text is lost; a tokenizer of the wrong class silently drops words."""
+    asked = messages(trace)[-1].content.strip()
+    spelled = prompter.vocabulary.text(tokens).strip()
+    if spelled == response.strip() and asked in prompter.vocabulary.text(prompt):
+        return
+    raise InputError(
+        f"the tokenizer of {prompter.source} does not give back the text it is given: "
+        f"{spelled[:60]!r} for {response[:60]!r}; the class named in "
+        "tokenizer_config.json or forced by the model type does not fit its files"
+    )
+
+
+def drop_long(examples: Sequence[Example], limit: int) -> tuple[list[Example], int]:
+    """Return the examples of at most `limit` tokens, and how many were dropped; none is cut."""
+    kept = [example for example in examples if len(example) <= limit]
+    return kept, len(examples) - len(kept)
 
 
 @dataclass(frozen=True)
@@ -63,7 +138,7 @@ def read_sft_data(settings: SftSettings, prompter: Prompter, context: int) -> Sf
         learn, (shown, asked) = traces, _read_validation(settings)
         refuse_shared(learn, [*shown, *asked], settings.validation)
     else:
-        learn, shown = hold_out(traces, settings.held_out, settings.seed)
+        learn, shown = hold_out(traces, settings.held_out, settings.seed, "traces")
         asked = shown
     limit = min(settings.max_length, context)
     kept, dropped = drop_long(make_examples(learn, prompter), limit)
@@ -92,56 +167,13 @@ def read_sft_data(settings: SftSettings, prompter: Prompter, context: int) -> Sf
     return SftData(kept, shown_kept, solve, counts)
 
 
-def input_files(settings: SftSettings) -> list[Path]:
-    """Return the files whose content the run depends on."""
-    named = [*settings.traces, *([settings.validation] if settings.validation else [])]
-    paths = [Path(name) for name in named]
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path} does not exist; expected a file of traces")
-    return [f for p in paths for f in (sorted(p.glob("*.arrow")) if p.is_dir() else [p])]
-
-
 def _read(path: str, only_answers: bool) -> list[Puzzle]:
     return answers_only(read_puzzles(path)) if only_answers else read_traces(path)
 
 
 def _read_validation(settings: SftSettings) -> tuple[list[Puzzle], list[Puzzle]]:
     """Return what has a trace to take the loss on, and what can be solved."""
-    puzzles = read_puzzles(str(settings.validation))
-    asked = [puzzle for puzzle in puzzles if puzzle.answer is not None]
-    if not asked:
-        raise InputError(f"no puzzle of {settings.validation} has an answer to validate on")
+    asked = read_answered(str(settings.validation))
     if settings.answers_only:
         return answers_only(asked), asked
     return [puzzle for puzzle in asked if "assistant_msg" in puzzle.meta], asked
-
-
-def refuse_shared(learn: Sequence[Puzzle], held: Sequence[Puzzle], where: str) -> None:
-    """See that no donor and no puzzle is on both sides.
-
-    Raises
-    ------
-    InputError
-        When one is.
-    """
-    if both := set(donors_in(learn)) & set(donors_in(held)):
-        raise InputError(
-            f"{len(both)} donors of {where} are learned from as well (such as "
-            f"{min(both)}); held-out accuracy would be worth nothing: hold out other donors"
-        )
-    if {puzzle.id for puzzle in learn} & {puzzle.id for puzzle in held}:
-        raise InputError(f"puzzles of {where} are learned from as well; hold out others")
-
-
-def donors_in(puzzles: Sequence[Puzzle]) -> list[str]:
-    """Return the donors that are recorded, sorted."""
-    return sorted({str(p.meta["donor_id"]) for p in puzzles if p.meta.get("donor_id") is not None})
-
-
-def draw_some(puzzles: Sequence[Puzzle], most: int, seed: int) -> list[Puzzle]:
-    """Draw puzzles, each once however many traces it has; the order is that of the ids."""
-    unique = [p for _, p in sorted({p.id: p for p in puzzles if p.answer is not None}.items())]
-    if len(unique) <= most:
-        return unique
-    return sorted(random.Random(seed).sample(unique, most), key=lambda p: p.id)

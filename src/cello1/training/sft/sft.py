@@ -7,23 +7,44 @@ batches is the result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cello1.recipes import SftSettings
-from cello1.solvers.local.loading import load_model, model_folder
-from cello1.training.run.checkpoints import LOG
-from cello1.training.run.conduct import conduct
-from cello1.training.run.quiet import quiet
-from cello1.training.sft.data import SftData, input_files, read_sft_data
-from cello1.training.sft.settings import adapter_config, trainer_config
+from cello1.runs import Watch
+from cello1.solvers.local.language import context_of
+from cello1.solvers.local.loading import model_folder
+from cello1.solvers.local.prompter import Prompter
+from cello1.training.run.data import input_files
+from cello1.training.run.run_training import (
+    new_record,
+    publish_best,
+    quiet,
+    run_training,
+    train_with_checkpoints,
+)
+from cello1.training.run.trl import load_trainee, make_config, passed_through
+from cello1.training.sft.data import SftData, read_sft_data
 
-Watch = Callable[[str, float], None]
+if TYPE_CHECKING:
+    from trl import SFTConfig
+
+    from cello1.training.sft.trainer import PuzzleTrainer
+
+# What we decide for everybody, and where to say otherwise.
+_OURS = {
+    "max_length": "sft.max_length",
+    "packing": "sft.packing",
+    "completion_only_loss": "nothing: the loss covers the response",
+    "assistant_only_loss": "nothing: the loss covers the response",
+    "eos_token": "nothing: the chat template says how a response ends",
+    "chat_template_path": "nothing: the model's own template is used here and at inference",
+    "dataset_kwargs": "nothing: traces are tokenized here",
+}
 
 
 def sft(settings: SftSettings, out: str | Path, *, watch: Watch = lambda what, share: None) -> Path:
-    """Fine-tune a model on traces; killed and called again, it goes on from its checkpoint.
+    """Fine-tune a model on traces. Can be interrupted: the same call resumes.
 
     Parameters
     ----------
@@ -42,62 +63,111 @@ def sft(settings: SftSettings, out: str | Path, *, watch: Watch = lambda what, s
     Raises
     ------
     InputError
-        When the base, the traces or a setting cannot be used, the loss is no number, or the disk
+        When the base, the traces or a setting cannot be used, the loss is not finite, or the disk
         is full.
     """
     folder, base = Path(out), model_folder(settings.model)
     with quiet():
         config = trainer_config(settings, folder / "checkpoints")
+    record = new_record("sft", settings, base)
 
-    def prepare() -> tuple[Any, dict[str, Any]]:
-        trainer, data = _prepare(settings, folder, base, config, watch)
+    def prepare() -> tuple[PuzzleTrainer, dict[str, Any]]:
+        trainer, data = make_trainer(settings, folder, base, config, watch)
         return trainer, data.counts
 
-    return conduct(
-        "sft", settings, folder, base, config=config, inputs=input_files(settings), prepare=prepare
+    return run_training(
+        folder,
+        record,
+        inputs=input_files(settings.traces, settings.validation, "traces"),
+        train=lambda: train_with_checkpoints(
+            folder,
+            record,
+            prepare,
+            patience=settings.patience,
+            main_first=config.main_process_first(local=False),
+        ),
+        publish=lambda final: publish_best(folder, final),
+        final="model" if settings.method == "full" else "adapter",
     )
 
 
-def _prepare(
-    settings: SftSettings, folder: Path, base: Path, config: Any, watch: Watch
-) -> tuple[Any, SftData]:
+def make_trainer(
+    settings: SftSettings, folder: Path, base: Path, config: SFTConfig, watch: Watch
+) -> tuple[PuzzleTrainer, SftData]:
     """Load everything and put the trainer together."""
-    import torch
     from datasets import Dataset
-    from transformers import PrinterCallback
 
-    from cello1.solvers.local.language import context_of
-    from cello1.solvers.local.prompter import Prompter
-    from cello1.training.run.solving import Reporter
     from cello1.training.sft.trainer import PuzzleTrainer
 
     prompter = Prompter(base)
-    # Full fine-tuning needs float32 weights under bfloat16 arithmetic; small steps vanish else.
-    half = config.bf16 and settings.method != "full"
-    model = load_model(
-        base,
-        torch.bfloat16 if half else torch.float32,
-        attn_implementation=settings.attention,
-    )
+    model = load_trainee(base, settings, half=bool(config.bf16))
     data = read_sft_data(settings, prompter, context_of(model.config))
     nothing: dict[str, list[int]] = {"input_ids": [], "labels": []}
     rows, held = ([e.row() for e in part] for part in (data.learn, data.held_out))
-    reporter = Reporter(folder / LOG, settings.patience, watch)
     if not (data.held_out or data.solve):
         config.eval_strategy = "no"
     trainer = PuzzleTrainer(
         prompter=prompter,
         held_out=data.solve,
-        max_new_tokens=settings.max_new_tokens,
+        settings=settings,
+        log=folder / "log.jsonl",
         watch=watch,
         model=model,
         args=config,
         train_dataset=Dataset.from_list(rows),
         eval_dataset=Dataset.from_list(held) if held else Dataset.from_dict(nothing),
-        processing_class=prompter.tokenizer,
-        peft_config=adapter_config(settings),
-        callbacks=[reporter],
     )
-    trainer.remove_callback(PrinterCallback)
-    reporter.trainer = trainer
     return trainer, data
+
+
+def trainer_config(settings: SftSettings, output: Path) -> SFTConfig:
+    """Return TRL's SFTConfig for these settings and this machine.
+
+    Raises
+    ------
+    UseError
+        When a key of `trainer` is unknown or ours, or a value does not fit.
+    """
+    from trl import SFTConfig
+
+    given = checked_trainer(settings)
+    batch = given.get("per_device_train_batch_size", 8)
+    every = settings.evaluate_every
+    defaults: dict[str, Any] = {
+        "per_device_train_batch_size": batch,
+        "per_device_eval_batch_size": batch,
+        "gradient_accumulation_steps": 16,
+        "learning_rate": 5e-5,
+        "num_train_epochs": 10,
+        "train_sampling_strategy": "group_by_length",
+        "save_strategy": "steps" if "save_steps" in given else "epoch",
+    }
+    fixed: dict[str, Any] = {
+        "max_length": settings.max_length,
+        "packing": packs(settings),
+        "eval_packing": False,
+        "eval_strategy": "steps" if every else "epoch",
+        **({"eval_steps": every} if every else {}),
+    }
+    config: SFTConfig = make_config(SFTConfig, "sft", settings, output, defaults, given, fixed)
+    return config
+
+
+def checked_trainer(settings: SftSettings) -> dict[str, Any]:
+    """Return the settings for TRL's SFTConfig.
+
+    Raises
+    ------
+    UseError
+        When keys are unknown or ours; all of them are named.
+    """
+    from trl import SFTConfig
+
+    return passed_through("sft", settings.trainer, SFTConfig, _OURS)
+
+
+def packs(settings: SftSettings) -> bool:
+    """Say whether traces share rows: by default where attention keeps them apart cheaply."""
+    if settings.packing is not None:
+        return settings.packing
+    return settings.attention is not None and "flash" in settings.attention

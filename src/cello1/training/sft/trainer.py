@@ -1,56 +1,62 @@
-"""TRL's SFTTrainer with what it lacks here: it solves held-out puzzles, and says what it does.
+"""TRL's SFTTrainer with what it lacks here: it solves held-out puzzles, and logs its speed.
 
 Importing this takes ten seconds; only :mod:`cello1.training.sft.sft` does, when it trains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import SequentialSampler
+from torch.utils.data import Sampler, SequentialSampler
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 
-from cello1.puzzles.puzzle import Puzzle
-from cello1.solvers.local.prompter import Prompter
-from cello1.training.run.examples import IGNORED
-from cello1.training.run.held_out import merit
 from cello1.training.run.loss import chosen_logits, is_straight
-from cello1.training.run.solving import MERIT, Solving, Watch
-from cello1.training.sft.sampling import LengthSampler
+from cello1.training.run.trl import SolvingTrainer
+from cello1.training.sft.data import IGNORED
+
+_POOL = 50  # batches that are sorted by length together
 
 
-class PuzzleTrainer(Solving, SFTTrainer):  # type: ignore[misc]
-    """SFTTrainer that also evaluates by solving puzzles.
+class LengthSampler(Sampler[int]):
+    """A shuffled order in which neighbours are of like length, so that little is padding.
 
-    Parameters
-    ----------
-    prompter
-        How the model is asked.
-    held_out
-        Puzzles to solve at every evaluation.
-    max_new_tokens
-        Budget of a response.
-    watch
-        Called with what is going on and the share done.
+    The order of an epoch depends on the seed and the epoch only: a resumed run goes on in it.
     """
 
-    def __init__(
-        self,
-        *,
-        prompter: Prompter,
-        held_out: Sequence[Puzzle],
-        max_new_tokens: int,
-        watch: Watch,
-        **more: Any,
-    ) -> None:
-        self.prompter, self.held_out, self.max_new_tokens = prompter, held_out, max_new_tokens
-        self.watch = watch
-        self.real_tokens = self.all_tokens = 0
-        super().__init__(**more)
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of another epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        rng = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        order = torch.randperm(len(self.lengths), generator=rng).tolist()
+        pool = self.batch * _POOL
+        batches = []
+        for start in range(0, len(order), pool):
+            near = sorted(order[start : start + pool], key=lambda i: -self.lengths[i])
+            batches += [near[i : i + self.batch] for i in range(0, len(near), self.batch)]
+        # A batch that is not full must stay the last.
+        tail = [] if len(batches[-1]) == self.batch else [batches.pop()]
+        for i in torch.randperm(len(batches), generator=rng).tolist():
+            yield from batches[i]
+        for rest in tail:
+            yield from rest
+
+
+class PuzzleTrainer(SolvingTrainer, SFTTrainer):  # type: ignore[misc]
+    """SFTTrainer that also evaluates by solving puzzles; see :class:`SolvingTrainer`."""
+
+    real_tokens = all_tokens = 0
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         rows = self.train_dataset if train_dataset is None else train_dataset
@@ -91,7 +97,7 @@ class PuzzleTrainer(Solving, SFTTrainer):  # type: ignore[misc]
         return usual and alone and rows and not self.aux_loss_enabled and is_straight(self.model)
 
     def _note(self, logs: torch.Tensor, wanted: torch.Tensor, mask: torch.Tensor) -> None:
-        """Measure what TRL measures, under its names."""
+        """Record what TRL measures, under its names."""
         measured = self._metrics["train" if self.model.training else "eval"]
         entropy = -(logs.exp() * logs).sum(-1).mean()
         measured["entropy"].append(float(entropy))
@@ -119,6 +125,5 @@ class PuzzleTrainer(Solving, SFTTrainer):  # type: ignore[misc]
         if len(dataloader.dataset):
             output = super().evaluation_loop(dataloader, *rest, **more)
             measured = output.metrics
-        measured.update(self.solve_held_out())
-        measured[MERIT] = merit(measured)
+        self.select_by(measured)
         return output

@@ -1,29 +1,279 @@
-"""One batch of responses, one improvement: the heart of PPO, for any models and any scores."""
+"""One batch of responses, one improvement: the heart of PPO, for any models and any scores.
+
+Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) with generalised advantage
+estimation (Schulman et al. 2016, arXiv 1506.02438). Tensors have the shape (rows, tokens): a row is
+one response, a token one action; `said` is 1 where a row has a token and 0 behind its end. Prompts
+are padded on the left and responses on the right, so that all responses of a batch begin in one
+column and only their columns are turned into probabilities.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from transformers import AutoModel
 
 from cello1.errors import InputError
 from cello1.recipes import PpoSettings
-from cello1.training.rl.ppo.math import (
-    advantages,
-    explained_variance,
-    mean,
-    policy_loss,
-    token_rewards,
-    value_loss,
-    whiten,
-)
-from cello1.training.rl.ppo.model import Critic, Rows, logprobs
+from cello1.solvers.local.attention import decode_faster
+from cello1.solvers.local.loading import load_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Tensor = torch.Tensor
 Terms = tuple[Tensor, dict[str, Tensor]]
+
+# --- arithmetic ----------------------------------------------------------------------------------
+
+
+class Clipped(NamedTuple):
+    """A loss per token, and where clipping took the gradient away."""
+
+    loss: Tensor
+    low: Tensor
+    high: Tensor
+
+
+def mean(values: Tensor, said: Tensor) -> Tensor:
+    """Return the mean over tokens."""
+    return (values * said).sum() / said.sum()
+
+
+def token_rewards(scores: Tensor, log_ratio: Tensor, said: Tensor, kl: float) -> Tensor:
+    """Return what every token earns: the score at the end, less a price for leaving the reference.
+
+    Parameters
+    ----------
+    scores
+        Of the whole responses, shape (rows,).
+    log_ratio
+        Log-probability of every token under the policy less that under the reference. Its mean
+        is the Kullback-Leibler divergence.
+    said
+        Where there are tokens.
+    kl
+        The price.
+    """
+    rewards = -kl * log_ratio * said
+    last = said.sum(dim=1).long() - 1
+    rewards[torch.arange(len(rewards), device=rewards.device), last] += scores
+    return rewards
+
+
+def advantages(
+    rewards: Tensor, values: Tensor, said: Tensor, gamma: float, lam: float
+) -> tuple[Tensor, Tensor]:
+    """Estimate how much better every token did than expected (arXiv 1506.02438, eq. 16).
+
+    Parameters
+    ----------
+    rewards, values
+        What every token earned, and what was expected before it.
+    said
+        Where there are tokens; behind the last one nothing is expected.
+    gamma, lam
+        Discount, and the trade of bias (0: trust the values) for variance (1: trust the rewards).
+
+    Returns
+    -------
+    tuple
+        Advantages, and the returns that the values should have foretold.
+    """
+    values = values * said
+    found = torch.zeros_like(values)
+    later = values.new_zeros(len(values))
+    expected = values.new_zeros(len(values))
+    for t in range(values.shape[1] - 1, -1, -1):
+        surprise = rewards[:, t] + gamma * expected - values[:, t]
+        later = (surprise + gamma * lam * later) * said[:, t]
+        found[:, t] = later
+        expected = values[:, t]
+    return found, found + values
+
+
+def whiten(values: Tensor, said: Tensor) -> Tensor:
+    """Bring the values of all tokens to mean 0 and standard deviation 1.
+
+    Values that do not differ become 0: then there is nothing to learn.
+    """
+    centred = (values - mean(values, said)) * said
+    spread = mean(centred**2, said).sqrt()
+    return centred / (spread + 1e-8)
+
+
+def policy_loss(new: Tensor, old: Tensor, advantage: Tensor, clip: float) -> Clipped:
+    """Return the clipped policy loss of every token (arXiv 1707.06347, eq. 7).
+
+    Parameters
+    ----------
+    new, old
+        Log-probabilities under the policy as it is, and as it was when it wrote the response.
+    advantage
+        Of every token.
+    clip
+        How far the ratio of the two may move from 1 before a gain is no longer counted.
+    """
+    ratio = torch.exp(new - old)
+    loss = -torch.min(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+    low = (ratio < 1 - clip) & (advantage < 0)
+    high = (ratio > 1 + clip) & (advantage > 0)
+    return Clipped(loss, low.float(), high.float())
+
+
+def value_loss(new: Tensor, old: Tensor, returns: Tensor, clip: float) -> Clipped:
+    """Return half the squared error of every value, the worse of the clipped and the free one.
+
+    Parameters
+    ----------
+    new, old
+        Values as they are, and as they were before this batch.
+    returns
+        What they should have been.
+    clip
+        How far a value may move before a gain is no longer counted.
+    """
+    held = old + (new - old).clamp(-clip, clip)
+    free, bound = (new - returns) ** 2, (held - returns) ** 2
+    cut = bound > free
+    return Clipped(
+        torch.max(free, bound) / 2, (cut & (new < old)).float(), (cut & (new > old)).float()
+    )
+
+
+def explained_variance(values: Tensor, returns: Tensor, said: Tensor) -> float:
+    """Return the share of the returns' variance that the values foretold; 0 where there is none."""
+
+    def variance(x: Tensor) -> float:
+        return float(mean((x - mean(x, said)) ** 2, said))
+
+    total = variance(returns)
+    return 1 - variance(returns - values) / total if total > 0 else 0.0
+
+
+# --- models --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Prompts with the responses to them.
+
+    Attributes
+    ----------
+    ids, mask
+        Token ids and where there are tokens, shape (rows, prompt columns + response columns).
+    said
+        Where there are tokens of responses, shape (rows, response columns), float.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    said: Tensor
+
+    def take(self, rows: Tensor) -> Rows:
+        """Return some rows, without columns that none of them needs."""
+        said = self.said[rows]
+        width = int(said.sum(dim=1).max())
+        start = self.ids.shape[1] - self.said.shape[1]
+        first = int(self.mask[rows].argmax(dim=1).min())
+        kept = slice(first, start + width)
+        return Rows(self.ids[rows, kept], self.mask[rows, kept], said[:, :width])
+
+    def positions(self) -> Tensor:
+        """Return the position of every token in its own text."""
+        return (self.mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def lay_out(
+    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], device: str
+) -> Rows:
+    """Lay prompts and responses out side by side; what is padded is masked."""
+    left, right = max(map(len, prompts)), max(map(len, responses))
+    ids = torch.zeros(len(prompts), left + right, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        place = slice(left - len(prompt), left + len(response))
+        ids[row, place] = torch.tensor([*prompt, *response])
+        mask[row, place] = 1
+    return Rows(ids.to(device), mask.to(device), mask[:, left:].float().to(device))
+
+
+def arithmetic(device: str) -> AbstractContextManager[Any]:
+    """Return the precision to compute in: bfloat16 on a GPU that has it; weights stay float32."""
+    if device.startswith("cuda") and torch.cuda.is_bf16_supported():
+        return torch.autocast("cuda", torch.bfloat16)
+    return nullcontext()
+
+
+def load_policy(folder: Path, device: str) -> PreTrainedModel:
+    """Load a language model with float32 weights; in bfloat16 small steps would vanish.
+
+    It stays in evaluation mode: dropout would make a token as likely as it was not when written.
+    """
+    model = load_model(folder, torch.float32)
+    model.to(device).eval()  # type: ignore[arg-type]
+    decode_faster(model)
+    return model
+
+
+def logprobs(model: Any, rows: Rows) -> tuple[Tensor, Tensor]:
+    """Return the log-probability of every token said, and the entropy of what it was chosen from.
+
+    Returns
+    -------
+    tuple
+        Both of shape (rows, response columns), float32; of padding they mean nothing.
+    """
+    width = rows.said.shape[1]
+    with arithmetic(str(rows.ids.device)):
+        logits = model(
+            input_ids=rows.ids,
+            attention_mask=rows.mask,
+            position_ids=rows.positions(),
+            use_cache=False,
+            logits_to_keep=width + 1,
+        ).logits[:, :-1]
+    logs = logits.float().log_softmax(dim=-1)
+    chosen = logs.gather(-1, rows.ids[:, -width:, None])[..., 0]
+    return chosen, -(logs.detach().exp() * logs.detach()).sum(dim=-1)
+
+
+class Critic(torch.nn.Module):
+    """Foretells the return of a response from its beginning: a model's trunk with a value head.
+
+    A trunk of its own, as in the paper, so that the two learning rates do not interfere. The
+    head starts at 0: before anything is learned, nothing is expected.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.trunk: Any = load_model(folder, torch.float32, kind=AutoModel)
+        width = self.trunk.config.get_text_config(decoder=True).hidden_size
+        self.head = torch.nn.Linear(width, 1)
+        torch.nn.init.zeros_(self.head.weight)
+        torch.nn.init.zeros_(self.head.bias)
+
+    def forward(self, rows: Rows) -> Tensor:
+        """Return what is expected before every token, shape (rows, response columns)."""
+        width = rows.said.shape[1]
+        with arithmetic(str(rows.ids.device)):
+            states = self.trunk(
+                input_ids=rows.ids,
+                attention_mask=rows.mask,
+                position_ids=rows.positions(),
+                use_cache=False,
+            ).last_hidden_state
+        return torch.as_tensor(self.head(states[:, -width - 1 : -1].float()))[..., 0]
+
+
+# --- learning ------------------------------------------------------------------------------------
 
 
 class Learner:
@@ -49,7 +299,7 @@ class Learner:
             "critic": _adam(critic, settings.value_learning_rate),
         }
 
-    def learn(self, rows: Rows, scores: Tensor, dice: torch.Generator) -> dict[str, float]:
+    def learn(self, rows: Rows, scores: Tensor, rng: torch.Generator) -> dict[str, float]:
         """Improve policy and critic by one batch.
 
         Parameters
@@ -58,7 +308,7 @@ class Learner:
             Prompts with the responses that the policy, as it is, gave at temperature 1.
         scores
             Rewards of the responses, shape (rows,).
-        dice
+        rng
             For the order in which rows are taken; a generator on the CPU.
 
         Returns
@@ -69,12 +319,12 @@ class Learner:
         Raises
         ------
         InputError
-            When a loss or a gradient is no number; that step is not taken.
+            When a loss or a gradient is not finite; that step is not taken.
         """
         given, figures = self._look_back(rows, scores)
         totals: dict[str, list[float]] = defaultdict(list)
         for _ in range(self.settings.passes):
-            order = torch.randperm(len(scores), generator=dice)
+            order = torch.randperm(len(scores), generator=rng)
             for chosen in torch.split(order, self.settings.minibatch):
                 for name, value in self._update(rows, given, chosen).items():
                     totals[name].append(value)

@@ -4,37 +4,28 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cello1.errors import UseError
 from cello1.recipes import RlSettings
 from cello1.scoring.reward import Reward, reward_of
-from cello1.training.run.pass_through import passed_through
+from cello1.training.run.trl import make_config, passed_through
+
+if TYPE_CHECKING:
+    from trl import GRPOConfig
 
 # What we decide for everybody, and where to say otherwise.
 _OURS = {
-    "output_dir": "--out",
-    "seed": "rl.seed",
-    "data_seed": "rl.seed",
     "reward_weights": "rl.reward with weights",
-    "eval_strategy": "rl.evaluate_every",
-    "eval_steps": "rl.evaluate_every",
     "save_strategy": "trainer.save_steps",
-    "metric_for_best_model": "nothing: held-out batch accuracy decides",
-    "greater_is_better": "nothing: held-out batch accuracy decides",
-    "load_best_model_at_end": "nothing: the best checkpoint is the result",
-    "resume_from_checkpoint": "nothing: the same command resumes",
-    "remove_unused_columns": "nothing: puzzles are looked up by their number",
+    "remove_unused_columns": "nothing: puzzles are looked up by their id",
     "chat_template_kwargs": "nothing: prompts are those of inference",
-    "model_init_kwargs": "rl.attention",
-    "trust_remote_code": "nothing: remote code is never trusted",
-    "use_cpu": "nothing: a GPU is used where there is one",
 }
 # The paper's (arXiv 2506.02911, section 4); on one device a step of 64 groups is accumulated.
 _GROUP, _GROUPS_PER_STEP = 5, 64
 
 
-def grpo_config(settings: RlSettings, output: Path) -> Any:
+def grpo_config(settings: RlSettings, output: Path) -> GRPOConfig:
     """Return TRL's GRPOConfig for these settings and this machine.
 
     Raises
@@ -46,10 +37,9 @@ def grpo_config(settings: RlSettings, output: Path) -> Any:
     from trl import GRPOConfig
 
     given = passed_through("rl", settings.trainer, GRPOConfig, _OURS)
-    gpu = torch.cuda.is_available()
     group = given.get("num_generations", _GROUP)
     rows = given.get("per_device_train_batch_size", group)
-    values: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "num_generations": group,
         "per_device_train_batch_size": rows,
         "gradient_accumulation_steps": max(1, _GROUPS_PER_STEP * group // rows),
@@ -59,39 +49,24 @@ def grpo_config(settings: RlSettings, output: Path) -> Any:
         "beta": 0.001,
         "temperature": 1.0,
         "max_completion_length": 3_000,
-        "use_vllm": gpu and find_spec("vllm") is not None,
+        "use_vllm": torch.cuda.is_available() and find_spec("vllm") is not None,
         "vllm_mode": "colocate",
         "save_steps": settings.evaluate_every,
-        "save_total_limit": 2,
         "logging_steps": 1,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "logging_nan_inf_filter": False,  # it would show the last good loss instead
-        "bf16": gpu and torch.cuda.is_bf16_supported(),
-        "gradient_checkpointing": gpu,
-        "ddp_find_unused_parameters": False,
-        **given,
-        "use_cpu": not gpu,
-        "output_dir": str(output),
+    }
+    fixed: dict[str, Any] = {
         "per_device_eval_batch_size": group,
-        "seed": settings.seed,
-        "data_seed": settings.seed,
         "reward_weights": [weight for _, _, weight in rewards_of(settings)],
         "save_strategy": "steps",
         "eval_strategy": "steps",
         "eval_steps": settings.evaluate_every,
-        "metric_for_best_model": "eval_merit",
-        "greater_is_better": True,
     }
-    try:
-        config = GRPOConfig(**values)
-    except (ValueError, TypeError) as error:
-        raise UseError(f"rl.trainer is not valid: {' '.join(str(error).split())}") from error
+    config: GRPOConfig = make_config(GRPOConfig, "rl", settings, output, defaults, given, fixed)
     _check(config)
     return config
 
 
-def _check(config: Any) -> None:
+def _check(config: GRPOConfig) -> None:
     """Refuse what TRL would find out late or never."""
     losses = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
     if config.loss_type not in losses:

@@ -1,11 +1,13 @@
-"""TRL's GRPOTrainer with what it lacks here: our generation, groups that teach, held-out puzzles.
+"""TRL's GRPOTrainer with what it lacks here: our rollouts, groups that teach, held-out puzzles.
 
-Importing this takes ten seconds; only :mod:`cello1.training.rl.rl` does, when it trains.
+Importing this takes ten seconds; only :mod:`cello1.training.rl.rl` does, when it trains. Rollouts
+enter by TRL's `rollout_func`. What is overridden beyond that is not public: the order of the
+puzzles, which a resumed run could not draw again, and the log-probabilities, which read the prompt
+of a group once. `tests/training/rl/test_trl_canary.py` fails when TRL changes them.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,67 +21,53 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import RlSettings
 from cello1.solvers.local.attention import decode_faster
 from cello1.solvers.local.language import LanguageModel
-from cello1.solvers.local.prompter import Prompter
-from cello1.training.rl.curriculum import Course
-from cello1.training.rl.trl.generate import sample
+from cello1.training.rl.rollout import Group, RolloutSampler, Seeds, as_line, sample_tokens
 from cello1.training.rl.trl.logprobs import can_share, response_logprobs
-from cello1.training.rl.trl.rollout import Group, Roller, Rollout, Seeds
 from cello1.training.rl.trl.settings import rewards_of
-from cello1.training.run.held_out import merit
-from cello1.training.run.solving import MERIT, Solving, Watch
+from cello1.training.run.run_training import append_line
+from cello1.training.run.trl import SolvingTrainer
 
 SAMPLES = "samples.jsonl"
 
 
-class GroupTrainer(Solving, GRPOTrainer):  # type: ignore[misc]
+class GroupTrainer(SolvingTrainer, GRPOTrainer):  # type: ignore[misc]
     """GRPOTrainer on puzzles.
 
     Parameters
     ----------
-    prompter
-        How the model is asked.
-    practise, held_out
-        Puzzles to respond to, and others to solve at every evaluation.
+    practise
+        Puzzles to respond to.
     settings
         The section `rl` of a recipe.
-    watch
-        Called with what is going on and the share done.
+    more
+        For :class:`SolvingTrainer` and TRL's trainer.
     """
 
-    def __init__(
-        self,
-        *,
-        prompter: Prompter,
-        practise: Sequence[Puzzle],
-        held_out: Sequence[Puzzle],
-        settings: RlSettings,
-        watch: Watch,
-        **more: Any,
-    ) -> None:
-        self.prompter, self.held_out, self.watch = prompter, held_out, watch
-        self.max_new_tokens = settings.max_new_tokens
-        self.practise, self.no_signal = practise, settings.no_signal
+    # TRL would count responses without signal as empty there.
+    not_logged = tuple(f"completions/{m}_terminated_length" for m in ("mean", "min", "max"))
+
+    def __init__(self, *, practise: Sequence[Puzzle], settings: RlSettings, **more: Any) -> None:
+        self.practise = {puzzle.id: puzzle for puzzle in practise}
+        self.drops = settings.no_signal == "drop"
+        self.groups: list[Group] = []
+        self.rolled = (-1, 0)  # the step and the generation within it that came last
         rewards = rewards_of(settings)
-        super().__init__(reward_funcs=[_column(i, name) for i, (name, _, _) in enumerate(rewards)],
-                         **more)  # fmt: skip
-        self.course = None
-        if settings.curriculum is not None:
-            self.course = Course(settings.curriculum, max(len(p.cells) for p in practise))
-        self.roller = Roller(
-            prompter,
-            LanguageModel(prompter, model=more["model"]).ends,
-            practise,
+        super().__init__(
+            settings=settings,
+            reward_funcs=[_column(i, name) for i, (name, _, _) in enumerate(rewards)],
+            rollout_func=self._roll_out,
+            **more,
+        )
+        plain = self.accelerator.unwrap_model(self.model)
+        self.sampler = RolloutSampler(
+            self.prompter,
+            LanguageModel(self.prompter, model=plain).ends,
             [reward for _, reward, _ in rewards],
             self.num_generations,
-            resample=settings.no_signal == "resample",
-            course=self.course,
             seed=settings.seed,
             generate=self._respond,
-            total=self._total,
-            most=lambda n: max(gather_object([n])),
+            gather=lambda counts: gather_object([counts]),
         )
-        self.groups: list[Group] = []
-        plain = self.accelerator.unwrap_model(self.model)
         decode_faster(plain)
         # Where memory is short (a GPU, a large vocabulary) TRL's chunks are the better way.
         self.shares_prompts = (
@@ -89,7 +77,7 @@ class GroupTrainer(Solving, GRPOTrainer):  # type: ignore[misc]
             and can_share(plain)
         )
 
-    # --- which puzzles, and what is said to them -------------------------------------------------
+    # --- what is asked, and what is sampled ------------------------------------------------------
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         plain = super()._get_train_sampler(dataset)
@@ -102,6 +90,29 @@ class GroupTrainer(Solving, GRPOTrainer):  # type: ignore[misc]
             seed=plain.seed,
         )
 
+    def _roll_out(self, prompts: list[str], _: Any) -> dict[str, Any]:
+        """Sample a group for every puzzle; TRL makes advantages and a loss of them.
+
+        Where groups without signal are dropped, their tokens are masked as those of an
+        environment are: they count neither in the loss nor in what it is divided by.
+        """
+        asked = [self.practise[name] for name in prompts[:: self.num_generations]]
+        step, (last, part) = self.state.global_step, self.rolled
+        self.rolled = (step, part + 1 if step == last else 0)
+        shift = self.accelerator.process_index * len(asked)
+        self.groups = self.sampler.sample(asked, self.rolled, shift)
+        rows = [(group, rollout) for group in self.groups for rollout in group.rollouts]
+        found: dict[str, Any] = {
+            "prompt_ids": [group.prompt for group, _ in rows],
+            "completion_ids": [rollout.tokens for _, rollout in rows],
+            "logprobs": [rollout.logprobs for _, rollout in rows] if rows[0][1].logprobs else None,
+            "rewards": [rollout.rewards for _, rollout in rows],
+        }
+        if self.drops:
+            masks = [[int(group.has_signal)] * len(rollout.tokens) for group, rollout in rows]
+            found["env_mask"] = masks
+        return found
+
     @property
     def _is_ours(self) -> bool:
         """Whether our own decoding serves: weights in one piece here, and nothing but sampling."""
@@ -112,16 +123,16 @@ class GroupTrainer(Solving, GRPOTrainer):  # type: ignore[misc]
     def _respond(
         self, prompts: list[list[int]], seeds: Seeds
     ) -> tuple[list[list[int]], list[list[float | None]] | None]:
-        self.watch(f"generating, step {self.state.global_step + 1}",
-                   self.state.global_step / max(1, self.state.max_steps))  # fmt: skip
+        step, most = self.state.global_step, max(1, self.state.max_steps)
+        self.watch(f"generating, step {step + 1}", step / most)
         if not self._is_ours:
-            said, told = super()._generate_single_turn(prompts, None, {}, self.num_generations)
-            return said, told
+            tokens, logprobs = self._generate_single_turn(prompts, None, {}, self.num_generations)
+            return tokens, logprobs
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
         language = LanguageModel(self.prompter, model=model)
         with self.compute_loss_context_manager():
-            said = sample(
+            tokens = sample_tokens(
                 language,
                 prompts,
                 seeds,
@@ -129,64 +140,40 @@ class GroupTrainer(Solving, GRPOTrainer):  # type: ignore[misc]
                 temperature=self.temperature,
             )
         model.train()
-        return said, None
-
-    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
-        return [g.prompt for g in self.groups for _ in g.rollouts], None, {}
-
-    def _generate_single_turn(self, *_: Any, **__: Any) -> Any:
-        said = [rollout for group in self.groups for rollout in group.rollouts]
-        told = None if said[0].logprobs is None else [rollout.logprobs for rollout in said]
-        return [rollout.tokens for rollout in said], told
-
-    def _generate_and_score_completions(self, inputs: Any) -> Any:
-        """Roll out groups, then let TRL make advantages and log-probabilities of them."""
-        mine = [self.practise[row["number"]] for row in inputs[:: self.num_generations]]
-        part = self._step % self.args.gradient_accumulation_steps
-        shift = self.accelerator.process_index * len(mine)
-        self.groups = self.roller.roll(mine, (self.state.global_step, part), shift)
-        rows = [
-            {"prompt": text, "rewards": rollout.rewards}
-            for group in self.groups
-            for text in [self.prompter.vocabulary.text(group.prompt)]
-            for rollout in group.rollouts
-        ]
-        output = super()._generate_and_score_completions(rows)
-        if self.no_signal != "keep":
-            has = [group.has_signal for group in self.groups for _ in group.rollouts]
-            signal = torch.tensor(has, device=output["advantages"].device)
-            kept = (output["completion_mask"] * signal[:, None]).sum()
-            output["signal"] = signal
-            output["num_items_in_batch"] = self.accelerator.gather(kept).sum()
-        return output
+        return tokens, None
 
     def _get_per_token_logps_and_entropies(
         self,
         model: Any,
-        ids: Any,
-        mask: Any,
-        length: int,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
         batch_size: int | None = None,
         **more: Any,
-    ) -> Any:
+    ) -> tuple[torch.Tensor, torch.Tensor | None, Any]:
         if not self.shares_prompts:
-            return super()._get_per_token_logps_and_entropies(
-                model, ids, mask, length, batch_size=batch_size, **more
+            return super()._get_per_token_logps_and_entropies(  # type: ignore[no-any-return]
+                model, input_ids, attention_mask, logits_to_keep, batch_size=batch_size, **more
             )
-        rows = batch_size or len(ids)
+        rows = batch_size or len(input_ids)
         parts = [
             response_logprobs(
-                model, ids[at : at + rows], mask[at : at + rows], length, self.temperature
+                model,
+                input_ids[at : at + rows],
+                attention_mask[at : at + rows],
+                logits_to_keep,
+                self.temperature,
             )
-            for at in range(0, len(ids), rows)
+            for at in range(0, len(input_ids), rows)
         ]
         logprobs, entropies = (torch.cat(part) for part in zip(*parts, strict=True))
         return logprobs, entropies, None
 
-    def _compute_loss(self, model: Any, inputs: Any) -> Any:
-        return super()._compute_loss(model, lean(inputs))
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> Any:
+        """Compute the loss of the rows and columns that count."""
+        return super().compute_loss(model, lean(inputs), *rest, **more)
 
-    # --- validation, checkpoints, log ------------------------------------------------------------
+    # --- validation, log -------------------------------------------------------------------------
 
     def begin(self) -> dict[str, float]:
         """Solve the held-out puzzles before anything is learned."""
@@ -195,43 +182,22 @@ class GroupTrainer(Solving, GRPOTrainer):  # type: ignore[misc]
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Solve the held-out puzzles, by the evaluation every other solver gets."""
         self.model.eval()
-        measured = self.solve_held_out()
-        measured[MERIT] = merit(measured)
+        measured = self.select_by({})
         self.log(measured)
         self.control: Any = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, measured
         )
         return measured
 
-    def _save_more(self, checkpoint: Path) -> None:
-        if self.course is not None and self.is_world_process_zero():
-            self.course.save(checkpoint)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, *rest: Any) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, *rest)
-        if self.course is not None:
-            self.course.load(Path(resume_from_checkpoint))
-
     def figures(self, seconds: float) -> dict[str, float]:
-        """Return what was sampled and where the time went; leave two responses to look at."""
-        self._show()
-        return self.roller.take_figures(seconds)
-
-    def _show(self) -> None:
-        """Write the best and the worst response of a group to the samples, with signal if any."""
+        """Return what was sampled and where the time went; keep two responses to look at."""
+        # The best and the worst response of a group, of one with signal if there is any.
         group = next((g for g in self.groups if g.has_signal), self.groups[0])
         ranked = sorted(group.rollouts, key=lambda rollout: sum(rollout.rewards))
         path = Path(str(self.args.output_dir)).with_name(SAMPLES)
-        with path.open("a", encoding="utf-8") as file:
-            for rollout in (ranked[-1], ranked[0]):
-                line = _told(group, rollout, self.state.global_step)
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-    def _total(self, counts: dict[str, float]) -> dict[str, float]:
-        if self.accelerator.num_processes == 1:
-            return counts
-        every = gather_object([counts])
-        return {name: sum(one[name] for one in every) for name in counts}
+        for rollout in (ranked[-1], ranked[0]):
+            append_line(path, as_line(group, rollout, self.state.global_step))
+        return self.sampler.take_figures(seconds)
 
 
 class _EpochSampler(RepeatSampler):  # type: ignore[misc]
@@ -247,22 +213,22 @@ class _EpochSampler(RepeatSampler):  # type: ignore[misc]
 
 
 def lean(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Drop the rows that have no signal, and columns that are padding in all rows left.
+    """Drop the rows that are masked whole, and columns that are padding in all rows left.
 
     One row stays in any case, so that every process takes part in the step; masked, it weighs
     nothing.
     """
     inputs = dict(inputs)
-    signal = inputs.pop("signal", None)
-    if signal is not None and not bool(signal.all()):
-        keep = signal.nonzero()[:, 0]
-        if not len(keep):
-            keep = torch.zeros(1, dtype=torch.long, device=signal.device)
-            inputs["completion_mask"] = torch.zeros_like(inputs["completion_mask"])
-        rows = len(signal)
-        for key, value in inputs.items():
-            if isinstance(value, torch.Tensor) and value.ndim and len(value) == rows:
-                inputs[key] = value[keep]
+    if (masked := inputs.pop("tool_mask", None)) is not None:
+        kept = (masked * inputs["completion_mask"]).any(1)
+        if not bool(kept.all()):
+            rows, keep = len(kept), kept.nonzero()[:, 0]
+            if not len(keep):
+                keep = torch.zeros(1, dtype=torch.long, device=kept.device)
+                inputs["completion_mask"] = torch.zeros_like(inputs["completion_mask"])
+            for key, value in inputs.items():
+                if isinstance(value, torch.Tensor) and value.ndim and len(value) == rows:
+                    inputs[key] = value[keep]
     width = inputs["completion_mask"].shape[1]
     begin = int(inputs["prompt_mask"].any(0).int().argmax())
     end = max(1, int(inputs["completion_mask"].any(0).sum()))
@@ -275,24 +241,10 @@ def lean(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _column(number: int, name: str) -> Any:
-    """Return TRL's kind of reward function, which reads what was judged at the rollout."""
+    """Return TRL's kind of reward function, which reads what was scored at the rollout."""
 
     def reward(rewards: list[tuple[float, ...]], **_: Any) -> list[float]:
         return [row[number] for row in rewards]
 
     reward.__name__ = name
     return reward
-
-
-def _told(group: Group, rollout: Rollout, step: int) -> dict[str, Any]:
-    return {
-        "step": step,
-        "puzzle": group.puzzle.id,
-        "cells": len(group.puzzle.cells),
-        "answer": group.puzzle.answer,
-        "response": rollout.text,
-        "rewards": rollout.rewards,
-        "finished": rollout.finished,
-        "reason": rollout.score.reason,
-        "cell_accuracy": rollout.score.cell_accuracy,
-    }

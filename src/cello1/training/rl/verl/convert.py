@@ -19,10 +19,11 @@ import torch
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from transformers import AutoModelForCausalLM
 
-from cello1.errors import InputError
+from cello1.errors import InputError, first_line
 from cello1.runs import write_json
 from cello1.solvers.local.loading import load_config
-from cello1.training.run.lineage import RECORD
+from cello1.training.run.checkpoints import appearing
+from cello1.training.run.model_identity import RECORD
 
 Tensor = torch.Tensor
 _SHARD = re.compile(r"model_world_size_(\d+)_rank_(\d+)\.pt")
@@ -71,15 +72,13 @@ def convert_verl(
             f"{folder} has {len(foreign)} weights that its config.json does not know, such as "
             f"{foreign[0]}; adapters have to be merged by verl (actor_rollout_ref.model.lora)"
         )
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    model.save_pretrained(part, state_dict={k: w for k, w in weights.items() if k not in tied})
-    for path in sorted((folder / "huggingface").iterdir()):
-        if path.is_file() and not (part / path.name).exists():
-            shutil.copyfile(path, part / path.name)
-    if record is not None:
-        write_json(part / RECORD, record)
-    part.rename(out)
+    with appearing(out) as part:
+        model.save_pretrained(part, state_dict={k: w for k, w in weights.items() if k not in tied})
+        for path in sorted((folder / "huggingface").iterdir()):
+            if path.is_file() and not (part / path.name).exists():
+                shutil.copyfile(path, part / path.name)
+        if record is not None:
+            write_json(part / RECORD, record)
     return out
 
 
@@ -96,8 +95,9 @@ def read_shards(folder: Path, dtype: torch.dtype) -> dict[str, Tensor]:
         try:
             shards.append(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            first = str(error).strip().split("\n")[0]
-            raise InputError(f"{path} cannot be read as a shard of weights ({first})") from error
+            raise InputError(
+                f"{path} cannot be read as a shard of weights ({first_line(error)})"
+            ) from error
     names = set(shards[0])
     if any(set(shard) != names for shard in shards):
         raise InputError(f"the shards in {folder} hold different weights; they are of several runs")

@@ -11,22 +11,24 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from cello1.errors import InputError, UseError
 from cello1.recipes import VerlSettings
-from cello1.runs import Run, write_atomic, write_json
+from cello1.runs import Watch, write_atomic, write_json
 from cello1.solvers.local.loading import model_folder
+from cello1.solvers.local.prompter import Prompter
+from cello1.training.rl.data import read_rl_data, rl_files
 from cello1.training.rl.verl.config import compose, need_verl
-from cello1.training.run.lineage import RECORD, identity
+from cello1.training.rl.verl.convert import convert_verl
+from cello1.training.rl.verl.rows import write_rows
+from cello1.training.run.model_identity import RECORD, read_record
+from cello1.training.run.run_training import claim, new_record, run_training
 
-Watch = Callable[[str, float], None]
 _CONFIG = "config.yaml"
 _LATEST = "latest_checkpointed_iteration.txt"
-_MERIT = "val-core/cello1/acc/mean@1"
+_SCORE = "val-core/cello1/acc/mean@1"
 _REWARD = '''"""The reward that verl pays; the one scorer of cello1 is behind it."""
 
 from functools import partial
@@ -40,7 +42,7 @@ compute_score = partial(_compute_score, reward={reward!r})
 def verl(
     settings: VerlSettings, out: str | Path, *, watch: Watch = lambda what, share: None
 ) -> Path:
-    """Train a model by verl; killed and called again, verl goes on from its checkpoint.
+    """Train a model by verl; can be interrupted: verl resumes from its checkpoint.
 
     Parameters
     ----------
@@ -61,19 +63,27 @@ def verl(
     InputError
         When something cannot be used, or verl failed.
     """
-    folder, final = Path(out), Path(out) / "model"
+    folder = Path(out)
     need_verl()
     if not settings.address:
         _need_gpus(settings.gpus)
-    with _claimed(settings, folder):
-        if not final.exists():
-            watch("preparing", 0.0)
-            _write(settings, folder)
-            watch("training by verl; it logs to the screen and to logs/", 0.0)
-            _start(folder)
-            watch("converting", 0.9)
-            _publish(folder, final)
-    return final
+    record, base = _record(settings)
+
+    def train() -> None:
+        watch("preparing", 0.0)
+        _write(settings, folder, record, base)
+        watch("training by verl; it logs to the screen and to logs/", 0.0)
+        _start(folder)
+        watch("converting", 0.9)
+
+    return run_training(
+        folder,
+        record,
+        inputs=rl_files(settings),
+        train=train,
+        publish=lambda final: _publish(folder, final),
+        finished_by="checkpoints",
+    )
 
 
 def prepare_verl(settings: VerlSettings, out: str | Path) -> list[str]:
@@ -85,32 +95,25 @@ def prepare_verl(settings: VerlSettings, out: str | Path) -> list[str]:
         When something cannot be used.
     """
     need_verl()
-    with _claimed(settings, Path(out)):
-        _write(settings, Path(out))
+    record, base = _record(settings)
+    with claim(Path(out), record, rl_files(settings), "checkpoints"):
+        _write(settings, Path(out), record, base)
     return _command(Path(out))
 
 
-def _claimed(settings: VerlSettings, folder: Path) -> Run:
-    from cello1.training.rl.data import input_files
-
+def _record(settings: VerlSettings) -> tuple[dict[str, Any], Path]:
+    """Return what is known from the start, and the folder of the base model."""
     if not settings.model:
         raise UseError("no model is named to start from; add model=DIR, or verl.model")
-    dump = settings.model_dump(mode="json")
-    kept = {k: v for k, v in dump.items() if k not in ("model", "address")}
-    config = {"engine": "verl", **kept, "base": identity(model_folder(settings.model))}
-    files = input_files(settings)
-    return Run(folder, command="rl", config=config, inputs=files, finished_by="checkpoints")
+    base = model_folder(settings.model)
+    packages = ("verl", "ray", "torch")
+    return new_record("rl", settings, base, engine="verl", packages=packages), base
 
 
-def _write(settings: VerlSettings, folder: Path) -> None:
+def _write(settings: VerlSettings, folder: Path, record: dict[str, Any], base: Path) -> None:
     """Write Parquet, reward, configuration and record."""
     from omegaconf import OmegaConf
 
-    from cello1.solvers.local.prompter import Prompter
-    from cello1.training.rl.data import read_rl_data
-    from cello1.training.rl.verl.rows import write_rows
-
-    base = model_folder(settings.model)
     prompter = Prompter(base)
     context = settings.max_prompt + settings.max_response
     data = read_rl_data(settings, prompter, context, settings.max_response)
@@ -124,15 +127,7 @@ def _write(settings: VerlSettings, folder: Path) -> None:
     log = folder / "logs" / f"{len(list((folder / 'logs').iterdir())):03d}.jsonl"
     local = settings.model_copy(update={"model": str(base.resolve())})
     write_atomic(folder / _CONFIG, OmegaConf.to_yaml(compose(local, folder, log=log)).encode())
-    record = {
-        "command": "rl",
-        "engine": "verl",
-        "base": {"source": settings.model, **identity(base)},
-        "settings": settings.model_dump(mode="json"),
-        "versions": {name: metadata.version(name) for name in ("verl", "ray", "torch")},
-        "data": data.counts,
-    }
-    write_json(folder / RECORD, record)
+    write_json(folder / RECORD, {**record, "data": data.counts})
 
 
 def _need_gpus(wanted: int) -> None:
@@ -166,10 +161,8 @@ def _start(folder: Path) -> None:
 
 def _publish(folder: Path, final: Path) -> None:
     """Convert the best checkpoint, or the newest where none was validated."""
-    from cello1.training.rl.verl.convert import convert_verl
-
     best, measured = best_step(folder)
-    record = json.loads((folder / RECORD).read_text("utf-8"))
+    record = read_record(folder)
     record["result"] = {"step": best, **measured}
     convert_verl(folder / "checkpoints" / f"global_step_{best}", final, record=record)
 
@@ -193,11 +186,11 @@ def best_step(folder: Path) -> tuple[int, dict[str, float]]:
                 entry = json.loads(line)
             except ValueError:  # a line that was being written when verl was killed
                 continue
-            if _MERIT in entry["data"]:
+            if _SCORE in entry["data"]:
                 measured[entry["step"]] = entry["data"]
     places = {s: folder / "checkpoints" / f"global_step_{s}" for s in measured if s <= last}
     kept = [step for step, place in sorted(places.items()) if place.is_dir()]
     if not kept:
         return last, {}
-    best = max(kept, key=lambda step: (measured[step][_MERIT], -step))
-    return best, {"eval_batch_accuracy": measured[best][_MERIT]}
+    best = max(kept, key=lambda step: (measured[step][_SCORE], -step))
+    return best, {"eval_batch_accuracy": measured[best][_SCORE]}

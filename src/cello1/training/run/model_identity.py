@@ -1,4 +1,4 @@
-"""Which model is which: where a base lives, and what tells it from every other one."""
+"""Tell one model from every other, and read how it was trained."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cello1.errors import InputError
+from cello1.errors import InputError, first_line
 
 RECORD = "training.json"
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "tokenizers")
@@ -17,7 +17,7 @@ _VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "u
 _SAMPLED_BYTES = 4_096
 
 
-def identity(folder: Path) -> dict[str, str]:
+def model_identity(folder: Path) -> dict[str, str]:
     """Return what tells a model from others: hashes of its config, tokenizer and weights.
 
     Of the weights, names, shapes and the beginning of every tensor are hashed, so that two models
@@ -26,14 +26,14 @@ def identity(folder: Path) -> dict[str, str]:
     Raises
     ------
     InputError
-        When there are no weights.
+        When there are no weights, or a file is damaged.
     """
     return {**shape_identity(folder), "weights": _weights_hash(folder)}
 
 
 def shape_identity(folder: Path) -> dict[str, str]:
-    """Return the part of :func:`identity` that a folder without weights has."""
-    config = json.loads((folder / "config.json").read_text("utf-8"))
+    """Return the part of :func:`model_identity` that a folder without weights has."""
+    config = _read_object(folder / "config.json")
     kept = {key: value for key, value in config.items() if key not in _VOLATILE}
     names = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model")
     digest = hashlib.sha256()
@@ -50,6 +50,9 @@ def shape_identity(folder: Path) -> dict[str, str]:
 def _weights_hash(folder: Path) -> str:
     from safetensors import SafetensorError, safe_open
 
+    from cello1.solvers.local.loading import refuse_pickles
+
+    refuse_pickles(folder)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise InputError(f"{folder} holds no weights (*.safetensors)")
@@ -72,9 +75,9 @@ def _weights_hash(folder: Path) -> str:
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 
-def versions() -> dict[str, str]:
+def versions(*names: str) -> dict[str, str]:
     """Return the versions of the libraries that train."""
-    return {name: metadata.version(name) for name in _PACKAGES}
+    return {name: metadata.version(name) for name in names or _PACKAGES}
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -83,12 +86,26 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        When there is none.
+        When there is none, or it is damaged.
     """
     for place in (folder, folder.parent, folder.parent.parent):
         if (place / RECORD).exists():
-            return json.loads((place / RECORD).read_text("utf-8"))  # type: ignore[no-any-return]
+            record = _read_object(place / RECORD)
+            for key in ("settings", "versions"):
+                if not isinstance(record.get(key), dict):
+                    raise InputError(f"{place / RECORD} is damaged: {key!r} is missing in it")
+            return record
     raise InputError(
         f"{folder} has no {RECORD}, so nothing says which base its adapter belongs to; expected "
         "the run folder of `cello1 sft` or `cello1 rl`, or the adapter in it"
     )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({first_line(error)}); expected JSON") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged: expected a JSON object")
+    return content

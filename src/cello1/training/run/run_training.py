@@ -1,0 +1,248 @@
+"""The life of a training: claim the run folder, train or resume, publish the best model.
+
+Every training (`base`, `sft`, `rl` by any engine) runs through :func:`run_training`. Those that
+keep checkpoints also share :func:`train_with_checkpoints` and :func:`publish_best`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from cello1.runs import LOG, Run, write_json
+from cello1.training.run.checkpoints import (
+    best_checkpoint,
+    check_checkpoint,
+    checkpoints,
+    clear_torn,
+    cut_log,
+    naming_disk_errors,
+    publish,
+    read_state,
+    step_of,
+)
+from cello1.training.run.held_out import SELECTION_SCORE, out_of_patience
+from cello1.training.run.model_identity import RECORD, model_identity, read_record, versions
+
+# Where a run is made and where its model lies do not change what comes of it.
+_NOT_IDENTITY = ("model", "gpus", "address")
+
+
+def run_training(
+    folder: Path,
+    record: Mapping[str, Any],
+    *,
+    inputs: Sequence[Path],
+    train: Callable[[], None],
+    publish: Callable[[Path], None],
+    final: str = "model",
+    finished_by: str = LOG,
+) -> Path:
+    """Train, or resume where an interrupted call of the same command stopped.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    record
+        What ``training.json`` says from the start: ``command``, ``settings``, the identity of the
+        ``base`` model, and the ``engine`` where there are several.
+    inputs
+        Files whose content the run depends on.
+    train
+        Trains to the end, from the newest checkpoint if there is one.
+    publish
+        Writes the result to the path it is given.
+    final
+        Name of the result in the run folder.
+    finished_by
+        The file from which on the settings of the run are fixed.
+
+    Returns
+    -------
+    Path
+        The result: a model, or an adapter.
+
+    Raises
+    ------
+    InputError
+        When the folder holds another run, or the disk is full.
+    """
+    made = folder / final
+    with claim(folder, record, inputs, finished_by):
+        if not made.exists():
+            with quiet(), naming_disk_errors(folder):
+                train()
+                if is_main():
+                    publish(made)
+    return made
+
+
+def is_main() -> bool:
+    """Say whether this is the one process, or the first of several that train together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def claim(
+    folder: Path, record: Mapping[str, Any], inputs: Sequence[Path], finished_by: str
+) -> AbstractContextManager[Any]:
+    """Open the run folder in one process; until training has begun its settings may change."""
+    if not is_main():
+        return nullcontext()
+    config = {k: v for k, v in record["settings"].items() if k not in _NOT_IDENTITY}
+    if "base" in record:
+        config["base"] = {k: v for k, v in record["base"].items() if k != "source"}
+    if "engine" in record:
+        config["engine"] = record["engine"]
+    return Run(
+        folder, command=record["command"], config=config, inputs=inputs, finished_by=finished_by
+    )
+
+
+def new_record(
+    command: str,
+    settings: BaseModel,
+    base: Path | None,
+    *,
+    engine: str | None = None,
+    packages: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return what ``training.json`` says from the start.
+
+    Parameters
+    ----------
+    command
+        The verb.
+    settings
+        Its section of the recipe.
+    base
+        Folder of the model that learns, if there is one.
+    engine
+        What takes the steps, where there are several.
+    packages
+        Those whose versions count; by default those that train here.
+    """
+    record: dict[str, Any] = {"command": command, "settings": settings.model_dump(mode="json")}
+    if engine is not None:
+        record["engine"] = engine
+    if base is not None:
+        record["base"] = {"source": record["settings"]["model"], **model_identity(base)}
+    return {**record, "versions": versions(*packages)}
+
+
+class Trainer(Protocol):
+    """What takes the steps of a training that keeps checkpoints."""
+
+    def begin(self) -> dict[str, Any]:
+        """Return what is known before the first step."""
+        ...
+
+    def train(self, resume_from_checkpoint: str | None = None) -> Any:
+        """Take all steps there are to take."""
+        ...
+
+
+def train_with_checkpoints(
+    folder: Path,
+    record: Mapping[str, Any],
+    prepare: Callable[[], tuple[Trainer, dict[str, Any]]],
+    *,
+    patience: int | None = None,
+    logs: Sequence[str] = (LOG,),
+    main_first: AbstractContextManager[Any] | None = None,
+) -> None:
+    """Train from the newest complete checkpoint, or from the start.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    record
+        For ``training.json``.
+    prepare
+        Makes the trainer and counts the data; called only when there is something left to do.
+    patience
+        Evaluations without a better one that end the training.
+    logs
+        Files in the run folder with a ``step`` in every line; lines beyond the checkpoint go.
+    main_first
+        Lets the main process of several go first.
+    """
+    places = folder / "checkpoints"
+    with main_first or nullcontext():
+        if is_main():
+            clear_torn(places)
+    newest = next(reversed(checkpoints(places)), None)
+    if newest is not None:
+        check_checkpoint(newest)
+        state = read_state(newest)
+        over = state["global_step"] >= state["max_steps"]
+        if over or out_of_patience(state["log_history"], patience):
+            return
+    trainer, counts = prepare()
+    begun = trainer.begin() if newest is None else {}
+    if is_main():
+        for name in logs:
+            cut_log(folder / name, step_of(newest) if newest else -1)
+        if newest is None:
+            append_line(folder / LOG, {"step": 0, "event": "start", **counts, **begun})
+        write_json(folder / RECORD, {**record, "data": counts})
+    trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+
+
+def publish_best(folder: Path, final: Path) -> None:
+    """Copy the best checkpoint to its place, with the record of how it came about."""
+    places = folder / "checkpoints"
+    state = read_state(checkpoints(places)[-1])
+    best = best_checkpoint(places, state.get("best_global_step"))
+    step = step_of(best)
+    measured = [e for e in state["log_history"] if e["step"] == step and SELECTION_SCORE in e]
+    figures = {k: v for entry in measured for k, v in entry.items() if k.startswith("eval_")}
+    record = read_record(folder)
+    record["result"] = {"step": step, "steps_trained": state["global_step"], **figures}
+    with (folder / LOG).open(encoding="utf-8") as log:
+        first = json.loads(log.readline())
+    if start := {k: v for k, v in first.items() if k.startswith("eval_")}:
+        record["start"] = start
+    write_json(folder / RECORD, record)
+    publish(best, final, record)
+
+
+def append_line(log: Path, line: Mapping[str, Any]) -> None:
+    """Append one line to a log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hide progress bars, deprecations and hints of transformers, TRL, PEFT and datasets."""
+    from datasets.utils.logging import disable_progress_bar, enable_progress_bar
+    from transformers.utils import logging as shown
+
+    loggers = [logging.getLogger(name) for name in ("transformers", "trl", "peft", "accelerate")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    shown.disable_progress_bar()  # type: ignore[no-untyped-call]
+    disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", category=UserWarning, module="peft|trl|torch")
+            warnings.filterwarnings("ignore", message=".*rollout_func")
+            yield
+    finally:
+        enable_progress_bar()
+        shown.enable_progress_bar()  # type: ignore[no-untyped-call]
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,370 @@
+"""What the trainers on TRL share: settings handed through, the model, evaluation by solving.
+
+Importing this takes seconds; only rooms that train do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.utils import gather_object
+from transformers import PrinterCallback, Trainer, TrainerCallback
+
+from cello1.errors import InputError, UseError
+from cello1.puzzles.puzzle import Puzzle
+from cello1.runs import Watch
+from cello1.solvers.local.language import LanguageModel
+from cello1.solvers.local.loading import load_model
+from cello1.solvers.local.prompter import Prompter
+from cello1.training.run.checkpoints import naming_disk_errors, unmark
+from cello1.training.run.held_out import (
+    SELECTION_SCORE,
+    held_out_figures,
+    out_of_patience,
+    selection_score,
+    solve_greedily,
+)
+from cello1.training.run.run_training import append_line
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
+
+    from cello1.recipes import AdapterSection, RlSettings, SftSettings
+
+# Its methods are called through TRL's trainers, which have no types.
+_Trainer: Any = Trainer
+# What we decide for everybody, and where to say otherwise; {} is the section of the recipe.
+_OURS = {
+    "output_dir": "--out",
+    "seed": "{}.seed",
+    "data_seed": "{}.seed",
+    "eval_strategy": "{}.evaluate_every",
+    "eval_steps": "{}.evaluate_every",
+    "model_init_kwargs": "{}.attention",
+    "metric_for_best_model": "nothing: held-out batch accuracy decides",
+    "greater_is_better": "nothing: held-out batch accuracy decides",
+    "load_best_model_at_end": "nothing: the best checkpoint is the result",
+    "resume_from_checkpoint": "nothing: the same command resumes",
+    "trust_remote_code": "nothing: remote code is never trusted",
+    "use_cpu": "nothing: a GPU is used where there is one",
+}
+
+
+def passed_through(
+    section: str, given: Mapping[str, Any], config: type[Any], ours: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return settings for a config of TRL; text such as `1e-5`, as YAML reads it, becomes a number.
+
+    Parameters
+    ----------
+    section
+        Of the recipe, for messages.
+    given
+        What stands under ``trainer``.
+    config
+        A dataclass such as TRL's SFTConfig.
+    ours
+        Further settings that are not to be given, each with where to say it instead.
+
+    Raises
+    ------
+    UseError
+        When keys are unknown or ours; all of them are named.
+    """
+    fields = {field.name: str(field.type) for field in dataclasses.fields(config)}
+    ours = {**_OURS, **ours}
+    faults = []
+    for key in given:
+        if key in ours:
+            faults.append(f"{key} is not set here (use {ours[key].format(section)})")
+        elif key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            faults.append(f"{key} is unknown" + (f" (did you mean {near[0]}?)" if near else ""))
+    if faults:
+        raise UseError(
+            f"{section}.trainer: {'; '.join(faults)}; the names are those of TRL's "
+            f"{config.__name__}"
+        )
+    return {key: _number(value, fields[key]) for key, value in given.items()}
+
+
+def _number(value: Any, kind: str) -> Any:
+    if isinstance(value, str) and ("float" in kind or "int" in kind) and "str" not in kind:
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def make_config(
+    config: type[Any],
+    section: str,
+    settings: SftSettings | RlSettings,
+    output: Path,
+    defaults: Mapping[str, Any],
+    given: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+) -> Any:
+    """Make a config of TRL for this machine.
+
+    Parameters
+    ----------
+    config
+        SFTConfig or GRPOConfig.
+    section, settings
+        Of the recipe.
+    output
+        Folder of the checkpoints.
+    defaults, given, fixed
+        Values of ours, of the recipe over them, and those that cannot be changed.
+
+    Raises
+    ------
+    UseError
+        When a value does not fit.
+    """
+    gpu = torch.cuda.is_available()
+    values = {
+        "save_total_limit": 2,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "logging_nan_inf_filter": False,  # it would show the last good loss instead
+        "bf16": gpu and torch.cuda.is_bf16_supported(),
+        "gradient_checkpointing": gpu,
+        "ddp_find_unused_parameters": False,
+        **defaults,
+        **given,
+        "use_cpu": not gpu,
+        "output_dir": str(output),
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "metric_for_best_model": SELECTION_SCORE,
+        "greater_is_better": True,
+        **fixed,
+    }
+    try:
+        return config(**values)
+    except (ValueError, TypeError) as error:
+        raise UseError(f"{section}.trainer is not valid: {' '.join(str(error).split())}") from error
+
+
+def load_trainee(base: Path, settings: AdapterSection, *, half: bool) -> PreTrainedModel:
+    """Load the model that learns.
+
+    Full fine-tuning needs float32 weights under bfloat16 arithmetic; small steps vanish else.
+    """
+    dtype = torch.bfloat16 if half and settings.method != "full" else torch.float32
+    return load_model(base, dtype, attn_implementation=settings.attention)
+
+
+def adapter_config(settings: AdapterSection) -> LoraConfig | None:
+    """Return PEFT's LoraConfig, or None when all weights are trained."""
+    if settings.method == "full":
+        return None
+    from peft import LoraConfig
+
+    every = settings.layers == ("all-linear",)
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        use_dora=settings.method == "dora",
+        target_modules="all-linear" if every else list(settings.layers),
+        task_type="CAUSAL_LM",
+    )
+
+
+class SolvingTrainer(_Trainer):  # type: ignore[misc]
+    """A trainer that evaluates by solving puzzles, and aborts on a non-finite loss.
+
+    Put it before a trainer of TRL in the list of base classes.
+
+    Parameters
+    ----------
+    prompter
+        How the model is asked.
+    held_out
+        Puzzles to solve at every evaluation.
+    settings
+        The section of a recipe.
+    log
+        The file that gets a line for every entry of the log.
+    watch
+        Called with what is going on and the share done.
+    more
+        For TRL's trainer.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompter: Prompter,
+        held_out: Sequence[Puzzle],
+        settings: SftSettings | RlSettings,
+        log: Path,
+        watch: Watch,
+        **more: Any,
+    ) -> None:
+        self.prompter, self.held_out, self.watch = prompter, held_out, watch
+        self.max_new_tokens = settings.max_new_tokens
+        reporter = Reporter(log, settings.patience, watch)
+        super().__init__(
+            processing_class=prompter.tokenizer,
+            peft_config=adapter_config(settings),
+            callbacks=[reporter],
+            **more,
+        )
+        self.remove_callback(PrinterCallback)
+        reporter.trainer = self
+
+    not_logged: tuple[str, ...] = ()  # figures of TRL that would mislead here
+
+    def begin(self) -> dict[str, float]:
+        """Return what is known before the first step."""
+        return {}
+
+    def figures(self, seconds: float) -> dict[str, float]:
+        """Return what a line of the log says besides, after so many seconds in steps."""
+        return {}
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether no process holds all weights.
+
+        Shards must step together, which rows of unlike length do not.
+        """
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
+    def training_step(self, *inputs: Any, **more: Any) -> torch.Tensor:
+        """Take one step; abort when the loss is not finite."""
+        loss: torch.Tensor = super().training_step(*inputs, **more)
+        if not torch.isfinite(loss):
+            self._abort(f"the loss is {float(loss)}")
+        return loss
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        trained = (p for p in self.model.parameters() if p.requires_grad)
+        if not all(bool(torch.isfinite(p.detach()).all()) for p in trained):
+            self._abort("a weight is not finite")
+        folder = Path(str(self.args.output_dir))
+        if self.is_world_process_zero():  # what is written anew is not complete until it is
+            unmark(folder / f"checkpoint-{self.state.global_step}")
+        with naming_disk_errors(folder):
+            super()._save_checkpoint(model, trial)
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Write none: `cello1 merge` writes a card that says more."""
+
+    def _abort(self, what: str) -> None:
+        raise InputError(
+            f"{what} in step {self.state.global_step + 1}: training stopped, and the checkpoints "
+            "so far are intact; lower trainer.learning_rate, clip harder with "
+            "trainer.max_grad_norm, or look for odd data, and start with another --out"
+        )
+
+    def solve_held_out(self) -> dict[str, float]:
+        """Solve the held-out puzzles greedily and return the metrics."""
+        if not self.held_out or self.is_sharded:
+            return {}
+        accelerator = self.accelerator
+        mine = self.held_out[accelerator.process_index :: accelerator.num_processes]
+        model = accelerator.unwrap_model(self.model)
+        model.eval()
+        language = LanguageModel(self.prompter, model=model)
+        what = f"solving held-out puzzles, step {self.state.global_step}"
+        with self.compute_loss_context_manager():
+            answered = solve_greedily(
+                language, mine, self.max_new_tokens, lambda share: self.watch(what, share)
+            )
+        if accelerator.num_processes > 1:
+            answered = gather_object(answered)
+        return held_out_figures(self.held_out, answered) if answered else {}
+
+    def select_by(self, measured: dict[str, float]) -> dict[str, float]:
+        """Solve the held-out puzzles and add their figures to what was measured."""
+        measured.update(self.solve_held_out())
+        measured[SELECTION_SCORE] = selection_score(measured)
+        return measured
+
+
+class Reporter(TrainerCallback):
+    """Shows progress, writes the log, saves after every evaluation, and stops in time.
+
+    Parameters
+    ----------
+    log
+        The file.
+    patience
+        Evaluations without a better one that end the training; None: it never ends early.
+    watch
+        Called with what is going on and the share done.
+    """
+
+    def __init__(self, log: Path, patience: int | None, watch: Watch) -> None:
+        self.log, self.patience, self.watch = log, patience, watch
+        self.trainer: SolvingTrainer | None = None
+        self.seconds, self.began = 0.0, 0.0
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+    ) -> None:
+        """Start the clock: only training counts for tokens per second."""
+        self.began = time.perf_counter()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+    ) -> None:
+        """Stop the clock and show progress."""
+        self.seconds += time.perf_counter() - self.began
+        self.watch("steps", state.global_step / max(1, state.max_steps))
+        last = state.global_step >= state.max_steps
+        if args.eval_strategy == "epoch":
+            # An epoch ends with an evaluation, and that with a checkpoint. One before it would
+            # let a run that is killed in between resume without that evaluation.
+            if last or float(state.epoch or 0.5).is_integer():
+                control.should_save = False
+        elif last:  # the end is always evaluated and kept
+            control.should_evaluate = control.should_evaluate or args.eval_strategy == "steps"
+            control.should_save = control.should_save or args.save_strategy != "epoch"
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        """Append one line."""
+        if not state.is_world_process_zero or self.trainer is None:
+            return
+        line: dict[str, Any] = {"step": state.global_step, **_plain(logs or {})}
+        for name in self.trainer.not_logged:
+            line.pop(name, None)
+        if "loss" in line and self.seconds:
+            line |= self.trainer.figures(self.seconds)
+            self.seconds = 0.0
+        append_line(self.log, line)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+    ) -> None:
+        """Keep every evaluated state, and stop when they get no better."""
+        control.should_save = True
+        if out_of_patience(state.log_history, self.patience):
+            control.should_training_stop = True
+
+
+def _plain(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values that JSON has; a number that is not finite is written as text."""
+    odd = {k: str(v) for k, v in logs.items() if isinstance(v, float) and not math.isfinite(v)}
+    return {**logs, **odd}
