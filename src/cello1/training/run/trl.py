@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from peft import LoraConfig
     from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
 
-    from cello1.recipes import AdapterSection, RlSettings, SftSettings
+    from cello1.recipes import RlSettings, SftSettings
+    from cello1.recipes.sft import AdapterSection
 
 # Its methods are called through TRL's trainers, which have no types.
 _Trainer: Any = Trainer
