@@ -245,6 +245,12 @@ def list_settings(
         lines += ["", *(f":param {field}: {info.description}" for field, info in fields), ""]
 
 
+def collect_settings(app: Sphinx, found: Any, bound_method: bool) -> None:
+    """Show settings as ``**changes``, as they are written: the page of the section has the rest."""
+    if "__signature__" in getattr(found, "__dict__", {}):
+        del found.__signature__
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     app.add_directive("verb", VerbDirective)
@@ -253,4 +259,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("solved-puzzle", SolvedPuzzleDirective)
     app.connect("missing-reference", link_errors)
     app.connect("autodoc-process-docstring", list_settings)
+    # Before autodoc looks for the source of every default.
+    app.connect("autodoc-before-process-signature", collect_settings, priority=100)
     return {"version": "1", "parallel_read_safe": True}
