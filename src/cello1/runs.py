@@ -27,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from cello1.addresses import cleaned
@@ -205,6 +206,15 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def named_rng(*what: object) -> np.random.Generator:
+    """Return the generator of one random choice, seeded by a hash of what it is about.
+
+    So a choice depends on the seed and on what is chosen, never on what was chosen before.
+    """
+    name = "\x1f".join(map(str, what))
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:16]))
 
 
 def run_names(runs: Sequence[Path]) -> list[str]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from cello1.puzzles.prompt import PROMPT_VERSION
 from cello1.puzzles.puzzle import Puzzle
+from cello1.runs import named_rng
 
 # As many as the puzzles that models are trained on have.
 MAX_CELLS = 15
@@ -81,7 +79,7 @@ def draw_batches(
     """
     size = min(size, MAX_CELLS, len(candidates))
     able = [pool for pool in pools if len(pool.cells) > 1]
-    _rng(seed, "pools").shuffle(able)  # with many donors not all may be needed
+    named_rng(seed, "pools").shuffle(able)  # with many donors not all may be needed
     owed: dict[Any, int] = {}
     for pool in able:
         for cluster, members in pool.cells.items():
@@ -94,7 +92,7 @@ def draw_batches(
             accounts = {c: _account(pool, c, each_cell) for c in sorted(pool.cells)}
             if all(owed[account] <= 0 for account in accounts.values()):
                 continue
-            rng = _rng(seed, "batch", pool.key, lap)
+            rng = named_rng(seed, "batch", pool.key, lap)
             order = rng.permutation(list(accounts)).tolist()
             order.sort(key=lambda c, known=accounts: -max(0, owed[known[c]]))
             chosen = order[:size]
@@ -123,10 +121,5 @@ def _account(pool: Pool, cluster: int, each_cell: bool) -> Any:
 def _cell(pool: Pool, cluster: int, turn: int, seed: int) -> int:
     members = pool.cells[cluster]
     lap, place = divmod(turn, len(members))
-    order = _rng(seed, "cells", pool.key, cluster, lap).permutation(len(members))
+    order = named_rng(seed, "cells", pool.key, cluster, lap).permutation(len(members))
     return int(members[order[place]])
-
-
-def _rng(*what: object) -> np.random.Generator:
-    name = "\x1f".join(map(str, what))
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:16]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +15,7 @@ from cello1.annotate.clusters import Clusters
 from cello1.cells.loaded import Expression, rank_cells, rank_rows
 from cello1.errors import InputError
 from cello1.recipes import AnnotateSettings
+from cello1.runs import named_rng
 
 PSEUDOBULK_CELLS = 50
 Mask = npt.NDArray[np.bool_]
@@ -83,8 +83,7 @@ def pseudobulk_lists(
     names = expression.symbols.names
 
     def genes(pool: Pool, cluster: int, cell: int, turn: int) -> Genes:
-        what = f"{settings.seed}\x1f{pool.key}\x1f{cluster}\x1f{turn}".encode()
-        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(what).digest()[:16]))
+        rng = named_rng(settings.seed, pool.key, cluster, turn)
         members = np.asarray(pool.cells[cluster])
         drawn = rng.choice(members, min(PSEUDOBULK_CELLS, len(members)), replace=False)
         total = csr_matrix(expression.matrix[np.sort(drawn)].sum(axis=0))

@@ -12,12 +12,10 @@ from rich.text import Text
 from cello1.annotate.plan import Plan
 from cello1.annotate.run import prepare
 from cello1.annotate.table import read_uns
-from cello1.puzzles.prompt import messages
+from cello1.puzzles.prompt import CHARACTERS_PER_TOKEN, messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.base import Solver
 from cello1.terminal.tables import show
-
-_CHARACTERS_PER_TOKEN = 4
 
 
 def contexts(plan: Plan, solver: Solver) -> str:
@@ -50,7 +48,7 @@ def requests(adata: Any, options: Mapping[str, Any]) -> Iterator[Any]:
             "contexts": prepared.plan.contexts,
             "batches": len(prepared.plan.puzzles),
             "for_calibration": sum(len(f.puzzles) for f in prepared.folds),
-            "prompt_tokens": characters // _CHARACTERS_PER_TOKEN,
+            "prompt_tokens": characters // CHARACTERS_PER_TOKEN,
         }
         | known
     )

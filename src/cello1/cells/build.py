@@ -19,7 +19,7 @@ from typing import Any
 from cello1.cells.audit import Audit, audit
 from cello1.cells.h5ad.kinds import check_place
 from cello1.cells.h5ad.read import open_h5ad, open_table
-from cello1.cells.jobs import Job, Part, Watch, run_jobs
+from cello1.cells.jobs import Job, Part, run_jobs
 from cello1.cells.report import FileReport
 from cello1.cells.split import SPLITS, refuse_names, split_puzzles
 from cello1.errors import InputError
@@ -27,7 +27,7 @@ from cello1.puzzles.table import read_puzzles, read_splits, write_puzzles
 from cello1.recipes import BuildSettings
 from cello1.recipes.read import resolve
 from cello1.recipes.section import takes
-from cello1.runs import Run, write_json
+from cello1.runs import Run, Watch, write_json
 
 LAST = "audit.json"
 

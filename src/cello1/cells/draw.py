@@ -7,7 +7,6 @@ puzzles do not depend on other files, on workers or on PYTHONHASHSEED.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cello1.recipes import BuildSettings
+from cello1.runs import named_rng
 from cello1.scoring.ontology import BoolMatrix, above, largest_unnested, term_id
 
 _ATTEMPTS = 20
@@ -107,18 +107,18 @@ def draw_puzzles(
     order = above(ids)
     if settings.nested_types == "allowed":
         order[:] = False
-    artist = _Artist(dataset, groups, type_names, order, settings)
-    drawn = Drawn([], {}, artist.largest)
+    drawer = _Drawer(dataset, groups, type_names, order, settings)
+    drawn = Drawn([], {}, drawer.largest)
     drawn.unknown_types = sorted(n for n, t in zip(type_names, ids, strict=True) if t is None)
     for n in range(settings.n_min, settings.n_max + 1):
-        draws = artist.draw_size(n)
+        draws = drawer.draw_size(n)
         drawn.draws += draws
         if len(draws) < settings.per_n:
             drawn.shortfall[n] = settings.per_n - len(draws)
     return drawn
 
 
-class _Artist:
+class _Drawer:
     """Holds what drawing must remember: how often each type's cells were used."""
 
     def __init__(
@@ -214,5 +214,4 @@ class _Artist:
 
     def rng(self, *what: object) -> np.random.Generator:
         """Return the generator of one choice."""
-        name = "\x1f".join(str(part) for part in (self.settings.seed, self.dataset, *what))
-        return np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:16]))
+        return named_rng(self.settings.seed, self.dataset, *what)

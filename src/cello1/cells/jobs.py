@@ -22,9 +22,7 @@ from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles, write_puzzles
 from cello1.recipes import BuildSettings
-from cello1.runs import write_json
-
-Watch = Callable[[str, float], None]
+from cello1.runs import Watch, write_json
 
 
 @dataclass(frozen=True)

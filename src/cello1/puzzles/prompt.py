@@ -14,6 +14,8 @@ from cello1.errors import PuzzleError, brief
 from cello1.puzzles.puzzle import Puzzle
 
 PROMPT_VERSION = "1"
+# A rule of thumb for prose; gene symbols can take twice the tokens it gives.
+CHARACTERS_PER_TOKEN = 4
 
 _CONTEXT = "Context: "
 _QUESTION = "\n\nMatch the cells above to one of the following cell types:\n"

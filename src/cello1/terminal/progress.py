@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from cello1.runs import Watch
+
 
 @contextmanager
-def watching() -> Iterator[Callable[[str, float], None]]:
+def watching() -> Iterator[Watch]:
     """Give a function that takes (what, share done) and shows one bar for each what."""
     bar = Progress(
         TextColumn("{task.description}"),

@@ -12,7 +12,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 from cello1.errors import InputError
 from cello1.solvers.base import Failure, Response
 from cello1.solvers.endpoint.client import Address
-from cello1.solvers.endpoint.limits import Pace, Purse, wait_before_retry
+from cello1.solvers.endpoint.limits import Budget, Pace, wait_before_retry
 from cello1.solvers.endpoint.reply import (
     CallFailedError,
     Complaint,
@@ -31,7 +31,7 @@ _REASON_CHARACTERS = 200
 
 
 @dataclass
-class Line:
+class Connection:
     """An open line to a server.
 
     Attributes
@@ -40,7 +40,7 @@ class Line:
         The server.
     form
         How requests are put.
-    pace, purse
+    pace, budget
         How fast they may start, and what they cost.
     retries, timeout
         As in :class:`cello1.solvers.endpoint.solver.EndpointSolver`.
@@ -52,7 +52,7 @@ class Line:
     address: Address
     form: RequestForm
     pace: Pace
-    purse: Purse
+    budget: Budget
     retries: int
     timeout: float
     closed: str | None = None
@@ -80,7 +80,7 @@ class Line:
 
     async def _call(self, puzzle: Asked) -> Response:
         while True:
-            if not self.purse.covers():
+            if not self.budget.covers():
                 # Earlier attempts brought nothing and were paid for all the same.
                 raise CallFailedError("no money is left to ask again")
             request = self.form.request(puzzle)
@@ -120,7 +120,7 @@ class Line:
     def _pay(self, puzzle: Asked, completion: Completion) -> None:
         asked, written = completion.prompt_tokens, completion.completion_tokens
         # Servers that count nothing are taken to have written all they might.
-        self.purse.spent += self.purse.cost(
+        self.budget.spent += self.budget.cost(
             prompt_tokens(puzzle) if asked is None else asked,
             self.form.max_new_tokens if written is None else written,
         )

@@ -49,7 +49,7 @@ def wait_before_retry(state: RetryCallState) -> float:
     return _BACK_OFF(state)
 
 
-class Purse:
+class Budget:
     """Money (USD): what is spent, what the running calls may still take, and where to stop.
 
     Parameters

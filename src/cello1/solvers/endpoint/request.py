@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cello1.puzzles.prompt import Message, messages
+from cello1.puzzles.prompt import CHARACTERS_PER_TOKEN, Message, messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.endpoint.reply import Complaint
 
-_CHARACTERS_PER_TOKEN = 4
 _SEED_STRIDE = 1_000_003
 _NEARLY_ZERO = 0.01
 _FEWEST = 16
@@ -74,7 +73,7 @@ def chat(asked: Asked) -> list[dict[str, str]]:
 
 def prompt_tokens(puzzle: Asked) -> int:
     """Estimate the length of a prompt: characters / 4; gene symbols can take twice that."""
-    return _characters(chat(puzzle)) // _CHARACTERS_PER_TOKEN
+    return _characters(chat(puzzle)) // CHARACTERS_PER_TOKEN
 
 
 @dataclass

@@ -20,9 +20,9 @@ from cello1.recipes.read import resolve
 from cello1.recipes.section import takes
 from cello1.solvers.base import OnDone, Response
 from cello1.solvers.endpoint.cache import Cache
-from cello1.solvers.endpoint.call import Line
+from cello1.solvers.endpoint.call import Connection
 from cello1.solvers.endpoint.client import Address
-from cello1.solvers.endpoint.limits import Pace, Purse
+from cello1.solvers.endpoint.limits import Budget, Pace
 from cello1.solvers.endpoint.request import Asked, Learned, RequestForm, chat, prompt_tokens
 
 
@@ -92,13 +92,13 @@ class EndpointSolver:
         }
         self.cached = 0
         self.stopped: str | None = None
-        self._purse = Purse(asked.price_in, asked.price_out, asked.max_cost)
+        self._budget = Budget(asked.price_in, asked.price_out, asked.max_cost)
         self._cache = None if asked.cache is None else Cache(asked.cache)
 
     @property
     def spent(self) -> float:
         """USD spent so far; 0 while prices are not known."""
-        return self._purse.spent
+        return self._budget.spent
 
     @property
     def refused(self) -> set[str]:
@@ -128,7 +128,7 @@ class EndpointSolver:
             "cached": len(puzzles) - len(asked),
             "prompt_tokens": prompt,
             "max_completion_tokens": completion,
-            "max_cost": self._purse.cost(prompt, completion) if self._purse.priced else None,
+            "max_cost": self._budget.cost(prompt, completion) if self._budget.priced else None,
         }
 
     def dry_run(self, puzzles: Sequence[Asked]) -> Iterator[list[dict[str, str]]]:
@@ -163,33 +163,33 @@ class EndpointSolver:
     async def _ask_for_all(self, owed: Sequence[Asked], on_done: OnDone) -> None:
         async with self._address.client(self.timeout) as client:
             pace = Pace(self.per_minute)
-            line = Line(
-                client, self._address, self._form, pace, self._purse, self.retries, self.timeout
+            connection = Connection(
+                client, self._address, self._form, pace, self._budget, self.retries, self.timeout
             )
             queue = iter(owed)
             try:
                 # As many tasks as calls in flight, all drawing from one queue.
                 async with asyncio.TaskGroup() as group:
                     for _ in range(min(self.in_flight, len(owed))):
-                        group.create_task(self._draw(queue, line, on_done))
+                        group.create_task(self._draw(queue, connection, on_done))
             except BaseExceptionGroup as errors:
                 raise errors.exceptions[0] from None
-            self.stopped = line.closed
+            self.stopped = connection.closed
 
-    async def _draw(self, queue: Iterator[Asked], line: Line, on_done: OnDone) -> None:
+    async def _draw(self, queue: Iterator[Asked], connection: Connection, on_done: OnDone) -> None:
         for puzzle in queue:
             # Twice the estimate of the prompt, which can be half of the truth.
-            most = self._purse.cost(2 * prompt_tokens(puzzle), self._form.max_new_tokens)
-            if line.closed or not await self._purse.reserve(most):
-                line.closed = line.closed or (
-                    f"{self.spent:.4f} USD of {self._purse.limit} are spent and the next answer "
+            most = self._budget.cost(2 * prompt_tokens(puzzle), self._form.max_new_tokens)
+            if connection.closed or not await self._budget.reserve(most):
+                connection.closed = connection.closed or (
+                    f"{self.spent:.4f} USD of {self._budget.limit} are spent and the next answer "
                     f"may cost {most:.4f}"
                 )
                 return
             try:
-                result = await line.ask(puzzle)
+                result = await connection.ask(puzzle)
             finally:
-                self._purse.give_back(most)
+                self._budget.give_back(most)
             on_done(puzzle.id, result)
             if self._cache and isinstance(result, Response):
                 self._cache.put(self._key(puzzle), result)

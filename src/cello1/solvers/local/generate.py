@@ -146,7 +146,7 @@ def generate(
     device = model.device
     width = max(map(len, prompts))
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-    dice = [np.random.default_rng(list(seed)) for seed in seeds] if temperature > 0 else None  # type: ignore[union-attr]
+    rngs = [np.random.default_rng(list(seed)) for seed in seeds] if temperature > 0 else None  # type: ignore[union-attr]
     rows = list(range(len(prompts)))  # which prompt each row of the batch belongs to
     at_work = set(rows)
     spent, last = 0.0, time.perf_counter()  # seconds of a row that has been here all the time
@@ -155,7 +155,7 @@ def generate(
     position = torch.tensor([[len(p) - 1] for p in prompts], device=device)
     while True:
         active = [writers[row] for row in rows]
-        draws = None if dice is None else [dice[row].random() for row in rows]
+        draws = None if rngs is None else [rngs[row].random() for row in rows]
         tokens = _next_tokens(logits.float(), active, temperature, draws)
         left = [i for i, writer in enumerate(active) if not writer.done]
         now = time.perf_counter()

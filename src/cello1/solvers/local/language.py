@@ -106,7 +106,7 @@ class LanguageSolver:
     valid
         Only well-formed answers with every type at most once can be written.
     temperature, seed, sample
-        0 decodes greedily; else tokens are sampled, each puzzle and sample with its own dice, so
+        0 decodes greedily; else tokens are sampled, each puzzle and sample with its own seed, so
         that a response does not depend on the batch it was made in.
     max_new_tokens
         Budget of one response.

@@ -51,7 +51,7 @@ class VllmSolver:
     valid
         Only well-formed answers with every type at most once can be written.
     temperature, seed, sample
-        0 decodes greedily; else tokens are sampled, each puzzle and sample with its own dice.
+        0 decodes greedily; else tokens are sampled, each puzzle and sample with its own seed.
     max_new_tokens
         Budget of one response.
     """
@@ -194,11 +194,11 @@ class VllmSolver:
         )
 
     def _params(self, puzzle: Puzzle, step: int, budget: int, **more: Any) -> Any:
-        dice = np.random.SeedSequence([self.seed, self.sample, int(puzzle.id, 16), step])
+        sequence = np.random.SeedSequence([self.seed, self.sample, int(puzzle.id, 16), step])
         return self.model.sampling.SamplingParams(
             temperature=self.temperature,
             max_tokens=budget,
-            seed=int(dice.generate_state(1)[0]),
+            seed=int(sequence.generate_state(1)[0]),
             logprobs=0,  # of the tokens written only
             include_stop_str_in_output=True,
             skip_special_tokens=False,
