@@ -127,6 +127,19 @@ def test_python_takes_keywords_settings_and_recipes(tmp_path):
         co.build([], tmp_path / "out", n_min=1)
 
 
+def test_trainings_are_called_as_their_verbs(tmp_path):
+    for train in (co.sft, co.rl, co.base):
+        with pytest.raises(UseError, match="no_such: Extra inputs"):
+            train(None, tmp_path / "out", no_such=1)
+        with pytest.raises(UseError, match=r"none\.yaml cannot be read"):
+            train(tmp_path / "none.yaml", tmp_path / "out")
+    for engine in ("ppo", "verl"):
+        with pytest.raises(UseError, match="curriculum_: Extra inputs"):
+            co.rl(None, tmp_path / "out", engine=engine, curriculum_=1)
+        with pytest.raises(UseError, match="found RlSettings"):
+            co.rl(recipes.RlSettings(), tmp_path / "out", engine=engine)
+
+
 def test_help_and_editors_see_the_keywords():
     for function, name in ((co.build, "n_min"), (co.solve, "samples"), (co.simulate, "donors")):
         parameter = inspect.signature(function).parameters[name]

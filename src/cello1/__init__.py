@@ -18,16 +18,28 @@ if TYPE_CHECKING:
     from cello1.scoring.evaluate import evaluate
     from cello1.scoring.score import Score, score
     from cello1.solvers.run import solve
+    from cello1.training.base.base import base
+    from cello1.training.distill.distill import distill
+    from cello1.training.merge import merge
+    from cello1.training.rl.rl import rl
+    from cello1.training.sft.sft import sft
+
+    __version__: str
 
 _HOMES = {
     "Puzzle": "cello1.puzzles.puzzle",
     "Score": "cello1.scoring.score",
     "audit": "cello1.cells.audit",
+    "base": "cello1.training.base.base",
     "build": "cello1.cells.build",
+    "distill": "cello1.training.distill.distill",
     "evaluate": "cello1.scoring.evaluate",
     "from_dataset": "cello1.puzzles.table",
+    "merge": "cello1.training.merge",
     "read_puzzles": "cello1.puzzles.table",
+    "rl": "cello1.training.rl.rl",
     "score": "cello1.scoring.score",
+    "sft": "cello1.training.sft.sft",
     "simulate": "cello1.cells.simulate",
     "solve": "cello1.solvers.run",
     "to_dataset": "cello1.puzzles.table",
@@ -39,13 +51,18 @@ __all__ = [
     "Puzzle",
     "Score",
     "audit",
+    "base",
     "build",
+    "distill",
     "evaluate",
     "from_dataset",
     "get",
+    "merge",
     "pl",
     "read_puzzles",
+    "rl",
     "score",
+    "sft",
     "simulate",
     "solve",
     "tl",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,14 +13,13 @@ from cello1.cli.sft import show_made
 from cello1.errors import UseError
 from cello1.recipes import PpoSettings, RlSettings, VerlSettings
 from cello1.recipes.read import read_section
+from cello1.recipes.rl import Engine
 
-
-class Engine(StrEnum):
-    """What takes the steps of `cello1 rl`; each has a section of its own in the recipe."""
-
-    trl = "trl"  # section rl
-    ppo = "ppo"
-    verl = "verl"
+SECTIONS: dict[Engine, type[RlSettings | PpoSettings | VerlSettings]] = {
+    "trl": RlSettings,
+    "ppo": PpoSettings,
+    "verl": VerlSettings,
+}
 
 
 def rl(
@@ -32,7 +30,7 @@ def rl(
     ] = None,
     engine: Annotated[
         Engine, typer.Option(help="trl: GRPO; ppo: the ablation, one machine; verl: clusters.")
-    ] = Engine.trl,
+    ] = "trl",
     prepare: Annotated[
         bool, typer.Option("--prepare", help="verl: write and check everything, start nothing.")
     ] = False,
@@ -42,28 +40,22 @@ def rl(
     """Learn from rewards for whole batches. Can be interrupted: rerun the command to resume."""
     from cello1.terminal.progress import watching
 
-    if prepare and engine is not Engine.verl:
+    if prepare and engine != "verl":
         raise UseError("--prepare is for --engine verl")
     given = [*(overrides or []), *([] if seed is None else [f"seed={seed}"])]
-    if prepare:
+    sections: dict[str, type[RlSettings | PpoSettings | VerlSettings]] = {
+        "trl": RlSettings,
+        "ppo": PpoSettings,
+        "verl": VerlSettings,
+    }
+    settings = read_section(sections[engine], recipe, given)
+    if prepare and isinstance(settings, VerlSettings):
         from cello1.training.rl.verl.verl import prepare_verl
 
-        typer.echo(shlex.join(prepare_verl(read_section(VerlSettings, recipe, given), out)))
+        typer.echo(shlex.join(prepare_verl(settings, out)))
         return
-    method = "full"
+    from cello1.training.rl.rl import rl as run_rl
+
     with watching() as watch:
-        if engine is Engine.trl:
-            from cello1.training.rl.rl import rl as run_trl
-
-            settings = read_section(RlSettings, recipe, given)
-            method = settings.method
-            made = run_trl(settings, out, watch=watch)
-        elif engine is Engine.ppo:
-            from cello1.training.rl.ppo.ppo import ppo as run_ppo
-
-            made = run_ppo(read_section(PpoSettings, recipe, given), out, watch=watch)
-        else:
-            from cello1.training.rl.verl.verl import verl as run_verl
-
-            made = run_verl(read_section(VerlSettings, recipe, given), out, watch=watch)
-    show_made(made, out, method, as_json)
+        made = run_rl(settings, out, watch=watch)
+    show_made(made, out, settings.method if isinstance(settings, RlSettings) else "full", as_json)

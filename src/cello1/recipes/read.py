@@ -58,7 +58,9 @@ def read_section(section: type[S], path: Path | None, overrides: Sequence[str] =
 
 
 def resolve(
-    section: type[S], settings: S | str | Path | None, changes: Mapping[str, Any] | None = None
+    section: type[S],
+    settings: BaseModel | str | Path | None,
+    changes: Mapping[str, Any] | None = None,
 ) -> S:
     """Return settings with changes laid over them.
 
@@ -74,10 +76,13 @@ def resolve(
     Raises
     ------
     UseError
-        When the recipe cannot be read, or a key or a value is not valid.
+        When the recipe cannot be read, the object is of another kind, or a key or a value is not
+        valid.
     """
     if isinstance(settings, str | Path):
         settings = read_section(section, Path(settings))
+    if not (settings is None or isinstance(settings, section)):
+        raise UseError(f"expected {section.__name__}, found {type(settings).__name__}")
     if settings is not None and not changes:
         return settings
     return checked(

@@ -9,6 +9,9 @@ from pydantic import Field
 from cello1.recipes.section import Section, Seed
 from cello1.recipes.sft import AdapterSection, Names
 
+# What takes the steps of `cello1 rl`; each has a section of its own in the recipe.
+Engine = Literal["trl", "ppo", "verl"]
+
 
 class PracticeSettings(Section):
     """What is practised on, what is held out, and when it is evaluated."""

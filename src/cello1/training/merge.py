@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
-from cello1.runs import write_atomic, write_json
+from cello1.runs import Watch, write_atomic, write_json
 from cello1.solvers.local.loading import load_adapter, load_model, model_folder
 from cello1.solvers.local.prompter import Prompter
 from cello1.training.run.card import base_licence, model_card
@@ -33,7 +33,7 @@ def merge(
     base: str | Path | None = None,
     metrics: Path | None = None,
     licence: str | None = None,
-    watch: Callable[[str, float], None] = lambda what, share: None,
+    watch: Watch = lambda what, share: None,
 ) -> Path:
     """Add an adapter to its base and write a model folder that needs neither.
 
@@ -116,7 +116,7 @@ def _read_metrics(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _merge(folder: Path, origin: Path, part: Path, watch: Callable[[str, float], None]) -> float:
+def _merge(folder: Path, origin: Path, part: Path, watch: Watch) -> float:
     """Write the merged model and return by how much its logits differ, relatively."""
     import torch
 

@@ -14,6 +14,8 @@ from typing import Any
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import BaseModelSettings, Stage
+from cello1.recipes.read import resolve
+from cello1.recipes.section import takes
 from cello1.runs import Watch, write_atomic, write_json
 from cello1.solvers.classical.centroids import Centroids
 from cello1.solvers.local.loading import model_folder
@@ -30,18 +32,21 @@ _PROMPTS, _WORKED = 400, 300
 _WORKED_STEP = 1 << 30  # far from any step of training
 
 
+@takes(BaseModelSettings)
 def base(
-    settings: BaseModelSettings,
+    settings: BaseModelSettings | str | Path | None,
     out: str | Path,
     *,
     watch: Watch = lambda what, share: None,
+    **changes: Any,
 ) -> Path:
     """Train a small model from scratch. Can be interrupted: the same call resumes.
 
     Parameters
     ----------
-    settings
-        The section `base` of a recipe.
+    settings, **changes
+        :class:`cello1.recipes.BaseModelSettings`, a recipe with a section `base`, or None for the
+        defaults; and fields by keyword, which win.
     out
         The run folder.
     watch
@@ -57,6 +62,7 @@ def base(
     InputError
         When the puzzles cannot be used, the loss is not finite, or the disk is full.
     """
+    settings = resolve(BaseModelSettings, settings, changes)
     if not settings.puzzles or not settings.stages:
         raise InputError("base needs puzzles (files of training puzzles) and stages; see recipes/")
     folder, files = Path(out), [Path(name) for name in settings.puzzles]

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cello1.errors import InputError
-from cello1.recipes import RlSettings
+from cello1.recipes import PpoSettings, RlSettings, VerlSettings
+from cello1.recipes.read import resolve
+from cello1.recipes.rl import Engine
+from cello1.recipes.section import takes
 from cello1.runs import LOG, Watch
 from cello1.solvers.local.language import context_of
 from cello1.solvers.local.loading import model_folder
@@ -34,15 +37,27 @@ if TYPE_CHECKING:
     from cello1.training.rl.trl.trainer import GroupTrainer
 
 
-def rl(settings: RlSettings, out: str | Path, *, watch: Watch = lambda what, share: None) -> Path:
-    """Train a model by the worth of its responses. Can be interrupted: the same call resumes.
+@takes(RlSettings)
+def rl(
+    settings: RlSettings | PpoSettings | VerlSettings | str | Path | None,
+    out: str | Path,
+    *,
+    engine: Engine = "trl",
+    watch: Watch = lambda what, share: None,
+    **changes: Any,
+) -> Path:
+    """Train a model by rewards for its responses. Can be interrupted: the same call resumes.
 
     Parameters
     ----------
-    settings
-        The section `rl` of a recipe.
+    settings, **changes
+        :class:`cello1.recipes.RlSettings`, a recipe with a section `rl`, or None for the
+        defaults; and fields by keyword, which win. For the other engines their own settings.
     out
         The run folder.
+    engine
+        ``trl`` (GRPO); ``ppo``, on one machine, with the section `ppo`; ``verl``, on a cluster,
+        with the section `verl`. Settings of one of these say it by themselves.
     watch
         Called with what is going on and the share of it that is done.
 
@@ -57,6 +72,18 @@ def rl(settings: RlSettings, out: str | Path, *, watch: Watch = lambda what, sha
         When the base, the puzzles or a setting cannot be used, the loss is not finite, or the disk
         is full.
     """
+    if engine == "ppo" or isinstance(settings, PpoSettings):
+        from cello1.training.rl.ppo.ppo import ppo
+
+        return ppo(resolve(PpoSettings, settings, changes), out, watch=watch)
+    if engine == "verl" or isinstance(settings, VerlSettings):
+        from cello1.training.rl.verl.verl import verl
+
+        return verl(resolve(VerlSettings, settings, changes), out, watch=watch)
+    return _by_trl(resolve(RlSettings, settings, changes), out, watch)
+
+
+def _by_trl(settings: RlSettings, out: str | Path, watch: Watch) -> Path:
     folder, inputs = Path(out), rl_files(settings)
     base = model_folder(settings.model)
     with quiet():

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cello1.recipes import SftSettings
+from cello1.recipes.read import resolve
+from cello1.recipes.section import takes
 from cello1.runs import Watch
 from cello1.solvers.local.language import context_of
 from cello1.solvers.local.loading import model_folder
@@ -43,13 +45,21 @@ _OURS = {
 }
 
 
-def sft(settings: SftSettings, out: str | Path, *, watch: Watch = lambda what, share: None) -> Path:
+@takes(SftSettings)
+def sft(
+    settings: SftSettings | str | Path | None,
+    out: str | Path,
+    *,
+    watch: Watch = lambda what, share: None,
+    **changes: Any,
+) -> Path:
     """Fine-tune a model on traces. Can be interrupted: the same call resumes.
 
     Parameters
     ----------
-    settings
-        The section `sft` of a recipe.
+    settings, **changes
+        :class:`cello1.recipes.SftSettings`, a recipe with a section `sft`, or None for the
+        defaults; and fields by keyword, which win.
     out
         The run folder.
     watch
@@ -66,6 +76,7 @@ def sft(settings: SftSettings, out: str | Path, *, watch: Watch = lambda what, s
         When the base, the traces or a setting cannot be used, the loss is not finite, or the disk
         is full.
     """
+    settings = resolve(SftSettings, settings, changes)
     folder, base = Path(out), model_folder(settings.model)
     with quiet():
         config = trainer_config(settings, folder / "checkpoints")

@@ -16,6 +16,8 @@ from typing import Any
 
 from cello1.errors import InputError, UseError
 from cello1.recipes import VerlSettings
+from cello1.recipes.read import resolve
+from cello1.recipes.section import takes
 from cello1.runs import Watch, write_atomic, write_json
 from cello1.solvers.local.loading import model_folder
 from cello1.solvers.local.prompter import Prompter
@@ -39,15 +41,21 @@ compute_score = partial(_compute_score, reward={reward!r})
 '''
 
 
+@takes(VerlSettings)
 def verl(
-    settings: VerlSettings, out: str | Path, *, watch: Watch = lambda what, share: None
+    settings: VerlSettings | str | Path | None,
+    out: str | Path,
+    *,
+    watch: Watch = lambda what, share: None,
+    **changes: Any,
 ) -> Path:
     """Train a model by verl; can be interrupted: verl resumes from its checkpoint.
 
     Parameters
     ----------
-    settings
-        The section `verl` of a recipe.
+    settings, **changes
+        :class:`cello1.recipes.VerlSettings`, a recipe with a section `verl`, or None for the
+        defaults; and fields by keyword, which win.
     out
         The run folder; on a cluster every node must see it.
     watch
@@ -63,6 +71,7 @@ def verl(
     InputError
         When something cannot be used, or verl failed.
     """
+    settings = resolve(VerlSettings, settings, changes)
     folder = Path(out)
     need_verl()
     if not settings.address:
