@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from mini import DRAFTED, RECIPE, base_model, student, verb
 
-from cello1.behaviour.errors import ERRORS
+from cello1.behaviour.detect import ERRORS
 from cello1.behaviour.measures import MEASURES, differences, measure, read_responses, summarize
 from cello1.puzzles.puzzle import Puzzle
 from cello1.scoring.evaluate import score_all

@@ -33,8 +33,8 @@ from cello1.annotate.candidates import NONE
 from cello1.cells.loaded import rank_cells, read_expression
 from cello1.puzzles.puzzle import label_key
 from cello1.recipes import BuildSettings
+from cello1.scoring.calibration import ece, ece_noise
 from cello1.scoring.ontology import relation
-from cello1.scoring.reliability import ece, ece_noise
 from cello1.scoring.statistics import clustered_interval
 from cello1.solvers.classical.centroids import Centroids
 from cello1.terminal.tables import interval

@@ -28,7 +28,7 @@ def cells_dir(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def labelled():
-    from cello1.behaviour.check import read_labels
+    from accuracy import read_labels
 
     return read_labels(Path(__file__).parent / "behaviour" / "behaviour_labels.jsonl")
 

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.panel import Panel
-from rich.text import Text
 
 from cello1.cells.build import build
 from cello1.cells.doctor import examine
@@ -29,6 +27,7 @@ from cello1.scoring.evaluate import evaluate
 from cello1.solvers.choose import CLASSICAL, choose_solver, runs_models
 from cello1.solvers.run import read_solved, solve
 from cello1.terminal.tables import audit_table, files_table, scores_table, show
+from cello1.terminal.text import text as line
 
 DATASET = "pbmc68k_reduced"
 _MOST_TOKENS = 1_000  # of a response of the embedded model, whose words are short
@@ -70,16 +69,16 @@ def demo(
     donor_key, cell_type_key, seed = given.donor_key, given.cell_type_key, given.seed
     if file is None:
         file = _write_builtin(out / f"{DATASET}.h5ad")
-        show(Text("700 blood cells of one donor ship with scanpy; 765 variable genes are kept."))
+        show(line("700 blood cells of one donor ship with scanpy; 765 variable genes are kept."))
     settings = choose_settings(file, donor_key, cell_type_key, seed)
-    show(Text("\n1. Build puzzles and audit them", style="bold"))
+    show(line("\n1. Build puzzles and audit them", "bold"))
     made = build([file], out / "puzzles", settings)
     show(files_table(made.reports), audit_table(made.audit))
 
     splits = {name: read_puzzles(out / "puzzles" / f"{name}.parquet") for name in made.audit.sizes}
     if not splits.get("test") or not splits.get("train"):
         raise InputError(f"{file} gives too few puzzles to train and test on: {made.audit.sizes}")
-    show(Text("\n2. Solve the test puzzles, each cell alone and the batch jointly", style="bold"))
+    show(line("\n2. Solve the test puzzles, each cell alone and the batch jointly", "bold"))
     evaluations, shown = {}, None
     for name, asked in _solvers(seed).items():
         solver = choose_solver(asked, splits["train"], splits["validation"])
@@ -92,7 +91,7 @@ def demo(
     show(scores_table(evaluations))
     if shown is not None:
         who, puzzle, text = shown
-        show(Text(f"\n3. One puzzle, as {who} answered it", style="bold"), _panel(puzzle, text))
+        show(line(f"\n3. One puzzle, as {who} answered it", "bold"), _panel(puzzle, text))
     return {
         name: {
             "cell_accuracy": e.overall.cell_accuracy.estimate,
@@ -113,7 +112,7 @@ def _solvers(seed: int) -> dict[str, SolveSettings]:
         for alone in (True, False)
     }
     if not runs_models():
-        show(Text("The embedded model is left out; it needs: pip install 'cello1[local]'."))
+        show(line("The embedded model is left out; it needs: pip install 'cello1[local]'."))
         return asked
     return asked | {
         "mini-valid": SolveSettings(valid=True, max_new_tokens=_MOST_TOKENS, seed=seed),
@@ -144,7 +143,7 @@ def choose_settings(file: Path, donor_key: str, cell_type_key: str, seed: int) -
         # Too few people to hold any out: other cells of the same donors are the best there is.
         changes |= {"split": "cell", "fractions": (0.5, 0.0, 0.5)}
     if one_donor:
-        show(Text(f"{file.name} has no column {donor_key!r}: all cells are taken as one donor."))
+        show(line(f"{file.name} has no column {donor_key!r}: all cells are taken as one donor."))
     return settings.model_copy(update=changes)
 
 
@@ -188,4 +187,4 @@ def _panel(puzzle: Puzzle, text: str) -> Panel:
         f"Cell {i}: {', '.join(genes[:12])}, ..." for i, genes in enumerate(puzzle.cells, 1)
     ]
     gold = " | ".join(puzzle.answer or ())
-    return Panel(escape("\n".join([*lists, "", text, "", f"right answer: {gold}"])))
+    return Panel(line("\n".join([*lists, "", text, "", f"right answer: {gold}"])))

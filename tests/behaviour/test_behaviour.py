@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from cello1.behaviour.errors import ERRORS
+from cello1.behaviour.detect import ERRORS
 from cello1.behaviour.measures import (
     OWN,
     TABLE,
@@ -129,5 +129,6 @@ def test_the_command_compares_runs_and_leaves_its_figures_in_them(solved):
 
 
 def test_wrong_use_is_named(solved):
-    for arguments in ((), ("--judge", "openai:m"), ("--check", "x", solved / "markers")):
-        assert type(run("behaviour", *arguments).exception).__name__ == "UseError"
+    missing = run("behaviour", solved / "markers", "--judge", "openai:m")
+    assert type(missing.exception).__name__ == "UseError"
+    assert run("behaviour").exit_code == 2

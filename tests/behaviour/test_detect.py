@@ -2,15 +2,7 @@ import numpy as np
 import pytest
 
 from cello1.behaviour.claims import COMMITTED, read_claims
-from cello1.behaviour.detect import detect
-from cello1.behaviour.errors import (
-    CONCLUSION,
-    FORCED,
-    INCORRECT,
-    NONE,
-    PLAUSIBLE,
-    error_types,
-)
+from cello1.behaviour.detect import ErrorType, detect, error_types
 from cello1.puzzles.answer import Answer
 from cello1.solvers.assign import assign_jointly
 from cello1.training.teacher.steps import find_steps
@@ -98,13 +90,18 @@ def test_each_wrong_cell_has_the_error_its_reasoning_shows(blood):
         "Cell 1 shows S100A8, classical monocyte. Cell 2 shows LYZ, B cell. "
         "Cell 3 does not fit well, so it takes CD8 T cell by default."
     )
-    kinds = {1: CONCLUSION, 2: INCORRECT, 3: FORCED, 4: NONE}
+    kinds = {
+        1: ErrorType.CONCLUSION,
+        2: ErrorType.INCORRECT,
+        3: ErrorType.FORCED,
+        4: ErrorType.NONE,
+    }
     answer = Answer(wrong, text)
     genes = {gene for cell in blood.cells for gene in cell}
     assert error_types(blood, answer, detect(blood, answer), [False] * 4, genes) == kinds
     plausible = Answer(wrong, "Cell 4 shows NKG7, so it is the B cell.")
     found = error_types(blood, plausible, detect(blood, plausible), [True] * 3 + [False], genes)
-    assert found == {4: PLAUSIBLE}
+    assert found == {4: ErrorType.PLAUSIBLE}
 
 
 def no_evidence(genes, label, rival):

@@ -4,10 +4,10 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from accuracy import read_labels
 from typer.testing import CliRunner
 
-from cello1.behaviour.check import read_labels
-from cello1.behaviour.errors import INCORRECT, NONE, PLAUSIBLE
+from cello1.behaviour.detect import ErrorType
 from cello1.behaviour.judge import ask_judge, error_prompt, read_errors, read_verdict
 from cello1.behaviour.judged import agree, judge_agreement
 from cello1.behaviour.preference import judged_preference, paired_prompts
@@ -134,7 +134,7 @@ def test_the_last_verdict_counts(reply, verdict):
 
 def test_errors_are_read_from_the_last_object_and_only_for_wrong_cells():
     reply = 'First {"2": "x"}. Final: {"2": "Plausible but incorrect", "3": "no idea", "9": "x"}'
-    assert read_errors(reply, [2, 3]) == {2: PLAUSIBLE}
+    assert read_errors(reply, [2, 3]) == {2: ErrorType.PLAUSIBLE}
     assert read_errors("{broken", [2]) == {}
     assert read_errors('{"2": ["list"]}', [2]) == {}
 
@@ -147,7 +147,12 @@ def test_a_response_cannot_forge_its_own_end():
 
 
 def test_agreement_is_beyond_chance():
-    even = [(INCORRECT, INCORRECT), (PLAUSIBLE, PLAUSIBLE), (NONE, PLAUSIBLE), (NONE, NONE)]
+    even = [
+        (ErrorType.INCORRECT, ErrorType.INCORRECT),
+        (ErrorType.PLAUSIBLE, ErrorType.PLAUSIBLE),
+        (ErrorType.NONE, ErrorType.PLAUSIBLE),
+        (ErrorType.NONE, ErrorType.NONE),
+    ]
     found = agree(even, unread=1)
     assert found.alike == 0.75
     assert found.kappa == pytest.approx((0.75 - 5 / 16) / (1 - 5 / 16))
@@ -163,17 +168,12 @@ def test_a_judge_that_repeats_the_labels_agrees_with_all_of_them(court, tmp_path
         return json.dumps(item.labels["errors"])
 
     judge = EndpointSolver("j", base_url=court(rule).url)
-    found = judge_agreement(labelled, judge, tmp_path / "j", inputs=[path])
+    wrong = [
+        (i.labels["id"], i.puzzle, i.answer, {int(c): k for c, k in i.labels["errors"].items()})
+        for i in labelled
+    ]
+    found = judge_agreement(wrong, judge, tmp_path / "j", inputs=[path])
     assert (found.alike, found.kappa, found.unread) == (1.0, 1.0, 0)
-
-
-def test_the_command_prints_a_judges_agreement_beside_the_rules(court, tmp_path, request):
-    path = request.path.parent / "behaviour_labels.jsonl"
-    server = court(lambda content: "{" + f'"1": "{PLAUSIBLE}", "2": "{PLAUSIBLE}"' + "}")
-    arguments = ["behaviour", "--check", path, "--judge", "openai:j", "--base-url", server.url]
-    shown = CliRunner().invoke(app, [*map(str, arguments), "--out", str(tmp_path / "j")])
-    assert shown.exit_code == 0, shown.output
-    assert "judge and labels agree on" in shown.output
 
 
 def test_runs_are_judged_by_the_command_and_each_question_is_paid_once(court, tmp_path, blood):
@@ -190,7 +190,7 @@ def test_runs_are_judged_by_the_command_and_each_question_is_paid_once(court, tm
 
     for name in ("markers", "chance"):
         call("solve", tmp_path / "p.parquet", "--solver", name, "--out", tmp_path / name)
-    everything = json.dumps({str(cell): INCORRECT for cell in range(1, 5)})
+    everything = json.dumps({str(cell): ErrorType.INCORRECT for cell in range(1, 5)})
     server = court(lambda content: f"{everything}\nVerdict: A")
     judge = ["--judge", "openai:j", "--base-url", server.url, "--json", "--out"]
     runs = [tmp_path / "markers", tmp_path / "chance"]
@@ -198,7 +198,7 @@ def test_runs_are_judged_by_the_command_and_each_question_is_paid_once(court, tm
     assert found["markers"]["cells"] == 0  # it is never wrong here, so nothing is asked
     assert found["chance"]["cells"] > 0
     assert found["chance"]["unread"] == 0
-    assert found["chance"]["shares"][INCORRECT]["estimate"] == 1.0
+    assert found["chance"]["shares"][ErrorType.INCORRECT]["estimate"] == 1.0
     rated = json.loads(call("rate", *runs, *judge, tmp_path / "pairs"))
     assert (rated["ties"], rated["agreement"], rated["first_shown"]) == (3, 0.0, 1.0)
     asked = len(server.asked)

@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 
 from cello1.citations.aliases import read_aliases
-from cello1.citations.citations import citations
+from cello1.citations.citations import citations, passage
 from cello1.citations.evidence import cited_share, strike, support
-from cello1.citations.text import passage
 from cello1.puzzles.puzzle import Puzzle
 
 TYPES = (
@@ -98,8 +97,8 @@ def test_false_citations_are_struck_and_true_ones_stay():
 
 def test_a_passage_keeps_to_its_cell():
     text = "Three cells.\nCell 1 is A. It shows X. Its rival is taken by cell 2.\nCell 2 is B."
-    assert passage(text, 1) == "Cell 1 is A. It shows X. Its rival is taken by cell 2."
-    assert passage(text, 2) == "Cell 2 is B."
+    assert passage(text, 1, PUZZLE) == "Cell 1 is A. It shows X. Its rival is taken by cell 2."
+    assert passage(text, 2, PUZZLE) == "Cell 2 is B."
 
 
 def test_support_puts_listed_and_specific_genes_first():

@@ -1,7 +1,10 @@
 import base64
 import gzip
+import http.client
 import json
 import re
+import socket
+import struct
 import threading
 import urllib.error
 import urllib.request
@@ -110,6 +113,9 @@ def test_an_answer_is_kept_at_once_and_scored(start, file, tmp_path):
         {"seconds": "7"},
         {"seconds": float("inf")},
         {"seconds": None},
+        {"seconds": 10**400},
+        {"seconds": -1},
+        {"seconds": True},
     ],
 )
 def test_what_is_no_answer_is_refused_and_not_kept(start, tmp_path, change):
@@ -135,6 +141,49 @@ def test_other_pages_cannot_answer(start, tmp_path):
     with pytest.raises(urllib.error.HTTPError, match="403"):
         get(server, Host="evil.example")
     assert not list(read_records(tmp_path / "me"))
+
+
+def raw(server, *lines, body=b""):
+    """Send a request as it is, and return the status line."""
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
+        host = f"host: 127.0.0.1:{server.server_port}".encode()
+        connection.sendall(b"\r\n".join([lines[0], host, *lines[1:], b"", b""]) + body)
+        return connection.makefile("rb").readline()
+
+
+def test_no_request_brings_a_traceback_to_the_players_terminal(start, tmp_path, capfd):
+    server = start()
+    puzzle = next(iter(server.game.pending.values()))
+    good = {"id": puzzle.id, "labels": right_labels(puzzle), "seconds": 1}
+    deep = b'{"id":' + b"[" * 49_000 + b"]" * 49_000 + b"}"
+    assert post(server, deep)[0] == 400
+    assert post(server, b'{"id": "x", "seconds": ' + b"9" * 6_000 + b"}")[0] == 400
+    assert post(server, b"\xff\xfe{}")[0] == 400
+    ask = b"POST /answer HTTP/1.1"
+    for token in (b"caf\xc3\xa9", b"\xff\x80", b"\xe2\x98\x83" * 50):
+        assert b"403" in raw(server, ask, b"content-length: 2", b"x-token: " + token, body=b"{}")
+    assert b"413" in raw(server, ask, b"content-length: " + b"9" * 6_000)
+    assert b"413" in raw(server, ask, b"content-length: -1")
+    assert b"413" in raw(server, ask, b"content-length: \xb2")
+    for _ in range(20):  # browsers that go away before, while and after they are answered
+        with socket.create_connection(("127.0.0.1", server.server_port)) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            host = f"GET / HTTP/1.1\r\nhost: 127.0.0.1:{server.server_port}\r\n\r\n"
+            connection.sendall(host.encode())
+    assert not list(read_records(tmp_path / "me"))
+    assert post(server, good | {"notes": "\ud800 said"})[0] == 200
+    assert "?" in next(iter(read_records(tmp_path / "me")))["text"]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_fault_of_the_game_is_told_in_one_line(start, capfd):
+    server = start()
+    server.game.questions = lambda: 1 / 0
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
+        get(server)
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert "ZeroDivisionError" in said
 
 
 def test_a_later_session_asks_what_is_left(file, tmp_path):

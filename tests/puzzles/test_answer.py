@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cello1.puzzles.answer import TAGS, Answer, Malformed, parse_response
+from cello1.puzzles.answer import (
+    TAGS,
+    Answer,
+    Fault,
+    Malformed,
+    Repair,
+    Tolerated,
+    parse_response,
+    parse_tolerantly,
+)
+from cello1.puzzles.puzzle import Puzzle
 
 
 @pytest.mark.parametrize(
@@ -96,3 +106,148 @@ def test_any_text_is_read_as_a_slow_reader_reads_it(text):
         assert response.reason
     else:
         assert response == Answer(tuple(expected[1]), expected[0])
+
+
+CD4 = "CD4-positive, alpha-beta T cell"
+TYPES = (CD4, "B cell", "NK cell", "T cell", "T cell of lung")
+ASKED = Puzzle("x", [("A",), ("B",), ("C",)], TYPES, answer=(CD4, "B cell", "NK cell"))
+RIGHT = f"{CD4} | B cell | NK cell"
+
+
+@pytest.mark.parametrize(
+    ("text", "repairs"),
+    [
+        (f"<think>x</think>\n<answer>{RIGHT}</answer>", set()),
+        (f"Genes.\n</think>\n\n<answer>{RIGHT}</answer>", {Repair.TAGS}),
+        (f"<answer>{RIGHT}</answer>", {Repair.TAGS}),
+        (f"<Think>x</Think>\n<ANSWER>{RIGHT}</ANSWER>", {Repair.TAGS}),
+        (f"<think>x\n<answer>{RIGHT}</answer>", {Repair.TAGS}),
+        (f"<think>x</think>\n<answer>{RIGHT}", {Repair.TAGS}),
+        (f"<think>x</think>\n\n<answer>{RIGHT}</answer>", {Repair.OUTSIDE}),
+        (f"<think>x</think>\r\n<answer>{RIGHT}</answer>", {Repair.OUTSIDE}),
+        (f"<think>x</think>\n<answer>{RIGHT}</answer>\nI hope this helps!", {Repair.OUTSIDE}),
+        (f"<think>x</think>\n<answer>{RIGHT}</answer><|im_end|>", {Repair.END_TOKEN}),
+        (f"<think>x</think>\n<answer>{RIGHT}</answer> </s>", {Repair.END_TOKEN}),
+        (f"<think>x</think>\n<answer>{RIGHT} |</answer>", {Repair.BARS}),
+        (f"<think>x</think>\n<answer>| {RIGHT} |</answer>", {Repair.BARS}),
+        (f"<think>x</think>\n<answer>{RIGHT.replace('|', chr(0xff5c))}</answer>", {Repair.BARS}),
+        (f"<think>x</think>\n<answer>{RIGHT.replace('-', chr(0x2011))}</answer>",
+         {Repair.CHARACTERS}),
+        (f"<think>x</think>\n<answer>{RIGHT.replace('alpha-beta', chr(0x3b1) + '-' + chr(0x3b2))}"
+         "</answer>", {Repair.CHARACTERS}),
+        (f"<think>x</think>\n<answer>**{CD4}** | `B cell` | \u201cNK cell\u201d</answer>",
+         {Repair.MARKUP}),
+        (f"<think>x</think>\n<answer>**{RIGHT}**</answer>", {Repair.MARKUP}),
+        (f"<think>x</think>\n<answer>\n```text\n{RIGHT}\n```\n</answer>", {Repair.MARKUP}),
+        (f"<think>x</think>\n<answer>{RIGHT}.</answer>", {Repair.FULL_STOP}),
+        (f"<think>x</think>\n<answer>1. {CD4} | 2. B cell | 3. NK cell</answer>",
+         {Repair.NUMBERS}),
+        (f"<think>x</think>\n<answer>Cell 2: B cell | Cell 1: {CD4} | Cell 3: NK cell</answer>",
+         {Repair.NUMBERS}),
+        (f"<think>x</think>\n<answer>\n{CD4}\nB cell\nNK cell\n</answer>", {Repair.LINES}),
+        (f"<think>x</think>\n<answer>1) {CD4}\n2) B cell\n3) NK cell</answer>",
+         {Repair.LINES, Repair.NUMBERS}),
+        (f"<think>x</think>\n<answer>| 1 | {CD4} |\n| 2 | B cell |\n| 3 | NK cell |</answer>",
+         {Repair.LINES, Repair.NUMBERS}),
+        (f"<think>x</think>\nCell 1: {CD4}\nCell 2 \u2192 B cell\nCell 3 - NK cell",
+         {Repair.TAGS, Repair.LINES}),
+        (f"<think>x</think>\n- **Cell 1:** {CD4}\n- **Cell 2:** B cell\n- **Cell 3:** NK cell",
+         {Repair.TAGS, Repair.LINES, Repair.MARKUP}),
+        (f"CD4 here.\n\n**Final answer:** {RIGHT}\n\nTell me if you need more.",
+         {Repair.TAGS}),
+    ],
+)  # fmt: skip
+def test_a_clear_answer_in_another_format_is_read_and_what_was_overlooked_is_said(text, repairs):
+    found = parse_tolerantly(text, ASKED)
+    assert isinstance(found, Tolerated)
+    assert found.answer.labels == ASKED.answer
+    assert set(found.repairs) - {Repair.MARKUP} == repairs - {Repair.MARKUP}
+    assert repairs <= set(found.repairs)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", Fault.NO_ANSWER),
+        ("I cannot tell.", Fault.NO_ANSWER),
+        (f"<think>It may be {RIGHT}", Fault.CUT_OFF),
+        (f"<think>Cell 1: {CD4}\nCell 2: B cell\nCell 3: NK cell", Fault.CUT_OFF),
+        ("<think>x</think>\n<answer>B cell | NK cell | T cell", Fault.CUT_OFF),
+        ("<think>x</think>\nAnswer: B cell | NK cell | T cell", Fault.CUT_OFF),
+        ("<think>x</think>\nCell 1: B cell\nCell 2: NK cell\nCell 3: T cell", Fault.CUT_OFF),
+        (f"<answer>{RIGHT}</answer><answer>B cell | {CD4} | NK cell</answer>", Fault.AMBIGUOUS),
+        (f"<answer>{RIGHT}</answer>\nOr: B cell | {CD4} | NK cell", Fault.AMBIGUOUS),
+        (f"<answer>{RIGHT}</answer>\nCell 1: B cell\nCell 2: {CD4}\nCell 3: NK cell",
+         Fault.AMBIGUOUS),
+        (f"</think>\nCell 1: {CD4}\nCell 2: B cell\nCell 3: NK cell\nCell 3: T cell",
+         Fault.AMBIGUOUS),
+        (f"</think>\nAnswer: {RIGHT}\nAnswer: B cell | {CD4} | NK cell", Fault.AMBIGUOUS),
+        ("<answer>2. B cell | 3. NK cell | 4. T cell</answer>", Fault.AMBIGUOUS),
+        ("<answer>1. B cell\n1. NK cell\n3. T cell</answer>", Fault.AMBIGUOUS),
+        (f"The types are {RIGHT}\nI am not sure which is which.", Fault.NO_ANSWER),
+        (f"The types:\n1. {CD4}\n2. B cell\n3. NK cell", Fault.NO_ANSWER),
+        (f"</think>\nCell 1: {CD4} or T cell\nCell 2: B cell\nCell 3: NK cell",
+         Fault.NO_ANSWER),
+        (f"</think>\nCell 1: {CD4}\nCell 2: B cell", Fault.NO_ANSWER),
+    ],
+)  # fmt: skip
+def test_what_has_no_single_clear_reading_is_not_read(text, fault):
+    found = parse_tolerantly(text, ASKED)
+    assert isinstance(found, Malformed)
+    assert found.fault is fault
+
+
+def test_candidates_that_look_alike_are_never_guessed():
+    alike = Puzzle("x", [("A",), ("B",)], ("CD8\u2011T", "CD8-T", "B cell"))
+    found = parse_tolerantly("<answer>CD8\u2013T | B cell</answer>", alike)
+    assert isinstance(found, Tolerated)
+    assert found.answer.labels == ("CD8\u2013T", "B cell")  # foreign, so never right
+
+
+assignments = st.permutations(TYPES).map(lambda types: tuple(types[:3]))
+styles = st.sampled_from([
+    lambda a: f"<answer>{' | '.join(a)}</answer>",
+    lambda a: f"<answer>{' | '.join(f'**{x}**' for x in a)}.</answer>",
+    lambda a: "<answer>" + "\n".join(f"{i}. {x}" for i, x in enumerate(a, 1)) + "</answer>",
+    lambda a: "\n".join(f"Cell {i}: {x}" for i, x in enumerate(a, 1)),
+    lambda a: f"Final answer: {' | '.join(a)}",
+    lambda a: f"<answer>{chr(0xff5c).join(a)}</answer>".replace("-", chr(0x2010)),
+])  # fmt: skip
+
+
+@given(assignments, styles)
+def test_every_style_is_read_as_what_it_says(said, style):
+    found = parse_tolerantly(f"<think>x</think>\n{style(said)}\n", ASKED)
+    assert isinstance(found, Tolerated)
+    assert found.answer.labels == said
+
+
+@given(assignments, styles, assignments, styles, st.sampled_from(["\n", "\n\nOr else:\n", " "]))
+def test_two_different_answers_never_give_a_right_one(one, style, other, another, between):
+    text = f"<think>x</think>\n{style(one)}{between}{another(other)}"
+    found = parse_tolerantly(text, ASKED)
+    if one != other and isinstance(found, Tolerated):
+        assert found.answer.labels != ASKED.answer
+    if one == other and isinstance(found, Tolerated):
+        assert found.answer.labels == one or set(found.answer.labels) - set(TYPES)
+
+
+@given(assignments, styles)
+def test_a_text_cut_anywhere_gives_what_was_said_or_nothing_whole(said, style):
+    whole = f"<think>x</think>\n{style(said)}"
+    for end in range(len(whole)):
+        found = parse_tolerantly(whole[:end], ASKED)
+        if isinstance(found, Tolerated):
+            labels = found.answer.labels
+            assert labels == said or len(labels) < 3 or set(labels) - set(TYPES)
+
+
+@given(st.text() | shuffled | framed | spoilt)
+def test_a_tolerant_reading_keeps_what_the_strict_one_reads(text):
+    strict, found = parse_response(text), parse_tolerantly(text, ASKED)
+    if isinstance(found, Tolerated):
+        assert "".join(found.answer.labels) == "" or all(
+            label in text or label in TYPES for label in found.answer.labels
+        )
+        if isinstance(strict, Answer) and set(strict.labels) <= set(TYPES):
+            assert found == Tolerated(strict, ())

@@ -15,25 +15,23 @@ from cello1.errors import InputError, PuzzleError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
 from cello1.recipes import BuildSettings
-from cello1.scoring.calibration import calibrate
-from cello1.scoring.confidence import (
+from cello1.scoring.calibration import (
     TEMPERATURES,
-    batch_confidence,
-    confidence,
-    fit_temperature,
-    positions,
-)
-from cello1.scoring.reliability import (
     accuracy_coverage,
     aurc,
+    batch_confidence,
     brier,
+    calibrate,
+    confidence,
     ece,
     ece_noise,
+    fit_temperature,
+    positions,
     reliability,
 )
 from cello1.solvers.assign import assign_jointly, probabilities
 from cello1.solvers.classical.centroids import Centroids
-from cello1.terminal.calibration import calibration_table
+from cello1.terminal.tables import calibration_table
 
 
 def one_to_one(scores):

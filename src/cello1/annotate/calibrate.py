@@ -20,8 +20,7 @@ from cello1.annotate.plan import Plan, batch_size
 from cello1.annotate.pool import count_votes
 from cello1.puzzles.puzzle import Puzzle, label_key
 from cello1.recipes import SolveSettings
-from cello1.scoring.confidence import fit_temperature
-from cello1.scoring.reliability import accuracy_coverage
+from cello1.scoring.calibration import accuracy_coverage, fit_temperature
 from cello1.solvers.assign import assign_jointly, probabilities
 from cello1.solvers.base import Floats, Solver
 from cello1.solvers.choose import choose_solver

@@ -15,7 +15,7 @@ from cello1.annotate.batches import Batch
 from cello1.errors import InputError
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.puzzle import label_key
-from cello1.scoring.confidence import positions
+from cello1.scoring.calibration import positions
 from cello1.solvers.assign import assign_jointly, probabilities
 from cello1.solvers.base import Floats
 

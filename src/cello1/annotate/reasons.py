@@ -15,9 +15,8 @@ from cello1.annotate.batches import Batch
 from cello1.annotate.plan import Plan
 from cello1.annotate.table import Outcome
 from cello1.citations.aliases import Aliases, read_aliases
-from cello1.citations.citations import Citation, citations
+from cello1.citations.citations import Citation, citations, passage
 from cello1.citations.evidence import strike, support
-from cello1.citations.text import passage
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.puzzle import label_key
 from cello1.solvers.base import Floats
@@ -122,7 +121,7 @@ def _read(
             own = [c for c in found if c.cell == i + 1]
             cited[cluster] += [c for c in own if not c.denied]
             sure = _sureness(batch, record, i, label)
-            text = passage(said.reasoning, i + 1)
+            text = passage(said.reasoning, i + 1, batch.puzzle)
             if text and (cluster not in surest or sure > surest[cluster][0]):
                 surest[cluster] = (sure, _name(strike(text, own), batch, plan))
     return cited, {cluster: text for cluster, (_, text) in surest.items()}

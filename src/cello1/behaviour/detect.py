@@ -1,33 +1,51 @@
-"""How one response comes to its answer: the behaviours of arXiv 2506.02911, told by rule.
+"""How one response comes to its answer, and why a cell is wrong, told by rule.
 
-Each detector is a plain rule over the sentences and claims of a reasoning; docs/behaviour.md says
-how often each is right on responses labelled by hand.
+The behaviours and the five error types are those of arXiv 2506.02911. Each detector is a plain rule
+over the sentences and claims of a reasoning; docs/behaviour.md says how often each is right on
+responses labelled by hand.
+
+Of the error types two can be told by rule: *no reasoning* (nothing is said of the cell) and *right
+reasoning, wrong conclusion* (the reasoning gives the right type, the answer another). *Forced
+assignment* is told by its words. Of *incorrect reasoning* a rule sees only one kind, genes cited
+that are not in the cell's list; false biology needs a judge, and what is left counts as *plausible
+but incorrect*.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 
-from cello1.behaviour.claims import (
-    COMMITTED,
-    Claim,
-    Sentence,
-    is_aside,
-    read_claims,
-)
-from cello1.citations.citations import TOKEN
+from cello1.behaviour.claims import COMMITTED, Claim, Told, read_claims
+from cello1.citations.citations import citations
+from cello1.citations.genes import TOKEN
+from cello1.citations.reader import is_aside
 from cello1.puzzles.answer import Answer
 from cello1.puzzles.puzzle import Puzzle, label_key
 
 FLAGS = ("self_reflection", "curriculum", "elimination", "comparison")
 
+
+class ErrorType(StrEnum):
+    """Why a cell is wrong."""
+
+    NONE = "no reasoning"
+    INCORRECT = "incorrect reasoning"
+    PLAUSIBLE = "plausible but incorrect"
+    FORCED = "forced assignment"
+    CONCLUSION = "right reasoning, wrong conclusion"
+
+
+ERRORS = tuple(str(kind) for kind in ErrorType)
+
 _REVISES = re.compile(
     r"\b(?:wait|actually|on reflection|reconsider|revis\w+|correct(?:ed|ion)|instead|wrong|mistake|"
     r"hold on|scratch that|swap|switch|exchange|take back|change[ds]?|after all|no longer|"
-    r"second (?:pass|look)|looking again|rather)\b",
+    r"second (?:pass|look)|looking again|rather|(?:go|going|come|coming|turn|turning) back to|"
+    r"return(?:ing)? to|re-?(?:visit|examin|check|assess|think|evaluat)\w*)\b",
     re.I,
 )
 _SURE = (
@@ -69,7 +87,7 @@ _ELIMINATION = re.compile(
     r"|\b(?:is|are) (?:the )?(?:only )?(?:one |type )?(?:left|remaining)\b"
     r"|\bby default\b|\bsomething has to be\b|\bcan only be\b|\bwith that gone\b"
     r"|\b(?:all|already)(?: \w+)? (?:taken|used|assigned)\b|\bthe remaining (?:type|candidate)\b"
-    r"|\bremaining type\b|\bis left\b"
+    r"|\bremaining (?:type|slot|option|label|category|candidate|one)\b|\bis left\b"
     r"|\bfits? (?:anything|nothing) else\b[^.\n]*\bhave to\b",
     re.I,
 )
@@ -82,6 +100,7 @@ _FORCED = re.compile(
 _CONTRAST = re.compile(
     r"\b(?:more|higher|stronger|better|best|less|lower|weaker|fewer|whereas|while|unlike|"
     r"compar(?:ed|ing|ison)|versus|vs|than|between|favou?rs?|beats?|outweighs?|single out|lacks?|"
+    r"(?:does|do) not (?:show|share|express|have)|has none|but cell \d+ (?:has|shows)|"
     r"only (?:in|seen in|found in|cell)|(?:but|and) not in|rather than|belongs more)\b",
     re.I,
 )
@@ -142,23 +161,66 @@ def detect(puzzle: Puzzle, answer: Answer) -> Behaviour:
     return _Reading(puzzle, answer).behaviour()
 
 
+def error_types(
+    puzzle: Puzzle,
+    answer: Answer,
+    found: Behaviour,
+    right: Sequence[bool],
+    vocabulary: Set[str],
+) -> dict[int, ErrorType]:
+    """Give every wrong cell its error type.
+
+    Parameters
+    ----------
+    puzzle
+        The puzzle, with its answer.
+    answer
+        The response.
+    found
+        Its behaviours.
+    right
+        For every cell whether its label is right.
+    vocabulary
+        What counts as a gene.
+
+    Returns
+    -------
+    dict
+        Number of the cell, from 1 -> its type.
+    """
+    gold = [puzzle.candidate_index[key] for key in puzzle.answer_keys or ()]
+    cited = citations(puzzle, answer.reasoning, vocabulary)
+    false = {citation.cell for citation in cited if not citation.true}
+
+    def kind(cell: int) -> ErrorType:
+        if found.concluded.get(cell) == gold[cell - 1]:
+            return ErrorType.CONCLUSION
+        if cell not in found.discussed:
+            return ErrorType.NONE
+        if cell in found.forced:
+            return ErrorType.FORCED
+        return ErrorType.INCORRECT if cell in false else ErrorType.PLAUSIBLE
+
+    return {cell: kind(cell) for cell, is_right in enumerate(right, start=1) if not is_right}
+
+
 class _Reading:
     """One reasoning, read."""
 
     def __init__(self, puzzle: Puzzle, answer: Answer) -> None:
         self.puzzle = puzzle
-        self.sentences = read_claims(puzzle, answer.reasoning)
+        self.told = read_claims(puzzle, answer.reasoning)
         self.labels = [puzzle.candidate_index.get(label_key(label)) for label in answer.labels]
         self.genes = {gene.casefold() for cell in puzzle.cells for gene in cell}
 
     def behaviour(self) -> Behaviour:
         concluded = self._concluded()
-        eliminating = [s for s in self.sentences if self._eliminates(s)]
+        eliminating = [told for told in self.told if self._eliminates(told)]
         return Behaviour(
             self_reflection=bool(self.revised),
             curriculum=self._is_ordered(),
             elimination=bool(eliminating),
-            comparison=any(self._compares(s) for s in self.sentences),
+            comparison=any(self._compares(told) for told in self.told),
             revised=self.revised,
             discussed=self._discussed(),
             order=tuple(dict.fromkeys(c.cell for c in self.commitments)),
@@ -174,7 +236,7 @@ class _Reading:
     @cached_property
     def commitments(self) -> list[Claim]:
         """Every time a cell is given a type, or another one; weak ones where no firm one is."""
-        claims = [claim for s in self.sentences for claim in s.claims]
+        claims = [claim for told in self.told for claim in told.claims]
         firm = {claim.cell for claim in claims if claim.strength == COMMITTED}
         made: list[Claim] = []
         held: dict[int, int] = {}
@@ -194,37 +256,37 @@ class _Reading:
             earlier = first.setdefault(claim.cell, claim)
             both_firm = claim.strength == earlier.strength == COMMITTED
             if claim.label != earlier.label and claim.sentence != earlier.sentence and both_firm:
-                between = self.sentences[earlier.sentence : claim.sentence + 1]
-                argued = self._has_reason(self.sentences[claim.sentence])
-                if argued or any(_REVISES.search(s.text) for s in between):
+                between = self.told[earlier.sentence : claim.sentence + 1]
+                argued = self._has_reason(self.told[claim.sentence])
+                if argued or any(_REVISES.search(told.said.text) for told in between):
                     changed.add(claim.cell)
         return tuple(sorted(changed))
 
     def _is_ordered(self) -> bool:
-        text = "\n".join(s.text for s in self.sentences)
+        text = "\n".join(told.said.text for told in self.told)
         levels = {level.lower() for level in _CONFIDENCE.findall(text)}
         return bool(_ORDERED.search(text) or _PUT_OFF.search(text) or len(levels) >= 2)
 
-    def _eliminates(self, sentence: Sentence) -> bool:
-        if not _ELIMINATION.search(sentence.text):
+    def _eliminates(self, told: Told) -> bool:
+        if not _ELIMINATION.search(told.said.text):
             return False
-        return bool(sentence.labels) or any(c.strength == COMMITTED for c in sentence.claims)
+        settled = any(c.strength == COMMITTED for c in told.claims)
+        return settled or len({m.label for m in told.said.labels}) == 1
 
-    def _compares(self, sentence: Sentence) -> bool:
-        cells = {cell for mention in sentence.cells for cell in mention.cells}
-        relates = _FITS_OTHER.search(sentence.text) or any(
-            is_aside(sentence, mention) for mention in sentence.cells
-        )
-        if sentence.focus and relates:
-            cells.add(sentence.focus)  # "that fits better than Cell 2"
-        told = bool(sentence.labels) or self._has_gene(sentence.text)
-        return len(cells) >= 2 and told and bool(_CONTRAST.search(sentence.text))
+    def _compares(self, told: Told) -> bool:
+        said = told.said
+        cells = {cell for mention in said.cells for cell in mention.cells}
+        relates = _FITS_OTHER.search(said.text) or any(is_aside(said, m) for m in said.cells)
+        if said.focus and relates:
+            cells.add(said.focus)  # "that fits better than Cell 2"
+        names = bool(said.labels) or self._has_gene(said.text)
+        return len(cells) >= 2 and names and bool(_CONTRAST.search(said.text))
 
     def _discussed(self) -> tuple[int, ...]:
         found: set[int] = set()
-        for sentence in self.sentences:
-            if self._has_reason(sentence):
-                found |= sentence.about | {claim.cell for claim in sentence.claims}
+        for told in self.told:
+            if self._has_reason(told):
+                found |= told.said.about | {claim.cell for claim in told.claims}
         return tuple(sorted(found))
 
     def _concluded(self) -> dict[int, int]:
@@ -235,20 +297,20 @@ class _Reading:
             held[claim.cell] = claim.label
         return held
 
-    def _forced(self, eliminating: Sequence[Sentence]) -> tuple[int, ...]:
+    def _forced(self, eliminating: Sequence[Told]) -> tuple[int, ...]:
         final = {(c.cell, label) for c in self.commitments for label in [self._final(c.cell)]}
         cells = set()
-        for sentence in self.sentences:
-            if sentence in eliminating or _FORCED.search(sentence.text):
-                cells |= {c.cell for c in sentence.claims if (c.cell, c.label) in final}
+        for told in self.told:
+            if told in eliminating or _FORCED.search(told.said.text):
+                cells |= {c.cell for c in told.claims if (c.cell, c.label) in final}
         return tuple(sorted(cells))
 
     def _final(self, cell: int) -> int | None:
         return self.labels[cell - 1] if cell <= len(self.labels) else None
 
-    def _has_reason(self, sentence: Sentence) -> bool:
-        patterns = (_REASON, _ELIMINATION, _FORCED)
-        return self._has_gene(sentence.text) or any(p.search(sentence.text) for p in patterns)
+    def _has_reason(self, told: Told) -> bool:
+        text, patterns = told.said.text, (_REASON, _ELIMINATION, _FORCED)
+        return self._has_gene(text) or any(p.search(text) for p in patterns)
 
     def _has_gene(self, text: str) -> bool:
         return any(token.casefold() in self.genes for token in TOKEN.findall(text))

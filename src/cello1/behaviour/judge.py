@@ -1,8 +1,9 @@
 """A language model as judge: of why a cell is wrong, and of which of two responses is better.
 
-Any server that the endpoint solver can ask. Replies go to a run folder, so that a killed judgement
-goes on where it was. What solvers wrote is quoted as material; a reply that cannot be read is no
-verdict and is counted as such. How far to trust a judge: `cello1 behaviour --check LABELS --judge`.
+Any server that the endpoint solver can ask. Replies go to a run folder, so that a judgement that
+was interrupted is resumed. What solvers wrote is quoted as material; a reply that cannot be read is
+no verdict and is counted as such. :func:`cello1.behaviour.judged.judge_agreement` tells how far to
+trust a judge.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from cello1.behaviour.errors import CONCLUSION, ERRORS, FORCED, INCORRECT, NONE, PLAUSIBLE
+from cello1.behaviour.detect import ERRORS, ErrorType
 from cello1.puzzles.prompt import Message, gold_message, user_message
 from cello1.puzzles.puzzle import Puzzle
 from cello1.runs import Run, read_records
@@ -22,11 +23,17 @@ from cello1.solvers.endpoint.solver import EndpointSolver
 
 JUDGE_VERSION = "1"
 _MEANING = {
-    NONE: "nothing is said why the cell should be of that type",
-    INCORRECT: "what is said is false: a gene is not in the cell's list, or is no sign of the type",
-    PLAUSIBLE: "what is said is true and speaks for the type, but the type is wrong",
-    FORCED: "the type was given because it was left over, by default, or against the evidence",
-    CONCLUSION: "the reasoning comes to the right type for the cell, the final answer differs",
+    ErrorType.NONE: "nothing is said why the cell should be of that type",
+    ErrorType.INCORRECT: (
+        "what is said is false: a gene is not in the cell's list, or is no sign of the type"
+    ),
+    ErrorType.PLAUSIBLE: "what is said is true and speaks for the type, but the type is wrong",
+    ErrorType.FORCED: (
+        "the type was given because it was left over, by default, or against the evidence"
+    ),
+    ErrorType.CONCLUSION: (
+        "the reasoning comes to the right type for the cell, the final answer differs"
+    ),
 }
 _ERROR_SYSTEM = (
     "You judge how a solver reasoned about single-cell data. The solver had to match cells with "

@@ -7,20 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
-
-from cello1.behaviour.check import Labelled
-from cello1.behaviour.errors import ERRORS
+from cello1.behaviour.detect import ERRORS
 from cello1.behaviour.judge import ask_judge, error_prompt, read_errors
 from cello1.behaviour.measures import Measured
+from cello1.puzzles.answer import Answer
 from cello1.puzzles.prompt import response_text
+from cello1.puzzles.puzzle import Puzzle
 from cello1.scoring.evaluate import donors_of
 from cello1.scoring.statistics import Interval, clustered_interval
 from cello1.solvers.endpoint.solver import EndpointSolver
-from cello1.terminal.tables import interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +88,7 @@ def judged_errors(
     judge, out, inputs, watch
         As in :func:`cello1.behaviour.judge.ask_judge`.
     seed
-        Of the intervals, which resample donors.
+        Seed of the intervals, which resample donors.
     """
     wrong = [m for m in measured if m.errors]
     # A puzzle can recur among traces, so its place is part of the key.
@@ -125,44 +120,30 @@ def judged_errors(
 
 
 def judge_agreement(
-    labelled: Sequence[Labelled], judge: EndpointSolver, out: Path, *, inputs: Sequence[Path]
+    labelled: Sequence[tuple[str, Puzzle, Answer, Mapping[int, str]]],
+    judge: EndpointSolver,
+    out: Path,
+    *,
+    inputs: Sequence[Path],
 ) -> Agreement:
-    """Compare a judge with the error types a person gave."""
-    wrong = [item for item in labelled if item.labels["errors"]]
+    """Compare a judge with the error types a person gave.
+
+    Parameters
+    ----------
+    labelled
+        Responses: an id, the puzzle, the answer, and wrong cell -> error type.
+    judge, out, inputs
+        As in :func:`cello1.behaviour.judge.ask_judge`.
+    """
+    wrong = [(key, puzzle, answer, true) for key, puzzle, answer, true in labelled if true]
     prompts = [
-        error_prompt(
-            str(item.labels["id"]),
-            item.puzzle,
-            response_text(item.answer.reasoning, item.answer.labels),
-            sorted(map(int, item.labels["errors"])),
-        )
-        for item in wrong
+        error_prompt(key, puzzle, response_text(answer.reasoning, answer.labels), sorted(true))
+        for key, puzzle, answer, true in wrong
     ]
     replies = ask_judge(judge, prompts, out, inputs=inputs)
     pairs, unread = [], 0
-    for item in wrong:
-        true = {int(cell): kind for cell, kind in item.labels["errors"].items()}
-        said = read_errors(replies.get(str(item.labels["id"]), ""), true)
+    for key, _, _, true in wrong:
+        said = read_errors(replies.get(key, ""), true)
         pairs += [(true[cell], kind) for cell, kind in said.items()]
         unread += len(true) - len(said)
     return agree(pairs, unread)
-
-
-def judged_table(runs: Mapping[str, JudgedErrors]) -> RenderableType:
-    """Show the judge's error types, run by run."""
-    table = Table(title="error types by the judge", title_justify="left")
-    table.add_column("share of judged cells")
-    for name in runs:
-        table.add_column(escape(name), justify="right")
-    for error in ERRORS:
-        shares = [run.shares[error] for run in runs.values()]
-        table.add_row(error, *("-" if not s.n else interval(s) for s in shares))
-    notes = [
-        Text(
-            f"{name}: {r.cells} cells judged, {r.unread} not; rules and judge agree on "
-            f"{r.agreement.alike:.2f} (kappa {r.agreement.kappa:.2f})",
-            style="dim",
-        )
-        for name, r in runs.items()
-    ]
-    return Group(table, *notes)

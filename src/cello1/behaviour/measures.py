@@ -17,8 +17,7 @@ import numpy as np
 from scipy.special import log_softmax
 from scipy.stats import kendalltau
 
-from cello1.behaviour.detect import FLAGS, Behaviour, detect
-from cello1.behaviour.errors import ERRORS, error_types
+from cello1.behaviour.detect import ERRORS, FLAGS, Behaviour, detect, error_types
 from cello1.citations.citations import gene_vocabulary
 from cello1.errors import InputError
 from cello1.puzzles.answer import Answer, parse_response
@@ -57,7 +56,7 @@ class Measured:
     behaviour: Behaviour
     right: tuple[bool, ...] | None
     values: dict[str, float]
-    errors: dict[int, str]
+    errors: Mapping[int, str]
     margin_source: str
 
 
@@ -139,7 +138,7 @@ def measure(responses: Responses) -> tuple[list[Measured], int]:
             continue
         behaviour = detect(puzzle, answer)
         right = score(puzzle, record["text"]).right if puzzle.answer else None
-        errors = {}
+        errors: Mapping[int, str] = {}
         if right is not None and len(answer.labels) == len(right):
             errors = error_types(puzzle, answer, behaviour, right, vocabulary)
         margin, margin_source = _margin(puzzle, record, markers)

@@ -2,21 +2,25 @@
 
 Read are symbols of a vocabulary, names of proteins and earlier symbols (`CD20`), joint spellings
 (`S100A8/9`) and families (`HLA-D genes`, `IGH*`). Told apart are symbols that are also words
-(`REST`, `SET`) or labels of cells (`C3`), names of types (`CD8 T cell`), and what is denied (`no
-CD3D`).
+(`REST`, `SET`) or labels of cells (`C3`), names of types (`CD8 T cell`), what is denied (`no
+CD3D`), and what a type is expected to show (`look for CD3D`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 from typing import NamedTuple
 
 from cello1.citations.aliases import Aliases, own_aliases
-from cello1.citations.text import TOKEN, TYPE, genes_in, listed, parts
+from cello1.citations.genes import TOKEN, TYPE, TYPE_NAMED, genes_in, listed
+from cello1.citations.names import Names
+from cello1.citations.reader import Sentence, read
 from cello1.puzzles.puzzle import Puzzle
 
-__all__ = ["TOKEN", "Citation", "citations", "gene_vocabulary"]
+__all__ = ["TOKEN", "Citation", "citations", "gene_vocabulary", "passage"]
+
+_TIED = re.compile(r"[^,;:()]*\b(?:of|in|for|by)\s+$")
 
 
 class Citation(NamedTuple):
@@ -25,17 +29,20 @@ class Citation(NamedTuple):
     Attributes
     ----------
     cell
-        Counted from 1.
+        Counted from 1; 0 for a gene that is expected and tied to no cell.
     gene
         The symbol, or a family such as ``IGH*``.
     true
-        It is in the list of the cell; of a denied one, that it is not.
+        It is in the list of the cell; of a denied one, that it is not. Always true of cell 0.
     denied
         The text says that it is not there.
     text
         As it was spelled.
     mention
         Counts the genes spelled out; one that is cited for several cells at once has one number.
+    expected
+        The text says that a type would show it, or that it is looked for. It is no evidence about
+        the cell.
     """
 
     cell: int
@@ -44,6 +51,7 @@ class Citation(NamedTuple):
     denied: bool = False
     text: str = ""
     mention: int = 0
+    expected: bool = False
 
 
 def gene_vocabulary(puzzles: Iterable[Puzzle]) -> frozenset[str]:
@@ -58,6 +66,7 @@ def citations(
     aliases: Aliases | None = None,
     *,
     denied: bool = False,
+    expected: bool = False,
 ) -> list[Citation]:
     """Find the genes cited for each cell.
 
@@ -73,20 +82,76 @@ def citations(
         Other names, from :func:`read_aliases`; by default those of the package.
     denied
         Return what is said to be absent as well.
+    expected
+        Return what is said of types, and not of a cell, as well.
     """
     known = own_aliases() if aliases is None else aliases
     lists = [_with_names(cell, known) for cell in puzzle.cells]
-    names = sorted(puzzle.candidates, key=len, reverse=True)
-    labels = re.compile("|".join(map(re.escape, names)), re.IGNORECASE)
     found, mention = [], 0
-    for text, cells in parts(TYPE.sub(" ", labels.sub(" ", reasoning)), len(lists)):
-        for gene, spelled, absent in genes_in(text, vocabulary, known):
-            mention += 1
-            for cell in cells:
-                there = listed(gene, lists[cell - 1])
-                if denied or not absent:
-                    found.append(Citation(cell, gene, there != absent, absent, spelled, mention))
+    for sentence in read(Names.of(puzzle), reasoning):
+        for text, cells, of_cell in _pieces(sentence):
+            for named in genes_in(text, vocabulary, known, of_cell=of_cell):
+                mention += 1
+                general = named.expected or not cells
+                if (general and not expected) or (named.denied and not (denied or general)):
+                    continue
+                for cell in cells or (0,):
+                    true = not cell or listed(named.gene, lists[cell - 1]) != named.denied
+                    found.append(
+                        Citation(
+                            cell, named.gene, true, named.denied, named.spelled, mention, general
+                        )
+                    )
     return found
+
+
+def passage(reasoning: str, cell: int, puzzle: Puzzle) -> str:
+    """Return the sentences of a text that speak of one cell (counted from 1), without markup.
+
+    A sentence that names several cells counts for the one it names first; a sentence that names
+    none goes with the one before, and so does one that comes back to another cell only in passing
+    ("its rival is taken by cell 3").
+    """
+    kept, current, line = [], 0, -1
+    for sentence in read(Names.of(puzzle), reasoning):
+        if sentence.line != line:
+            line = sentence.line
+            current = sentence.carried[0] if sentence.carried else 0
+        if sentence.cells and (not current or sentence.cells[0].start == 0):
+            current = sentence.cells[0].cells[0]
+        if current == cell:
+            kept.append(sentence.text.strip())
+    return " ".join(kept)
+
+
+def _pieces(sentence: Sentence) -> Iterator[tuple[str, tuple[int, ...], bool]]:
+    """Yield pieces of a sentence, the cells they speak of, and whether one was named just before.
+
+    A piece reaches from one mention of a cell to the next; what comes before the first, or is tied
+    to one by `of` or `in`, belongs to it.
+    """
+    text = TYPE.sub(lambda m: _blank(m[0]), sentence.text)
+    for label in sentence.labels:
+        text = (
+            text[: label.start] + _blank(sentence.text[label.start : label.end]) + text[label.end :]
+        )
+    current, start = sentence.carried, 0
+    pieces: list[tuple[str, tuple[int, ...], bool]] = []
+    for mark in sentence.cells:
+        tied = _TIED.search(text[start : mark.start])
+        cut = start + tied.start() if tied else mark.start
+        pieces.append((text[start:cut], current, start > 0))
+        current = mark.cells
+        pieces.append((text[cut : mark.start], current, False))
+        start = mark.end
+    if sentence.cells:  # what stands before the first mention is about it
+        pieces[0] = (pieces[0][0], sentence.cells[0].cells, False)
+    pieces.append((text[start:], current, start > 0))
+    yield from (piece for piece in pieces if piece[0].strip())
+
+
+def _blank(name: str) -> str:
+    return TYPE_NAMED + " " * (len(name) - 1)
 
 
 def _with_names(cell: Iterable[str], aliases: Aliases) -> frozenset[str]:

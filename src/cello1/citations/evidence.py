@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cello1.citations.aliases import Aliases
 from cello1.citations.citations import Citation, citations, gene_vocabulary
-from cello1.citations.text import listed
+from cello1.citations.genes import listed
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.puzzle import Puzzle
 from cello1.scoring.evaluate import donors_of
@@ -57,12 +57,15 @@ class CitedShare:
         Citations in all, and those that hold.
     silent
         Responses that cite nothing.
+    expected
+        Genes that are only said to be expected of a type, or looked for; they count as no evidence.
     """
 
     share: Interval
     cited: int
     true: int
     silent: int
+    expected: int = 0
 
 
 def support(
@@ -127,15 +130,17 @@ def cited_share(
     aliases
         Other names of genes.
     seed
-        Of the bootstrap over donors.
+        Seed of the bootstrap over donors.
     """
     vocabulary = gene_vocabulary(puzzles)
-    shares, owners, cited, true, silent = [], [], 0, 0, 0
+    shares, owners, cited, true, silent, expected = [], [], 0, 0, 0, 0
     for puzzle in puzzles:
         response = parse_response(texts.get(puzzle.id, ""))
         if not isinstance(response, Answer):
             continue
-        found = citations(puzzle, response.reasoning, vocabulary, aliases)
+        read = citations(puzzle, response.reasoning, vocabulary, aliases, expected=True)
+        found = [c for c in read if not c.expected]
+        expected += len({c.mention for c in read if c.expected})
         if not found:
             silent += 1
             continue
@@ -146,7 +151,7 @@ def cited_share(
     if not shares:
         return None
     interval = clustered_interval(shares, donors_of(owners), seed=seed)
-    return CitedShare(interval, cited, true, silent)
+    return CitedShare(interval, cited, true, silent, expected)
 
 
 def _share(gene: str, shares: Mapping[str, float]) -> float | None:

@@ -24,9 +24,8 @@ def distill(
     as_json: AsJson = False,
 ) -> None:
     """Let a teacher answer puzzles and keep what is right as traces. Resumes when rerun."""
-    from cello1.terminal.acceptance import acceptance_table
     from cello1.terminal.progress import watching
-    from cello1.terminal.tables import show
+    from cello1.terminal.tables import acceptance_table, show
     from cello1.training.distill.distill import TRACES
     from cello1.training.distill.distill import distill as run_distill
 

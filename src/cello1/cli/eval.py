@@ -29,7 +29,6 @@ def evaluate(
     from cello1.solvers.calibrated import run_calibration, temperatures
     from cello1.solvers.run import read_solved, token_counts
     from cello1.terminal import tables
-    from cello1.terminal.calibration import calibration_table
 
     names, seed = run_names(runs), settings.seed
     evaluations, scored, confidences, figures = {}, {}, {}, {}
@@ -60,7 +59,7 @@ def evaluate(
         return
     tables.show(tables.scores_table(evaluations))
     if confidences:
-        tables.show(calibration_table(confidences))
+        tables.show(tables.calibration_table(confidences))
     if cited:
         tables.show(tables.citations_table(cited))
     if pairs:

@@ -27,6 +27,7 @@ from pydantic.fields import FieldInfo
 from cello1.errors import UseError
 from cello1.recipes.read import read_section, section_name
 from cello1.recipes.section import Option, checked, default_of
+from cello1.terminal.text import clean
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -232,4 +233,4 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def complain(message: str) -> None:
     """Print an error on one line."""
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    typer.echo(f"error: {clean(' '.join(message.split()))}", err=True)

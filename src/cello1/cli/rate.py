@@ -35,7 +35,7 @@ def rate(
         raise UseError("count the choices of people, or ask a judge; not both at once")
     from cello1.behaviour import preference, rating
     from cello1.behaviour.measures import read_responses
-    from cello1.behaviour.table import preference_table
+    from cello1.behaviour.show import preference_table
     from cello1.runs import run_names
     from cello1.terminal.progress import watching
     from cello1.terminal.tables import show

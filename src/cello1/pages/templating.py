@@ -34,6 +34,12 @@ def page_of(name: str, **values: Any) -> str:
     return template.render(**values, **own)
 
 
+def pack(value: Any) -> str:
+    """Write JSON, compressed, as base64."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+
+
 def _hash(script: str) -> str:
     """Return what a content security policy calls a script by."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

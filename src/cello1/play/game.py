@@ -27,6 +27,7 @@ from cello1.solvers.base import Response
 from cello1.solvers.run import read_solved, record_of
 
 MOST_NOTES = 5_000
+_MOST_SECONDS = 10_000_000
 
 
 @takes(PlaySettings)
@@ -139,7 +140,7 @@ class Game:
         ----------
         given
             What the page sent: `id`, `labels` (a candidate's position for every cell), `seconds`,
-            and maybe `notes`.
+            and optionally `notes`.
 
         Raises
         ------
@@ -197,11 +198,18 @@ def _labels(puzzle: Puzzle, given: Any) -> tuple[str, ...]:
 
 def _seconds(given: Mapping[str, Any]) -> float:
     value = given.get("seconds")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError("seconds must be a number")
-    return max(0.0, float(value))
+    try:
+        seconds = float(value)
+    except OverflowError:  # an integer beyond all floats
+        seconds = math.inf
+    if not 0 <= seconds <= _MOST_SECONDS:
+        raise InputError(f"seconds must lie between 0 and {_MOST_SECONDS:,}")
+    return seconds
 
 
 def _notes(given: Mapping[str, Any]) -> str:
     """Return the person's reasons; a tag in them must not frame the response anew."""
-    return str(given.get("notes") or "")[:MOST_NOTES].replace("<", "\N{FULLWIDTH LESS-THAN SIGN}")
+    notes = str(given.get("notes") or "")[:MOST_NOTES].encode("utf-8", "replace").decode()
+    return notes.replace("<", "\N{FULLWIDTH LESS-THAN SIGN}")

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
-from cello1.errors import InputError
 from cello1.pages.templating import pack, page_of
+from cello1.terminal.text import clean
 
-_MOST_BYTES = 100_000
+_MOST_BYTES, _MOST_DIGITS = 100_000, 9
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -61,6 +62,13 @@ class PlayServer(ThreadingHTTPServer):
         # Who listens beyond this machine is reached by names that cannot be known here.
         self.hosts = {f"{name}:{self.server_port}" for name in _LOCAL} if host in _LOCAL else None
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell the player of a fault in one line; a browser that went away is none."""
+        error = sys.exception()
+        if not isinstance(error, ConnectionError | TimeoutError):
+            what = f"{type(error).__name__}: {error}"
+            print(f"error: a request failed ({clean(what)[:200]})", file=sys.stderr)
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: PlayServer
@@ -86,20 +94,24 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._is_ours():
             return
         length = self.headers.get("content-length", "")
-        if not length.isdecimal() or int(length) > _MOST_BYTES:
+        if not length.isdecimal() or len(length) > _MOST_DIGITS or int(length) > _MOST_BYTES:
             self._tell(413, {"error": f"expected at most {_MOST_BYTES:,} bytes"})
             return
         body = self.rfile.read(int(length))
-        token = self.headers.get("x-token", "")
-        if self.path != "/answer" or not secrets.compare_digest(token, self.server.token):
+        token = self.headers.get("x-token", "").encode("utf-8", "replace")
+        ours = secrets.compare_digest(token, self.server.token.encode())
+        if self.path != "/answer" or not ours:
             self._tell(403, {"error": "the page is of an earlier start; load it again"})
             return
         try:
-            self._tell(200, self.server.game.answer(json.loads(body)))
-        except (InputError, ValueError) as error:
-            self._tell(400, {"error": str(error)})
+            status, said = 200, self.server.game.answer(json.loads(body))
+        except RecursionError:
+            status, said = 400, {"error": "the answer is nested too deeply to be read"}
+        except ValueError as error:  # InputError is one
+            status, said = 400, {"error": str(error)}
         except OSError as error:
-            self._tell(500, {"error": f"the answer could not be kept: {error.strerror}"})
+            status, said = 500, {"error": f"the answer could not be kept: {error.strerror}"}
+        self._tell(status, said)
 
     def _is_ours(self) -> bool:
         hosts = self.server.hosts

@@ -30,7 +30,7 @@ def asked(runs: Sequence[SolvedRun]) -> list[Puzzle]:
     return list({p.id: p for run in runs for p in run.puzzles}.values())
 
 
-def sample(puzzles: Sequence[Puzzle], most: int, seed: int) -> list[Puzzle]:
+def draw_puzzles(puzzles: Sequence[Puzzle], most: int, seed: int) -> list[Puzzle]:
     """Return the puzzles, or `most` of them drawn at random; their order stays."""
     if len(puzzles) <= most:
         return list(puzzles)

@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator, Sequence, Set
 
 from cello1.citations.citations import Citation, citations
+from cello1.citations.names import find_cells
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.classical.markers import Markers
 
 # What a mark says of a gene; the page has a class and a word for each.
 SUPPORTED, MARKER, ABSENT = 0, 1, 2
 MOST_CHARACTERS = 20_000
-_CELL = re.compile(r"\bcell\s+(\d+)\b", re.IGNORECASE)
 
 # Plain text, ["Cell 3", 3] for a cell, or ["CD3D", 3, SUPPORTED] for a gene cited for that cell.
 Piece = str | list[str | int]
@@ -51,10 +51,7 @@ def marked(
         label = given[cited.cell - 1]
         kind = ABSENT if not cited.true else MARKER if _marks(markers, label, cited.gene) else 0
         marks.append((start, [cited.text, cited.cell, kind], len(cited.text)))
-    for named in _CELL.finditer(text):
-        number = int(named[1])
-        if 1 <= number <= len(puzzle.cells):
-            marks.append((named.start(), [named.group(), number], len(named.group())))
+    marks += [(start, [name, cell], len(name)) for start, name, cell in _cells(puzzle, text)]
     pieces: list[Piece] = []
     end = 0
     for start, piece, length in sorted(marks, key=lambda mark: mark[0]):
@@ -65,10 +62,21 @@ def marked(
     return [piece for piece in pieces if piece]
 
 
+def _cells(puzzle: Puzzle, text: str) -> Iterator[tuple[int, str, int]]:
+    """Yield (start, text, cell) of the cells named; of several at once, number by number."""
+    for named in find_cells(text, len(puzzle.cells)):
+        if len(named.cells) == 1:
+            yield named.start, text[named.start : named.end], named.cells[0]
+            continue
+        for number in re.finditer(r"\d+", text[named.start : named.end]):
+            if int(number[0]) in named.cells:
+                yield named.start + number.start(), number[0], int(number[0])
+
+
 def _placed(puzzle: Puzzle, text: str, vocabulary: Set[str]) -> Iterator[tuple[int, Citation]]:
-    """Yield where each cited gene stands; what is denied only keeps its place."""
+    """Yield where each cited gene stands; what is denied or expected only keeps its place."""
     end = mention = 0
-    for cited in citations(puzzle, text, vocabulary, denied=True):
+    for cited in citations(puzzle, text, vocabulary, denied=True, expected=True):
         if cited.mention == mention:  # the same word, for another cell
             continue
         mention = cited.mention
@@ -76,7 +84,7 @@ def _placed(puzzle: Puzzle, text: str, vocabulary: Set[str]) -> Iterator[tuple[i
         if (place := spelled.search(text, end)) is None:
             continue  # joint spellings such as S100A8/9 do not stand there letter by letter
         end = place.end()
-        if not cited.denied:
+        if not (cited.denied or cited.expected):
             yield place.start(), cited
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from cello1.errors import InputError
+from cello1.puzzles.answer import Tolerated, parse_tolerantly
 from cello1.puzzles.puzzle import Puzzle
-from cello1.scoring.score import Score, score
+from cello1.scoring.score import Score, score, score_labels
 from cello1.scoring.statistics import (
     FEW_CLUSTERS,
     Interval,
@@ -22,7 +22,6 @@ from cello1.scoring.statistics import (
     paired_difference,
 )
 
-_KIND = re.compile(r"(?:^|; )(\d+(?= labels for)|empty slot|repeated|not among the candidates)")
 BREAKDOWNS = ("n_cells", "tissue", "disease", "dataset")
 
 
@@ -61,6 +60,29 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
+class Tolerant:
+    """What a tolerant reading of the same responses would give; never part of the score.
+
+    Attributes
+    ----------
+    unreadable
+        Responses that break the exact format, and score 0 for it.
+    still_unreadable
+        Those of them that have no clear reading either.
+    cell_accuracy, batch_accuracy
+        Means over all responses, read tolerantly (:func:`cello1.puzzles.answer.parse_tolerantly`).
+    repairs
+        What was overlooked -> in how many responses.
+    """
+
+    unreadable: int
+    still_unreadable: int
+    cell_accuracy: float
+    batch_accuracy: float
+    repairs: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """Everything `cello1 eval` says of one run."""
 
@@ -68,6 +90,7 @@ class Evaluation:
     by: dict[str, dict[str, Metrics]]
     complaints: dict[str, int]
     notes: list[str]
+    tolerant: Tolerant
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +151,36 @@ def evaluate(
     unit = "words" if tokens is None else "tokens"
     overall = metrics(scored, unit, seed)
     by = {name: _breakdown(scored, name, unit, seed) for name in BREAKDOWNS}
-    complaints = Counter(_kind(s.score.reason) for s in scored if s.score.reason)
+    complaints = Counter(_kind(s.score) for s in scored if s.score.reason)
     return Evaluation(
         overall,
         {name: groups for name, groups in by.items() if groups},
         dict(sorted(complaints.items(), key=lambda item: (-item[1], item[0]))),
         _notes(puzzles, scored, overall),
+        tolerant(scored, responses),
+    )
+
+
+def tolerant(scored: Sequence[Scored], responses: Mapping[str, str]) -> Tolerant:
+    """Read all responses tolerantly and count what had to be overlooked."""
+    cells = exact = 0.0
+    lost, repairs = 0, Counter[str]()
+    for s in scored:
+        lenient = s.score
+        if s.score.reason:  # the others read alike
+            read = parse_tolerantly(responses[s.puzzle.id], s.puzzle)
+            if isinstance(read, Tolerated):
+                lenient = score_labels(s.puzzle, read.answer.labels)
+                repairs.update(str(repair) for repair in read.repairs)
+            else:
+                lost += not s.score.format_valid
+        cells, exact = cells + lenient.cell_accuracy, exact + lenient.exact
+    return Tolerant(
+        unreadable=sum(not s.score.format_valid for s in scored),
+        still_unreadable=lost,
+        cell_accuracy=cells / len(scored),
+        batch_accuracy=exact / len(scored),
+        repairs=dict(sorted(repairs.items(), key=lambda item: (-item[1], item[0]))),
     )
 
 
@@ -208,12 +255,11 @@ def _length(text: str, puzzle_id: str, tokens: Mapping[str, int] | None) -> int:
     return len(text.split()) if tokens is None else tokens[puzzle_id]
 
 
-def _kind(reason: str) -> str:
-    """Shorten a complaint to its kind, so that equal faults count together."""
-    if reason.startswith("<") or reason.startswith("</") or reason.startswith("there is text"):
-        return f"format: {reason}"
-    kinds = ["wrong number" if kind[0].isdigit() else kind for kind in _KIND.findall(reason)]
-    return "labels: " + "; ".join(kinds)
+def _kind(found: Score) -> str:
+    """Name the kind of a complaint, so that equal faults count together."""
+    if not found.format_valid:
+        return f"format: {found.reason}"
+    return f"labels: {'; '.join(found.faults)}"
 
 
 def _notes(puzzles: Sequence[Puzzle], scored: Sequence[Scored], overall: Metrics) -> list[str]:

@@ -8,11 +8,22 @@ the definitions win.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from cello1.errors import PuzzleError, brief
 from cello1.puzzles.answer import Malformed, parse_response
 from cello1.puzzles.puzzle import Puzzle, label_key
+
+
+class LabelFault(StrEnum):
+    """What keeps labels from being an assignment."""
+
+    NUMBER = "wrong number"
+    EMPTY = "empty slot"
+    REPEATED = "repeated"
+    FOREIGN = "not among the candidates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +46,8 @@ class Score:
         What was wrong, in words; empty for an answer with N different candidates.
     right
         For every cell whether its label is right, in cell order.
+    faults
+        What was wrong with the labels, as codes; empty where the format is not valid.
     """
 
     format_valid: bool
@@ -44,6 +57,7 @@ class Score:
     complete: bool
     reason: str
     right: tuple[bool, ...]
+    faults: tuple[LabelFault, ...] = ()
 
     @property
     def reward(self) -> float:
@@ -63,15 +77,17 @@ def score(puzzle: Puzzle, text: str) -> Score:
     PuzzleError
         When the puzzle has no answer.
     """
-    gold = puzzle.answer_keys
-    if gold is None:
-        raise PuzzleError(f"puzzle {puzzle.id} has no answer, so nothing can be scored against it")
+    gold = _gold(puzzle)
     response = parse_response(text)
-    wrong = (False,) * len(gold)
     if isinstance(response, Malformed):
-        return Score(False, 0.0, False, 0.0, False, response.reason, wrong)
+        return Score(False, 0.0, False, 0.0, False, response.reason, (False,) * len(gold))
+    return score_labels(puzzle, response.labels)
 
-    keys = [label_key(label) for label in response.labels]
+
+def score_labels(puzzle: Puzzle, labels: Sequence[str]) -> Score:
+    """Score labels that were read already, by the rules of :func:`score`."""
+    gold = _gold(puzzle)
+    keys = [label_key(label) for label in labels]
     if len(keys) == len(gold) and tuple(keys) == gold:
         return Score(True, 1.0, True, 1.0, True, "", (True,) * len(gold))
 
@@ -86,26 +102,35 @@ def score(puzzle: Puzzle, text: str) -> Score:
     if complete:
         right = tuple([k == g and given[k] == 1 for k, g in zip(keys, gold, strict=True)])
     else:
-        right = wrong
-    reason = _complaint(puzzle, response.labels, keys, given)
-    return Score(True, sum(right) / len(right), False, uniqueness, complete, reason, right)
+        right = (False,) * len(gold)
+    faults = _faults(puzzle, labels, keys, given)
+    return Score(
+        True, sum(right) / len(right), False, uniqueness, complete, "; ".join(faults.values()),
+        right, tuple(faults),
+    )  # fmt: skip
 
 
-def _complaint(
-    puzzle: Puzzle, labels: tuple[str, ...], keys: list[str], given: Counter[str]
-) -> str:
-    """Name everything that keeps the labels from being an assignment."""
-    parts = []
+def _gold(puzzle: Puzzle) -> tuple[str, ...]:
+    if puzzle.answer_keys is None:
+        raise PuzzleError(f"puzzle {puzzle.id} has no answer, so nothing can be scored against it")
+    return puzzle.answer_keys
+
+
+def _faults(
+    puzzle: Puzzle, labels: Sequence[str], keys: list[str], given: Counter[str]
+) -> dict[LabelFault, str]:
+    """Name everything that keeps the labels from being an assignment, with its code."""
+    found = {}
     if len(keys) != len(puzzle.cells):
-        parts.append(f"{len(keys)} labels for {len(puzzle.cells)} cells")
+        found[LabelFault.NUMBER] = f"{len(keys)} labels for {len(puzzle.cells)} cells"
     empty = [str(i) for i, key in enumerate(keys, start=1) if not key]
     if empty:
-        parts.append(f"empty slot at {', '.join(empty[:5])}")
+        found[LabelFault.EMPTY] = f"empty slot at {', '.join(empty[:5])}"
     first = dict(zip(reversed(keys), reversed(labels), strict=True))
     repeated = [first[key] for key, count in given.items() if count > 1]
     if repeated:
-        parts.append(f"repeated: {brief(repeated, 120)}")
+        found[LabelFault.REPEATED] = f"repeated: {brief(repeated, 120)}"
     foreign = [first[key] for key in given if key not in puzzle.candidate_index]
     if foreign:
-        parts.append(f"not among the candidates: {brief(foreign, 120)}")
-    return "; ".join(parts)
+        found[LabelFault.FOREIGN] = f"not among the candidates: {brief(foreign, 120)}"
+    return found

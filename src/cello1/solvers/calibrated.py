@@ -13,10 +13,11 @@ from cello1.errors import InputError
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.puzzle import Puzzle
 from cello1.runs import read_run
-from cello1.scoring.calibration import Calibration, calibrate
-from cello1.scoring.confidence import (
+from cello1.scoring.calibration import (
+    Calibration,
     ToProbabilities,
     batch_confidence,
+    calibrate,
     fit_temperature,
     positions,
 )

@@ -9,13 +9,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from cello1.runs import Watch
+from cello1.terminal.text import clean
 
 
 @contextmanager
 def watching() -> Iterator[Watch]:
     """Give a function that takes (what, share done) and shows one bar for each what."""
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeRemainingColumn(),
@@ -27,7 +28,7 @@ def watching() -> Iterator[Watch]:
 
         def watch(what: str, share: float) -> None:
             if what not in tasks:
-                tasks[what] = bar.add_task(what, total=1.0)
+                tasks[what] = bar.add_task(clean(what), total=1.0)
             bar.update(tasks[what], completed=share)
 
         yield watch

@@ -2,26 +2,101 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.table import Table as RichTable
 
 from cello1.cells.audit import Audit
 from cello1.cells.doctor import Diagnosis
 from cello1.cells.report import FileReport
 from cello1.citations.evidence import CitedShare
+from cello1.scoring.calibration import Calibration
 from cello1.scoring.evaluate import Evaluation, Metrics
 from cello1.scoring.statistics import Interval, Paired
+from cello1.terminal.text import text
 
 BREAKDOWN_TITLES = {"n_cells": "by N", "tissue": "by tissue", "disease": "by disease"}
+_ACCEPTANCE_TITLES = {"n_cells": "N", "tissue": "tissue", "cell_type": "puzzles with"}
+_PIPED_WIDTH = 160
+
+
+class Table:
+    """A table whose texts are taken literally, and which fits any terminal.
+
+    Where its figures do not fit side by side, every row becomes a block of lines instead, so that
+    nothing is cut off.
+
+    Parameters
+    ----------
+    columns
+        Their names; one that ends in `` >`` holds figures, which are aligned right and never
+        broken.
+    title
+        Over the table.
+    """
+
+    def __init__(self, *columns: object, title: str | None = None) -> None:
+        self.columns = [str(column).removesuffix(" >") for column in columns]
+        self.figures = [str(column).endswith(" >") for column in columns]
+        self.title = title
+        self.rows: list[tuple[object, ...] | None] = []
+
+    def add_row(self, *cells: object) -> None:
+        """Add a row; missing cells at its end stay empty."""
+        self.rows.append(cells)
+
+    def add_section(self) -> None:
+        """Draw a line under the rows so far."""
+        self.rows.append(None)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield what Rich prints."""
+        wide = self._wide()
+        fits = Measurement.get(console, options.update(width=10_000), wide).minimum
+        yield wide if fits <= options.max_width else self._narrow()
+
+    def _wide(self) -> RichTable:
+        table = RichTable(title=self.title and text(self.title), title_justify="left")
+        for name, figures in zip(self.columns, self.figures, strict=True):
+            table.add_column(
+                text(name.replace(" (", "\n(") if figures else name),
+                justify="right" if figures else "left",
+                no_wrap=figures,
+                overflow="fold",
+                min_width=None if figures else min(12, max(map(len, [name, *self._column(name)]))),
+            )
+        for row in self.rows:
+            if row is None:
+                table.add_section()
+            else:
+                table.add_row(*map(text, row))
+        return table
+
+    def _column(self, name: str) -> list[str]:
+        at = self.columns.index(name)
+        return [str(row[at]) for row in self.rows if row is not None and len(row) > at]
+
+    def _narrow(self) -> RichTable:
+        """Write every row as lines of (column, cell)."""
+        table = RichTable(title=self.title and text(self.title), title_justify="left")
+        table.show_header = False
+        table.add_column(ratio=2, overflow="fold")
+        table.add_column(ratio=5, overflow="fold")
+        for row in self.rows:
+            table.add_section()
+            for name, cell in zip(self.columns, row or (), strict=False):
+                if str(cell):
+                    table.add_row(text(name), text(cell))
+        return table
 
 
 def files_table(reports: Sequence[FileReport]) -> RenderableType:
     """Show what became of every file, and every dropped cell."""
-    table = _table(
+    table = Table(
         "data set", "cells >", "used >", "donors >", "values", "puzzles >", "what happened"
     )
     for r in reports:
@@ -35,7 +110,7 @@ def files_table(reports: Sequence[FileReport]) -> RenderableType:
         style = "red" if r.status == "failed" else "yellow" if r.status == "no puzzles" else ""
         values = f"{r.values} ({r.matrix})" if r.values else ""
         row = (r.dataset, f"{r.cells:,}", f"{r.used:,}", str(r.donors), values, f"{r.puzzles:,}")
-        table.add_row(*map(escape, row), Text("\n".join(said), style=style))
+        table.add_row(*row, text("\n".join(said), style))
     return table
 
 
@@ -45,14 +120,12 @@ def audit_table(audit: Audit) -> RenderableType:
     sizes = ", ".join(f"{name} {n:,}" for name, n in audit.sizes.items())
     by_n = ", ".join(f"{n}: {count:,}" for n, count in audit.n_histogram.items())
     common = list(audit.type_counts.items())
-    table = _table("audit", "finding")
+    table = Table("audit", "finding")
     table.add_row("puzzles", sizes)
     table.add_row("by number of cells", by_n)
     table.add_row(
         "cell types",
-        escape(
-            f"{len(common)}; most frequent {_counts(common[:3])}; rarest {_counts(common[-3:])}"
-        ),
+        f"{len(common)}; most frequent {_counts(common[:3])}; rarest {_counts(common[-3:])}",
     )
     for s in audit.shared:
         what = ", ".join(
@@ -62,42 +135,43 @@ def audit_table(audit: Audit) -> RenderableType:
         line = f"{what}" + (
             f" (such as {s.example}; {s.tainted} puzzles touched)" if s.leaks else ""
         )
-        table.add_row(f"{s.first} & {s.second} share", escape(line))
+        table.add_row(f"{s.first} & {s.second} share", line)
     table.add_row("repeated puzzles", str(audit.duplicates))
     wrong = len(audit.gold_failures)
     table.add_row("gold answers that do not score 1", str(wrong))
     parts.append(table)
-    parts += [Text(f"note: {mark}", style="yellow") for mark in audit.marks]
+    parts += [text(f"note: {mark}", "yellow") for mark in audit.marks]
     if audit.leaks:
-        parts.append(Text(f"{audit.leaks} LEAK(S) between splits", style="bold red"))
+        parts.append(text(f"{audit.leaks} LEAK(S) between splits", "bold red"))
     elif audit.passed:
-        parts.append(Text("0 leaks; every gold answer scores 1", style="green"))
+        parts.append(text("0 leaks; every gold answer scores 1", "green"))
     return Group(*parts)
 
 
 def scores_table(evaluations: Mapping[str, Evaluation]) -> RenderableType:
     """Show runs side by side, each figure with its 95 % interval."""
-    table = _table(
+    table = Table(
         "run", "puzzles >", "cell-level (macro) >", "micro >", "chance >", "batch-level >",
         "chance >", "format >", "unique >", "length >",
     )  # fmt: skip
     for name, evaluation in evaluations.items():
-        table.add_row(escape(name), *_metrics_row(evaluation.overall))
+        table.add_row(name, *_metrics_row(evaluation.overall))
     parts: list[RenderableType] = [table]
     first = next(iter(evaluations.values())).overall
     units = _units(first.batch_accuracy, first.cell_accuracy)
-    parts.append(Text(f"intervals: 95 %, resampling {units}", style="dim"))
+    parts.append(text(f"intervals: 95 %, resampling {units}", "dim"))
     notes = sorted({note for e in evaluations.values() for note in e.notes})
-    parts += [Text(f"note: {note}", style="yellow") for note in notes]
+    parts += [text(f"note: {note}", "yellow") for note in notes]
     for name, evaluation in evaluations.items():
         said = "; ".join(f"{n} x {kind}" for kind, n in evaluation.complaints.items())
-        parts += [Text(f"{name}: {said}", style="dim")] if said else []
+        parts += [text(f"{name}: {said}", "dim")] if said else []
+        parts += [text(line, "yellow") for line in _tolerant(name, evaluation)]
     return Group(*parts)
 
 
 def breakdown_table(name: str, evaluation: Evaluation, by: str) -> RenderableType:
     """Show one run by N, tissue, disease or data set, with chance beside it."""
-    table = _table(
+    table = Table(
         BREAKDOWN_TITLES.get(by, f"by {by}"),
         "puzzles >",
         "cell-level >",
@@ -108,7 +182,7 @@ def breakdown_table(name: str, evaluation: Evaluation, by: str) -> RenderableTyp
     )
     for value, m in evaluation.by[by].items():
         table.add_row(
-            escape(value), str(m.n), interval(m.cell_accuracy), f"{m.chance_cell:.3f}",
+            value, str(m.n), interval(m.cell_accuracy), f"{m.chance_cell:.3f}",
             interval(m.batch_accuracy), f"{m.chance_batch:.2g}",
         )  # fmt: skip
     return table
@@ -116,13 +190,13 @@ def breakdown_table(name: str, evaluation: Evaluation, by: str) -> RenderableTyp
 
 def paired_table(comparisons: Mapping[str, tuple[Mapping[str, Paired], int]]) -> RenderableType:
     """Show differences between runs over the puzzles both answered."""
-    table = _table(
+    table = Table(
         "difference", "puzzles >", "cell-level >", "batch-level >", "only one exact", "McNemar p >"
     )
     for name, (metrics, n) in comparisons.items():
         batch = metrics["batch_accuracy"]
         table.add_row(
-            escape(name), str(n), interval(metrics["cell_accuracy"].difference, signed=True),
+            name, str(n), interval(metrics["cell_accuracy"].difference, signed=True),
             interval(batch.difference, signed=True), f"{batch.only_a} : {batch.only_b}",
             f"{batch.mcnemar_p:.2g}",
         )  # fmt: skip
@@ -131,23 +205,87 @@ def paired_table(comparisons: Mapping[str, tuple[Mapping[str, Paired], int]]) ->
 
 def citations_table(cited: Mapping[str, CitedShare]) -> RenderableType:
     """Show how many of the genes that reasons cite are in the list of their cell."""
-    table = _table("reasons", "cited genes that are there >", "cited >", "citing nothing >")
+    table = Table(
+        "reasons", "cited genes that are there >", "cited >", "only expected >", "citing nothing >"
+    )
     for name, found in cited.items():
-        table.add_row(escape(name), interval(found.share), f"{found.cited:,}", f"{found.silent:,}")
+        table.add_row(
+            name,
+            interval(found.share),
+            f"{found.cited:,}",
+            f"{found.expected:,}",
+            f"{found.silent:,}",
+        )
     return table
+
+
+def calibration_table(runs: Mapping[str, Mapping[str, Calibration]]) -> RenderableType:
+    """Show runs side by side: calibration error, Brier score and risk-coverage area.
+
+    Parameters
+    ----------
+    runs
+        Name of the run -> what :func:`cello1.scoring.calibration.calibrate` found.
+    """
+    table = Table(
+        "run", "T >", "labels right >", "confidence >", "cell ECE >", "by chance >", "Brier >",
+        "AURC >", "batch ECE >", "by chance >", title="confidence",
+    )  # fmt: skip
+    notes = []
+    for name, levels in runs.items():
+        cell, batch = levels["cell"], levels.get("batch")
+        temperature = "as is" if cell.temperature is None else f"{cell.temperature:.3g}"
+        of_batch = ("none", "") if batch is None else _calibration_error(batch)
+        table.add_row(
+            name, temperature, f"{cell.accuracy:.3f}", f"{cell.mean_confidence:.3f}",
+            *_calibration_error(cell), f"{cell.brier:.3f}", f"{cell.aurc:.3f}", *of_batch,
+        )  # fmt: skip
+        left_out = []
+        if cell.without_probabilities:
+            left_out.append(f"{cell.without_probabilities} puzzles without probabilities")
+        if cell.without_label:
+            left_out.append(f"{cell.without_label} cells without a label on offer")
+        if left_out:
+            notes.append(text(f"note: {name}: left out {', '.join(left_out)}", "yellow"))
+    units = sorted(
+        {f"{c.ece.clusters} {c.ece.unit}s" for run in runs.values() for c in run.values()}
+    )
+    said = (
+        "T: temperature; ECE: mean gap of confidence and accuracy, resampling "
+        f"{' or '.join(units)}; by chance: what flawless confidences would show; "
+        "labels right: each by itself, also where one was given twice"
+    )
+    return Group(table, text(said, "dim"), *notes)
+
+
+def acceptance_table(metrics: Mapping[str, Any]) -> RenderableType:
+    """Show acceptance overall and by N, tissue and type, then what the traces are like.
+
+    Parameters
+    ----------
+    metrics
+        As :func:`cello1.training.distill.acceptance.acceptance` returns them.
+    """
+    table = Table("", "puzzles >", "solved >", "accepted >", title=f"teacher: {metrics['teacher']}")
+    table.add_row("all", *_acceptance_row(metrics))
+    for what, groups in metrics["by"].items():
+        table.add_section()
+        for group, found in groups.items():
+            table.add_row(f"{_ACCEPTANCE_TITLES[what]} {group}", *_acceptance_row(found))
+    return Group(table, text(_acceptance_summary(metrics), "dim"))
 
 
 def diagnosis_table(found: Diagnosis) -> RenderableType:
     """Show what `doctor` found, each problem with its mend."""
-    table = _table("doctor", found.path)
-    for name, text in {**found.matrices, **found.columns}.items():
-        table.add_row(name, escape(text))
+    table = Table("doctor", found.path)
+    for name, said in {**found.matrices, **found.columns}.items():
+        table.add_row(name, said)
     if found.donors:
         listed = list(found.donors.items())[:12]
         more = len(found.donors) - len(listed)
         table.add_row(
             "types per donor",
-            escape(", ".join(f"{d}: {t} ({c:,} cells)" for d, (c, t) in listed))
+            ", ".join(f"{d}: {t} ({c:,} cells)" for d, (c, t) in listed)
             + (f", {more} more donors" if more else ""),
         )
     parts: list[RenderableType] = [table]
@@ -155,9 +293,9 @@ def diagnosis_table(found: Diagnosis) -> RenderableType:
         table.add_row("ranks genes by", f"{found.report.matrix} ({found.report.values})")
         table.add_row("symbols from", found.report.symbols)
         parts.append(files_table([found.report]))
-    parts += [Text(f"problem: {problem}", style="yellow") for problem in found.problems]
+    parts += [text(f"problem: {problem}", "yellow") for problem in found.problems]
     if not found.problems:
-        parts.append(Text("no problems found", style="green"))
+        parts.append(text("no problems found", "green"))
     return Group(*parts)
 
 
@@ -168,12 +306,12 @@ def interval(value: Interval, *, signed: bool = False) -> str:
 
 
 def show(*parts: RenderableType) -> None:
-    """Print to standard output, as wide as needed when that is no terminal."""
+    """Print to standard output: as wide as the terminal, or as COLUMNS says, or wide."""
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
+    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdecimal():
+        console = Console(width=_PIPED_WIDTH)
     for part in parts:
-        console.print(part)
+        console.print(text(part) if isinstance(part, str) else part)
 
 
 def _metrics_row(m: Metrics) -> list[str]:
@@ -185,17 +323,23 @@ def _metrics_row(m: Metrics) -> list[str]:
     ]  # fmt: skip
 
 
+def _tolerant(name: str, evaluation: Evaluation) -> list[str]:
+    """Say how many responses cannot be read, and what a tolerant reading would make of them."""
+    t, n = evaluation.tolerant, evaluation.overall.n
+    if not t.unreadable and not t.repairs:
+        return []
+    overlooked = "; ".join(f"{count} x {repair}" for repair, count in t.repairs.items())
+    return [
+        f"note: {name}: {t.unreadable} of {n} responses are not in the exact format and score 0; "
+        f"read tolerantly, {t.still_unreadable} stay unreadable, cell-level "
+        f"{t.cell_accuracy:.3f}, batch-level {t.batch_accuracy:.3f}"
+        + (f" (overlooked: {overlooked})" if overlooked else "")
+    ]
+
+
 def _units(*intervals: Interval) -> str:
     unit = next((i.unit for i in intervals if i.unit != "exact"), "puzzle")
     return f"{intervals[0].clusters} {unit}s" if unit == "donor" else "puzzles"
-
-
-def _table(*columns: str, title: str | None = None) -> Table:
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        right = column.endswith(" >")
-        table.add_column(column.removesuffix(" >"), justify="right" if right else "left")
-    return table
 
 
 def _counts(items: Sequence[tuple[str, int]]) -> str:
@@ -211,3 +355,33 @@ def _ranges(numbers: list[int]) -> str:
         else:
             parts.append([n])
     return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
+
+
+def _calibration_error(found: Calibration) -> tuple[str, str]:
+    return interval(found.ece), f"{found.ece_noise:.3f}"
+
+
+def _acceptance_row(found: Mapping[str, Any]) -> tuple[str, str, str]:
+    return f"{found['puzzles']:,}", f"{found['solved']:,}", _percent(found["acceptance"])
+
+
+def _acceptance_summary(metrics: Mapping[str, Any]) -> str:
+    rejected = ", ".join(f"{count:,} {kind}" for kind, count in metrics["rejected"].items())
+    parts = [
+        f"{metrics['responses']:,} responses, {_percent(metrics['response_acceptance'])} accepted",
+        f"rejected: {rejected or 'none'}",
+        f"{metrics['traces']:,} traces{' (with hint)' if metrics['hint'] else ''}",
+    ]
+    if metrics["words"] is not None:
+        parts.append(f"{metrics['words']:.0f} words each")
+    if metrics["true_citations"] is not None:
+        parts.append(
+            f"{_percent(metrics['true_citations'])} of {metrics['citations']:,} cited genes true"
+        )
+    if metrics["cost"]["usd"] is not None:
+        parts.append(f"{metrics['cost']['usd']:.4f} USD")
+    return "; ".join(parts)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"

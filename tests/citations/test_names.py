@@ -1,6 +1,6 @@
 import pytest
 
-from cello1.behaviour.names import Names, find_cells, plain
+from cello1.citations.names import Names, find_cells, plain
 from cello1.puzzles.puzzle import Puzzle
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from cello1.puzzles.puzzle import Puzzle, label_key
@@ -24,6 +24,11 @@ _PLAIN = (
     (re.compile(r"[\u2018\u2019]"), "'"),
     (re.compile("\u03b1"), "alpha"),
     (re.compile("\u03b2"), "beta"),
+    (re.compile("\u03b3"), "gamma"),
+    (re.compile("\u03b4"), "delta"),
+    (re.compile("\u03b5"), "epsilon"),
+    (re.compile("alphabeta"), "alpha-beta"),
+    (re.compile("\u207a"), "+"),
 )
 _SHORT = {
     "natural killer cell": ("NK cell", "NK"),
@@ -38,6 +43,7 @@ _SHORT = {
     "pancreatic a cell": ("alpha cell", "alpha"),
     "type b pancreatic cell": ("beta cell", "beta"),
     "pancreatic d cell": ("delta cell", "delta"),
+    "pancreatic epsilon cell": ("epsilon cell", "epsilon"),
 }
 _ALIKE = (
     ("endothelial cell", "endothelium"),
@@ -71,6 +77,8 @@ _QUALIFIED = re.compile(
     r"(?:,? alpha-beta)?[\s-]+$",
     re.IGNORECASE,
 )
+# Pieces of which names are made; blanks and hyphens between them may vary.
+_ATOM, _GAP = re.compile(r"[\w+]+|[^\w\s+-]"), " \t\r\n\f\v-"
 _RANGE = re.compile(r"(\d+)\s*(?:-|\bto\b)\s*(\d+)")
 
 
@@ -124,6 +132,7 @@ class Names:
     """The names under which the candidates of one puzzle go."""
 
     def __init__(self, puzzle: Puzzle) -> None:
+        self.n_cells, self.labels = len(puzzle.cells), puzzle.candidates
         owners: dict[str, set[int]] = {}
         for position, label in enumerate(puzzle.candidates):
             for name in _names(label_key(label)):
@@ -136,22 +145,61 @@ class Names:
             if name in full or (len(of) == 1 and name not in genes)
         }
         self._owner = {_key(name): position for name, position in names.items()}
-        longest_first = sorted(names, key=lambda name: (-len(name), name))
-        self._find = re.compile(
-            rf"(?<![\w+-])({'|'.join(map(_pattern, longest_first))})(e?s)?(?![\w+]|-(?!>))",
-            re.IGNORECASE,
-        )
+        pieces = [_ATOM.findall(name.casefold()) for name in names]
+        self._most = max(map(len, pieces))
+        begins = {"".join(atoms[:n]) for atoms in pieces for n in (1, 2, len(atoms))}
+        self._begins = begins | {f"{name}{s}" for name in begins for s in ("s", "es")}
+
+    @classmethod
+    def of(cls, puzzle: Puzzle) -> Names:
+        """Return the names of a puzzle; those of the last ones asked for are kept."""
+        return _names_of(puzzle)
 
     def find(self, text: str) -> list[Mention]:
-        """Find every mention of a candidate."""
-        found = []
-        for match in self._find.finditer(text):
-            name = _key(match[1].casefold())
-            if name in ("tcell", "bcell") and _QUALIFIED.search(text, 0, match.start()):
-                continue  # `naive B cell` and `CD4+ T cell` are other types than these
-            owner = self._owner[name]
-            found.append(Mention(match.start(), match.end(), (), owner, bool(match[2])))
+        """Find every mention of a candidate, the longest name first where several begin."""
+        atoms = list(_ATOM.finditer(text))
+        folded = [atom[0].casefold() for atom in atoms]
+        found, i = [], 0
+        while i < len(atoms):
+            start = atoms[i].start()
+            mention = None
+            if folded[i] in self._begins and not (start and text[start - 1] == "-"):
+                mention = self._at(text, atoms, folded, i)
+            if mention is None:
+                i += 1
+                continue
+            j, owner, plural = mention
+            found.append(Mention(start, atoms[j].end(), (), owner, plural))
+            i = j + 1
         return found
+
+    def _at(
+        self, text: str, atoms: list[re.Match[str]], folded: list[str], i: int
+    ) -> tuple[int, int, bool] | None:
+        """Return the last atom, candidate and plural of the longest name that begins at one."""
+        last = i
+        while last + 1 < min(len(atoms), i + self._most):
+            if text[atoms[last].end() : atoms[last + 1].start()].strip(_GAP):
+                break
+            last += 1
+        for j in range(last, i - 1, -1):
+            end = atoms[j].end()
+            if text[end : end + 1] == "-" and text[end + 1 : end + 2] != ">":
+                continue
+            key = "".join(folded[i : j + 1])
+            for name in (key, key.removesuffix("s"), key.removesuffix("es")):
+                owner = self._owner.get(name)
+                if owner is None:
+                    continue
+                # `naive B cell` and `CD4+ T cell` are other types than these.
+                other = name in ("tcell", "bcell") and _QUALIFIED.search(text, 0, atoms[i].start())
+                return None if other else (j, owner, name != key)
+        return None
+
+
+@lru_cache(maxsize=64)
+def _names_of(puzzle: Puzzle) -> Names:
+    return Names(puzzle)
 
 
 @cache
@@ -199,16 +247,10 @@ def _parts(form: str) -> Iterator[str]:
             telling = [w for w in plain_words if w not in _WEAK and len(w) >= 4 and w[:2] != "cd"]
             ends_well = end == len(words) or words[end] == "cell" or len(part) == 1
             if part == words or (telling and ends_well):
-                yield " ".join(part)
+                yield " ".join(part).strip(",")
     for noun in ("t cell", "b cell"):
         if f" {form}".endswith(f" {noun}"):
             yield noun
-
-
-def _pattern(name: str) -> str:
-    """Let blanks and hyphens of a name vary."""
-    parts = [re.escape(part) for part in re.split(r"[\s-]+", name)]
-    return r"[\s-]*".join(parts) if "-" in name else r"[\s-]+".join(parts)
 
 
 def _key(name: str) -> str:

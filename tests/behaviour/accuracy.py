@@ -1,4 +1,7 @@
-"""How far the detectors can be trusted: precision and recall on responses labelled by hand."""
+"""How far the detectors can be trusted: precision and recall on responses labelled by hand.
+
+``python tests/behaviour/accuracy.py`` prints the tables of docs/behaviour.md.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,17 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from cello1.behaviour.detect import FLAGS, Behaviour, detect
-from cello1.behaviour.errors import ERRORS, error_types
-from cello1.citations.citations import gene_vocabulary
+from cello1.behaviour.detect import ERRORS, FLAGS, Behaviour, detect, error_types
+from cello1.citations.citations import citations, gene_vocabulary
 from cello1.errors import InputError
-from cello1.puzzles.answer import Answer
+from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.puzzle import Puzzle, label_key
 from cello1.puzzles.table import read_puzzles
 
 PUZZLES = "behaviour_puzzles.jsonl"
+PARTS = ("development", "held out")
+_SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+PUBLISHED = _SHARED / "cellpuzzles_reasoning_sample.jsonl"
 _FIELDS = {
     "id",
     "part",
@@ -92,6 +97,50 @@ def read_labels(path: Path) -> list[Labelled]:
     return found
 
 
+def read_prose(path: Path, published: Path) -> list[Labelled]:
+    """Read the labels of prose; those of published responses by id, where these are at hand."""
+    puzzles = {str(p.meta.get("dataset")): p for p in read_puzzles(path.parent / PUZZLES)}
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    texts = {}
+    if published.exists():
+        ids = [json.loads(line)["id"] for line in published.read_text("utf-8").splitlines()]
+        texts = dict(zip(ids, read_puzzles(published), strict=True))
+    found = []
+    for row in rows:
+        if row["part"] != "published":
+            answer = Answer(tuple(row["answer"]), row["reasoning"])
+            found.append(Labelled(puzzles[row["puzzle"]], answer, row))
+        elif row["id"] in texts:
+            puzzle = texts[row["id"]]
+            answer = parse_response(puzzle.meta["assistant_msg"])
+            found.append(Labelled(puzzle, answer, row))
+    return found
+
+
+def prose_parts(folder: Path) -> dict[str, list[Labelled]]:
+    """Return the labelled prose: published responses, where they are at hand, and own ones."""
+    found = read_prose(folder / "prose_labels.jsonl", PUBLISHED)
+    parts: dict[str, list[Labelled]] = {}
+    for item in found:
+        parts.setdefault(item.labels["part"], []).append(item)
+    return dict(sorted(parts.items(), key=lambda part: part[0] != "published"))
+
+
+def check_genes(labelled: Sequence[Labelled]) -> dict[str, Accuracy]:
+    """Compare the genes read with the labels: those cited for cells, and those only expected."""
+    spelled = {g.lstrip("!") for i in labelled for t in i.labels["cited"].values() for g in t}
+    expected = {gene for item in labelled for gene in item.labels["expected"]}
+    vocabulary = gene_vocabulary(item.puzzle for item in labelled) | spelled | expected
+    cited, general = [], []
+    for item in labelled:
+        read = citations(item.puzzle, item.answer.reasoning, vocabulary, denied=True, expected=True)
+        made = {(c.cell, f"{'!' if c.denied else ''}{c.gene}") for c in read if not c.expected}
+        true = {(int(cell), g) for cell, genes in item.labels["cited"].items() for g in genes}
+        cited.append((made, true))
+        general.append(({c.gene for c in read if c.expected}, set(item.labels["expected"])))
+    return {"genes cited for a cell": accuracy(cited), "genes expected": accuracy(general)}
+
+
 def check(labelled: Sequence[Labelled]) -> dict[str, Accuracy]:
     """Compare every detector with the labels, finding by finding.
 
@@ -124,12 +173,16 @@ def gold_right(item: Labelled) -> list[bool]:
     return [a == b for a, b in zip(given, item.puzzle.answer_keys or (), strict=True)]
 
 
-def markdown(parts: Mapping[str, Sequence[Labelled]]) -> str:
-    """Write the table of docs/behaviour.md: precision and recall in every part of the labels."""
-    checked = {part: check(items) for part, items in parts.items()}
+def markdown(parts: Mapping[str, Sequence[Labelled]], *, genes: bool = False) -> str:
+    """Write a table of docs/behaviour.md: precision and recall in every part of the labels."""
+    checked = {
+        part: check(items) | (check_genes(items) if genes else {}) for part, items in parts.items()
+    }
     head = " | ".join(f"{part}: there | precision | recall" for part in checked)
     lines = [f"| detector | {head} |", "|---" * (1 + 3 * len(checked)) + "|"]
     for name in next(iter(checked.values())):
+        if genes and name.startswith(("error:", "conflicting")):
+            continue  # all answers of prose are right
         row = [name.replace("_", "-")]
         for found in checked.values():
             a = found[name]
@@ -176,3 +229,14 @@ def _share(good: int, bad: int) -> str:
     interval = binomtest(good, good + bad).proportion_ci(0.95)
     share = good / (good + bad)
     return f"{share:.2f} [{interval.low:.2f}, {interval.high:.2f}]".replace("0.", ".")
+
+
+def _main() -> None:
+    folder = Path(__file__).parent
+    labelled = read_labels(folder / "behaviour_labels.jsonl")
+    print(markdown({p: [i for i in labelled if i.labels["part"] == p] for p in PARTS}), end="\n\n")
+    print(markdown(prose_parts(folder), genes=True))
+
+
+if __name__ == "__main__":
+    _main()

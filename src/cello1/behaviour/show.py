@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
-from cello1.behaviour.errors import ERRORS
+from cello1.behaviour.detect import ERRORS
+from cello1.behaviour.judged import JudgedErrors
 from cello1.behaviour.measures import MEASURES, SIGNED, Summary
 from cello1.behaviour.preference import Preference
 from cello1.scoring.statistics import FEW_CLUSTERS, Interval
-from cello1.terminal.tables import interval
+from cello1.terminal.tables import Table, interval
+from cello1.terminal.text import text
 
 _MEANING = {
     "self_reflection": "a type given earlier is changed",
@@ -41,11 +40,8 @@ def behaviour_table(
     differences
         Name of the difference -> measure -> interval.
     """
-    table = Table(title="behaviour", title_justify="left")
-    table.add_column("measure")
-    for name in (*summaries, *differences):
-        table.add_column(escape(name), justify="right")
-    table.add_column("what it is")
+    runs = [f"{name} >" for name in (*summaries, *differences)]
+    table = Table("measure", *runs, "what it is", title="behaviour")
     for measure in MEASURES:
         signed = measure in SIGNED
         row = [_written(s.measures[measure], signed) for s in summaries.values()]
@@ -59,22 +55,23 @@ def behaviour_table(
     for name, s in summaries.items():
         note = f"{name}: {s.responses:,} responses, {s.malformed:,} malformed and left out; "
         note += f"{s.wrong_cells:,} wrong cells; how clear a cell is says {s.margin_source}"
-        notes.append(Text(note, style="dim"))
+        notes.append(text(note, "dim"))
     drawn = [i for s in summaries.values() for i in s.measures.values() if i.unit == "donor"]
     units = f"{drawn[0].clusters} donors" if drawn else "puzzles"
     if drawn and drawn[0].clusters < FEW_CLUSTERS:
         units += " (so few tend to give too narrow ones)"
     said = f"intervals: 95 %, resampling {units}; every rule's precision: docs/behaviour.md"
-    return Group(table, Text(said, style="dim"), *notes)
+    return Group(table, text(said, "dim"), *notes)
 
 
 def preference_table(first: str, second: str, by: str, found: Preference) -> RenderableType:
     """Show how often the first run is preferred to the second."""
-    table = Table(title=f"{escape(first)} against {escape(second)}", title_justify="left")
-    for column in ("by", "puzzles", "preferred", "wins", "ties", "losses", "unread"):
-        table.add_column(column, justify="left" if column == "by" else "right")
+    table = Table(
+        "by", "puzzles >", "preferred >", "wins >", "ties >", "losses >", "unread >",
+        title=f"{first} against {second}",
+    )  # fmt: skip
     table.add_row(
-        escape(by), str(found.share.n), interval(found.share), str(found.wins), str(found.ties),
+        by, str(found.share.n), interval(found.share), str(found.wins), str(found.ties),
         str(found.losses), str(found.unread),
     )  # fmt: skip
     said = "preferred: win 1, tie 1/2, loss 0; .5 is even"
@@ -82,7 +79,25 @@ def preference_table(first: str, second: str, by: str, found: Preference) -> Ren
         said += f"; same verdict again (other order or other rater): {found.agreement:.2f}"
     if found.first_shown is not None:
         said += f"; the one shown first wins {found.first_shown:.2f} of those decided"
-    return Group(table, Text(said, style="dim"))
+    return Group(table, text(said, "dim"))
+
+
+def judged_table(runs: Mapping[str, JudgedErrors]) -> RenderableType:
+    """Show the judge's error types, run by run."""
+    names = [f"{name} >" for name in runs]
+    table = Table("share of judged cells", *names, title="error types by the judge")
+    for error in ERRORS:
+        shares = [run.shares[error] for run in runs.values()]
+        table.add_row(error, *("-" if not s.n else interval(s) for s in shares))
+    notes = [
+        text(
+            f"{name}: {r.cells} cells judged, {r.unread} not; rules and judge agree on "
+            f"{r.agreement.alike:.2f} (kappa {r.agreement.kappa:.2f})",
+            "dim",
+        )
+        for name, r in runs.items()
+    ]
+    return Group(table, *notes)
 
 
 def _written(value: Interval, signed: bool) -> str:

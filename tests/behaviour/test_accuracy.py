@@ -2,8 +2,8 @@ import json
 from collections import Counter
 
 import pytest
+from accuracy import Accuracy, check, check_genes, markdown, prose_parts, read_labels
 
-from cello1.behaviour.check import Accuracy, check, markdown, read_labels
 from cello1.behaviour.detect import FLAGS
 from cello1.errors import InputError
 
@@ -47,6 +47,47 @@ def test_the_table_of_the_docs_is_the_one_the_command_prints(labelled, request):
     docs = (request.config.rootpath / "docs" / "behaviour.md").read_text("utf-8")
     parts = {name: part(labelled, name) for name in REACHED}
     assert markdown(parts) in docs
+
+
+@pytest.fixture(scope="module")
+def prose(request):
+    return prose_parts(request.path.parent)
+
+
+def test_own_prose_in_the_styles_of_models_is_read(prose):
+    own = prose["own"]
+    assert len(own) >= 10
+    found, genes = check(own), check_genes(own)
+    for name in ("self_reflection", "curriculum", "elimination"):
+        assert (found[name].false, found[name].missed) == (0, 0)
+    assert found["comparison"].precision == 1.0
+    assert found["last claims"].precision >= 0.98
+    assert found["last claims"].recall >= 0.98
+    assert found["discussed cells"].precision >= 0.98
+    for accuracy in genes.values():
+        assert accuracy.precision >= 0.98
+        assert accuracy.recall >= 0.98
+
+
+def test_published_responses_are_read_as_a_person_reads_them(prose, shared):
+    published = prose["published"]
+    assert len(published) == 5
+    found, genes = check(published), check_genes(published)
+    assert found["self_reflection"].false == 0  # none of the five changes its mind
+    assert found["curriculum"].false == 0
+    assert found["elimination"].precision == found["elimination"].recall == 1.0
+    assert found["comparison"].precision == 1.0
+    for name in ("last claims", "discussed cells"):
+        assert found[name].precision >= 0.98
+        assert found[name].recall >= 0.98
+    for accuracy in genes.values():
+        assert accuracy.precision >= 0.98
+        assert accuracy.recall >= 0.98
+
+
+def test_the_table_of_prose_in_the_docs_is_true(prose, shared, request):
+    docs = (request.config.rootpath / "docs" / "behaviour.md").read_text("utf-8")
+    assert markdown(prose, genes=True) in docs
 
 
 def test_precision_and_recall_of_known_counts():
