@@ -91,9 +91,3 @@ def duration(seconds: float | None) -> str:
     if seconds < 120:
         return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7_200 else f"{seconds / 3_600:.1f} h"
-
-
-def pack(value: Any) -> str:
-    """Write JSON, compressed, as base64."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
