@@ -302,7 +302,7 @@ class Run:
                     f"{self.folder} holds a run with another {key}: "
                     f"{_difference(before, identity[key])}; choose another --out"
                 )
-        if sorted(earlier["inputs"].values()) != sorted(identity["inputs"].values()):
+        if sorted(map(str, earlier["inputs"].values())) != sorted(identity["inputs"].values()):
             raise InputError(
                 f"{self.folder} was made from other inputs ({', '.join(earlier['inputs'])} with "
                 "other content); results would mix: choose another --out"

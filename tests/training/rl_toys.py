@@ -11,6 +11,11 @@ def ended(score):
     return float(not score.reason.startswith("cut off"))
 
 
+def flat(score):
+    """Return the same for every response."""
+    return 0.5
+
+
 def toy_files(folder):
     """Write a base model of which a third of all tokens end a response, and puzzles."""
     base = toy_base(folder / "base")

@@ -49,11 +49,13 @@ def show_made(made: Path, out: Path, method: str, as_json: bool) -> None:
     """Say what was trained and what comes next."""
     if environ.get("RANK", "0") != "0":
         return  # of the processes of `accelerate launch`, one speaks
-    if as_json:
-        from cello1.training.run.model_identity import read_record
+    from cello1.training.run.model_identity import read_record
 
-        print_json(read_record(made))
+    record = read_record(made)
+    if as_json:
+        print_json(record)
         return
     ready = "cello1 solve PUZZLES --solver hf:" + str(made)
     what = f"cello1 merge {out} --out MODEL" if method != "full" else ready
-    typer.echo(f"tuned: {made}; next: {what}")
+    learned = record["result"].get("had_signal", True)
+    typer.echo(f"{'tuned' if learned else 'nothing was learned'}: {made}; next: {what}")

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from cello1.errors import InputError
 from cello1.runs import LOG, Run, write_json
 from cello1.training.run.checkpoints import (
     best_checkpoint,
@@ -32,6 +33,7 @@ from cello1.training.run.checkpoints import (
 from cello1.training.run.held_out import SELECTION_SCORE, out_of_patience
 from cello1.training.run.model_identity import RECORD, model_identity, read_record, versions
 
+_logger = logging.getLogger(__name__)
 # Where a run is made and where its model lies do not change what comes of it.
 _NOT_IDENTITY = ("model", "gpus", "address")
 
@@ -189,6 +191,12 @@ def train_with_checkpoints(
             return
     trainer, counts = prepare()
     begun = trainer.begin() if newest is None else {}
+    if begun.get("eval_format_validity") == 0:
+        _logger.warning(
+            "before training, no response to %d held-out puzzles is in the format, so that all are "
+            "worth the same and little can be learned: fine-tune the model first (cello1 sft)",
+            begun["eval_solved"],
+        )
     if is_main():
         for name in logs:
             cut_log(folder / name, step_of(newest) if newest else -1)
@@ -201,19 +209,39 @@ def train_with_checkpoints(
 def publish_best(folder: Path, final: Path) -> None:
     """Copy the best checkpoint to its place, with the record of how it came about."""
     places = folder / "checkpoints"
-    state = read_state(checkpoints(places)[-1])
+    if not (found := checkpoints(places)):
+        raise InputError(
+            f"no step was taken in {folder}, so there is no model to publish; add data, or set "
+            "more epochs or steps, and start with another --out"
+        )
+    state = read_state(found[-1])
     best = best_checkpoint(places, state.get("best_global_step"))
     step = step_of(best)
     measured = [e for e in state["log_history"] if e["step"] == step and SELECTION_SCORE in e]
     figures = {k: v for entry in measured for k, v in entry.items() if k.startswith("eval_")}
     record = read_record(folder)
     record["result"] = {"step": step, "steps_trained": state["global_step"], **figures}
-    with (folder / LOG).open(encoding="utf-8") as log:
-        first = json.loads(log.readline())
+    first, had_signal = _summary(folder / LOG)
+    if had_signal is False:
+        record["result"]["had_signal"] = False
+        _logger.warning(
+            "nothing was learned in %s: in no step was any response worth more than another; "
+            "fine-tune the model first (cello1 sft), or choose other puzzles or another reward",
+            folder,
+        )
     if start := {k: v for k, v in first.items() if k.startswith("eval_")}:
         record["start"] = start
     write_json(folder / RECORD, record)
     publish(best, final, record)
+
+
+def _summary(log: Path) -> tuple[dict[str, Any], bool | None]:
+    """Return the first line of a log, and whether rewards ever differed (None without rewards)."""
+    lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    # Without groups, what differs between puzzles teaches as well.
+    shares = [1 - e["no_signal"] if "no_signal" in e else e["reward_std"]
+              for e in lines if "reward_std" in e]  # fmt: skip
+    return lines[0], any(share > 0 for share in shares) if shares else None
 
 
 def append_line(log: Path, line: Mapping[str, Any]) -> None:
