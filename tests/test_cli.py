@@ -1,6 +1,8 @@
 """The command line as a user meets it: exit status, one-line errors, results kept."""
 
 import json
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 
 import cello1 as co
 from cello1 import cli
+from cello1.cli.app import _Stopped
+from cello1.errors import InputError
 
 TYPES = ["B cell", "natural killer cell", "classical monocyte", "fibroblast", "hepatocyte"]
 
@@ -193,3 +197,60 @@ def test_language_options_are_checked_before_anything_is_loaded(run, good, tmp_p
     assert (code, "neither samples nor writes" in err) == (2, True)
     code, _, err = run(*command, f"hf:{tmp_path}/none")
     assert (code, "expected a folder with config" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "status"),
+    [
+        (KeyError("odd"), "unexpected KeyError in cello1.*odd.*--debug", 1),
+        (ValueError("x\n\x1b[31my"), "unexpected ValueError in", 1),
+        (MemoryError("Unable to allocate 9 GiB"), "not enough memory .Unable to allocate 9 GiB", 1),
+        (RecursionError("deep"), "nested too deep", 1),
+        (ModuleNotFoundError("no", name="trl.x"), r"pip install 'cello1\[train\]'", 1),
+        (ExceptionGroup("many", [InputError("this file")]), "^error: this file$", 1),
+        (OSError(28, "No space left on device", "a/b"), "^error: a/b: No space left", 1),
+        (OSError("odd"), "unexpected OSError", 1),
+        (KeyboardInterrupt(), "^error: interrupted; rerun the same command to resume", 130),
+        (_Stopped(), "^error: stopped; rerun the same command to resume", 143),
+        (InputError("http://me:hunter2@host/v1?key=hunter2"), "^error: http://host/v1$", 1),
+    ],
+)
+def test_whatever_happens_ends_in_one_line(run, monkeypatch, error, words, status):
+    def audit(*_):
+        raise error
+
+    monkeypatch.setattr("cello1.cells.audit.audit", audit)
+    monkeypatch.setattr("cello1.puzzles.table.read_puzzles", lambda path: [])
+    code, out, err = run("audit", "a.parquet", "b.parquet")
+    assert (code, out, len(err.splitlines())) == (status, "", 1)
+    assert re.search(words, err.strip())
+    assert "\x1b" not in err
+    assert "hunter2" not in err
+
+
+def test_debug_adds_the_traceback(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cello1", "audit", "--debug", "missing.parquet"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert said.splitlines()[-1].startswith("error: missing.parquet does not exist")
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_by_a_signal_is_one_line(tmp_path, kind):
+    """The puzzles come through a pipe that never ends, so that it is stopped while it works."""
+    code = (
+        "import sys, time, cello1.cli, cello1.puzzles.table as table\n"
+        "def wait(path):\n    print('here', flush=True)\n    time.sleep(60)\n"
+        "table.read_puzzles = wait\n"
+        "sys.argv = ['cello1', 'audit', 'a.parquet', 'b.parquet']\n"
+        "cello1.cli.main()\n"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, **pipes) as process:
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(kind)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[kind]
+    assert re.fullmatch("error: (stopped|interrupted); rerun the same command to resume", err[:-1])

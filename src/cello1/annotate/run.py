@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from cello1.recipes import AnnotateSettings, SolveSettings, checked
 from cello1.runs import file_hash
 from cello1.solvers.base import Solver
 from cello1.solvers.choose import choose_solver
-from cello1.solvers.run import read_solved, solve, unanswered
+from cello1.solvers.run import read_solved, remarks, solve, unanswered
 
 Watch = Callable[[str, float], None]
 Records = Mapping[str, Mapping[str, Any]]
@@ -273,7 +274,10 @@ def _ask(
         why = getattr(solver, "stopped", None) or (failures[0][0] if failures else "no answer")
         again = "run it again to go on" if resumes else "with a run folder it can go on"
         raise InputError(f"{owed} of {len(puzzles)} batches are unanswered ({why}); {again}")
-    return read_solved(folder)[1]
+    asked, records = read_solved(folder)
+    for line in remarks(asked, records):
+        warnings.warn(f"{solver.name}: {line}", stacklevel=2)
+    return records
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from scipy.sparse import csr_matrix, vstack
 
 from cello1.errors import InputError, brief
@@ -45,12 +46,15 @@ def read_profiles(table: str | Path, cell_types: str | Path | None = None) -> pd
         When the table has no column ``gene``, or no column is kept.
     """
     path = Path(table)
-    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    frame = _read_table(path)
     if "gene" not in frame.columns:
         raise InputError(f"{path} has no column 'gene'; expected genes x types with that column")
     frame = frame.set_index("gene")
     if cell_types is not None:
-        curated = pd.read_csv(cell_types, dtype=str)
+        curated = _read_table(Path(cell_types), dtype=str)
+        needed = ("profile", "column", "cell_type", "keep")
+        if missing := [c for c in needed if c not in curated.columns]:
+            raise InputError(f"{cell_types} has no column {missing[0]!r}; expected {needed}")
         curated = curated[(curated["profile"] == path.stem) & (curated["keep"] == "True")]
         names = dict(zip(curated["column"], curated["cell_type"], strict=True))
         if not names:
@@ -59,11 +63,19 @@ def read_profiles(table: str | Path, cell_types: str | Path | None = None) -> pd
     return frame
 
 
+def _read_table(path: Path, **how: Any) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, **how)
+    except (ValueError, pa.ArrowException) as error:  # pandas' own errors are such
+        said = str(error).split("\n")[0]
+        raise InputError(f"{path} cannot be read as a table: {said}") from error
+
+
 def described(table: str | Path, cell_types: str | Path | None) -> dict[str, str]:
     """Return what a curation says of a table: tissue and disease, where all rows agree."""
     if cell_types is None:
         return {}
-    curated = pd.read_csv(cell_types, dtype=str)
+    curated = _read_table(Path(cell_types), dtype=str)
     rows = curated[curated["profile"] == Path(table).stem]
     known = {c: rows[c].dropna().unique() for c in ("tissue", "disease") if c in rows.columns}
     return {column: str(values[0]) for column, values in known.items() if len(values) == 1}

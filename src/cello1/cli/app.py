@@ -1,12 +1,19 @@
 """The command line: `cello1 VERB`. Thin: it reads options, calls one function, shows its result.
 
-Exit status: 0 done, 1 the data or the world failed, 2 wrong use, 130 interrupted.
+Exit status: 0 done, 1 the data or the world failed, 2 wrong use, 130 interrupted, 143 stopped.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,6 +40,17 @@ from cello1.cli.simulate import simulate
 from cello1.cli.solve import solve
 from cello1.errors import InputError, UseError
 
+_INTERRUPTED = "interrupted; rerun the same command to resume"
+# What may be missing, and the extra that brings it.
+_EXTRAS = {
+    "api": ("openai", "httpx2", "tenacity"),
+    "local": ("torch", "transformers"),
+    "train": ("trl", "peft", "accelerate", "datasets"),
+    "serve": ("vllm",),
+    "cluster": ("ray", "verl"),
+    "census": ("cellxgene_census", "tiledbsoma"),
+    "leiden": ("igraph", "leidenalg"),
+}
 # Every verb with an example that works as typed, in the order of the help.
 VERBS: tuple[tuple[Callable[..., None], str], ...] = (
     (demo, "cello1 demo my_cells.h5ad --out demo"),
@@ -71,7 +89,10 @@ def _start(
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Cell type annotation as a puzzle that is solved for the whole batch at once."""
+    """Cell type annotation as a puzzle that is solved for the whole batch at once.
+
+    `--debug`, anywhere, shows the traceback of an error.
+    """
 
 
 def make_app() -> typer.Typer:
@@ -89,19 +110,100 @@ app = make_app()
 
 
 def main() -> None:
-    """Run the command line; every error a user can cause ends in one line."""
+    """Run the command line; whatever happens ends in one line.
+
+    `--debug`, anywhere on the line, adds the traceback.
+    """
+    debug = "--debug" in sys.argv[1:]
+    sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that lacks a letter shows its code
+            stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = lambda message, *_, **__: f"note: {message}\n"
     try:
-        app()
-    except UseError as error:
-        complain(str(error))
-        sys.exit(2)
-    except InputError as error:
-        complain(str(error))
-        sys.exit(1)
-    except OSError as error:
+        with _stoppable():
+            app()
+    except SystemExit as stop:
+        if stop.code == 130:  # Typer made this of Ctrl-C
+            complain(_INTERRUPTED)
+        raise
+    except BaseException as error:
+        if debug:
+            traceback.print_exc()
+        message, status = _last_words(error)
+        complain(message)
+        sys.exit(status)
+
+
+class _Stopped(BaseException):
+    """SIGTERM came; nothing that goes wrong on the way out may hide it."""
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Make SIGTERM an exception, so that what is open is closed and what is half-written removed."""
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise _Stopped
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _last_words(error: BaseException) -> tuple[str, int]:
+    """Return what to say about an error, and the exit status."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, UseError):
+        return str(error), 2
+    if isinstance(error, InputError):
+        return str(error), 1
+    if isinstance(error, KeyboardInterrupt):
+        return _INTERRUPTED, 130
+    if isinstance(error, _Stopped):
+        return "stopped; rerun the same command to resume", 143
+    if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        complain(f"{where}{error.strerror or error}")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        complain("interrupted; rerun the same command to resume")
-        sys.exit(130)
+        return f"{where}{error.strerror}", 1
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        extra = next((e for e, packages in _EXTRAS.items() if package in packages), None)
+        if extra:
+            return (
+                f"this needs {package}, which is not installed; install it with: "
+                f"pip install 'cello1[{extra}]'"
+            ), 1
+    place = _place(error)
+    if isinstance(error, MemoryError):
+        said = " ".join(str(error).split())
+        return (
+            f"not enough memory{f' ({said})' if said else ''} in {place}; free some, or give it "
+            "less at once (fewer --workers, smaller files)"
+        ), 1
+    if isinstance(error, RuntimeError) and "Symlink loop" in str(error):
+        return f"{error}: it leads nowhere", 1
+    if isinstance(error, RecursionError):
+        return f"something it read is nested too deep (RecursionError in {place})", 1
+    said = " ".join(str(error).split())
+    return (
+        f"unexpected {type(error).__name__} in {place}{f': {said}' if said else ''}; this is a "
+        "fault of cello1: please open an issue with what the same command prints with --debug"
+    ), 1
+
+
+def _place(error: BaseException) -> str:
+    """Return the last place in our own code that an error came through."""
+    root = Path(__file__).resolve().parents[2]
+    own = [
+        f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(f"{root}/")
+    ]
+    if not own:
+        return "cello1"
+    return f"{Path(own[-1].filename).relative_to(root)}:{own[-1].lineno}"

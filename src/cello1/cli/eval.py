@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +27,7 @@ def evaluate(
     from cello1.runs import run_names, write_json
     from cello1.scoring import evaluate as scoring
     from cello1.solvers.calibrated import run_calibration, temperatures
-    from cello1.solvers.run import read_solved, token_counts
+    from cello1.solvers.run import read_solved, remarks, token_counts
     from cello1.terminal import tables
 
     names, seed = run_names(runs), settings.seed
@@ -37,12 +37,14 @@ def evaluate(
     for name, run in zip(names, runs, strict=True):
         asked, records = read_solved(run, puzzles)
         texts, tokens = {i: r["text"] for i, r in records.items()}, token_counts(records)
-        evaluations[name] = scoring.evaluate(asked, texts, tokens=tokens, seed=seed)
+        found = scoring.evaluate(asked, texts, tokens=tokens, seed=seed)
+        notes = [*found.notes, *(f"{name}: {line}" for line in remarks(asked, records))]
+        evaluations[name] = replace(found, notes=notes)
         scored[name] = scoring.score_all(asked, texts, tokens)
         measured = asdict(evaluations[name])
-        if found := run_calibration(asked, records, fitted.get(run), seed=seed):
-            confidences[name] = found
-            measured["calibration"] = {level: asdict(c) for level, c in found.items()}
+        if sure := run_calibration(asked, records, fitted.get(run), seed=seed):
+            confidences[name] = sure
+            measured["calibration"] = {level: asdict(c) for level, c in sure.items()}
         if genes := cited_share(asked, texts, seed=seed):
             cited[name] = genes
             measured["cited_genes"] = asdict(genes)

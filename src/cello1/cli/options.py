@@ -20,15 +20,16 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
-import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from cello1.addresses import without_secrets
 from cello1.errors import UseError
-from cello1.recipes.read import read_section, section_name
+from cello1.recipes.read import read_section, read_yaml, section_name
 from cello1.recipes.section import Option, checked, default_of
 from cello1.terminal.text import clean
 
+_LONGEST = 2_000
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Puzzles = Annotated[Path | None, typer.Option(help="The puzzles, if they were moved.")]
@@ -145,10 +146,7 @@ def _pairs(name: str, field: FieldInfo, given: list[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
             raise UseError(f"{option} {pair!r} must look like NAME=VALUE")
-        try:
-            pairs[key.strip()] = value if plain else yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UseError(f"{option} {pair!r} is not valid YAML: {error}") from error
+        pairs[key.strip()] = value if plain else read_yaml(value, f"{option} {pair!r}")
     return pairs
 
 
@@ -232,5 +230,8 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def complain(message: str) -> None:
-    """Print an error on one line."""
-    typer.echo(f"error: {clean(' '.join(message.split()))}", err=True)
+    """Print an error on one line, without passwords and whatever else would act on a terminal."""
+    plain = clean(without_secrets(" ".join(message.split())))
+    if len(plain) > _LONGEST:
+        plain = f"{plain[: _LONGEST // 2]} ... {plain[-_LONGEST // 2 :]}"
+    typer.echo(f"error: {plain}", err=True)

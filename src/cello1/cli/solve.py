@@ -72,12 +72,14 @@ def _show_requests(solver: Solver, puzzles: Path) -> None:
 def _tell_outcome(solver: Solver, out: Path) -> None:
     """Say what is unanswered and why, what was spent, and what comes next."""
     from cello1.solvers.base import RemoteSolver
-    from cello1.solvers.run import unanswered
+    from cello1.solvers.run import read_solved, remarks, unanswered
 
     owed, reasons = unanswered(out)
     for reason, count in reasons[:3]:
         typer.echo(f"{count} x {reason}", err=True)
     remote = solver if isinstance(solver, RemoteSolver) else None
+    for line in [*(remote.told if remote else ()), *remarks(*read_solved(out))]:
+        typer.echo(f"note: {line}", err=True)
     if remote is not None and remote.spent:
         typer.echo(f"spent: {remote.spent:.4f} USD")
     if owed:

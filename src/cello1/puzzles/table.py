@@ -49,7 +49,9 @@ def puzzle_from_row(row: Mapping[str, Any]) -> Puzzle:
     """
     if not isinstance(row.get("user_msg"), str):
         raise InputError(f"no text in column user_msg; the columns are {', '.join(row)}")
-    meta = json.loads(row["meta"]) if isinstance(row.get("meta"), str) else row.get("meta") or {}
+    meta = row.get("meta") or {}
+    if isinstance(meta, str):
+        meta = read_json(meta, "meta")
     if not isinstance(meta, dict):
         raise InputError(f"meta is {brief(meta)}; expected a JSON object")
     text = row.get("assistant_msg", row.get("answer"))
@@ -106,7 +108,7 @@ def read_puzzles(path: str | Path) -> list[Puzzle]:
     for number, row in enumerate(_read_rows(path), start=1):
         try:
             puzzles.append(puzzle_from_row(row))
-        except (InputError, json.JSONDecodeError) as error:
+        except InputError as error:
             raise InputError(f"{path}, row {number}: {error}") from error
     return puzzles
 
@@ -192,14 +194,18 @@ def _read_rows(path: Path) -> Sequence[Mapping[str, Any]]:
         if path.suffix == ".parquet":
             return pq.read_table(path).to_pylist()  # type: ignore[no-any-return]
         if path.suffix == ".json":
-            content = json.loads(path.read_text("utf-8"))
+            content = read_json(path.read_text("utf-8-sig"), str(path))
             rows = content if isinstance(content, list) else [content]
         elif path.suffix in (".jsonl", ".ndjson"):
-            lines = path.read_text("utf-8").split("\n")
-            rows = [_json_line(path, i, line) for i, line in enumerate(lines, 1) if line.strip()]
+            lines = path.read_text("utf-8-sig").split("\n")
+            rows = [
+                read_json(line, f"{path}, row {number}")
+                for number, line in enumerate(lines, 1)
+                if line.strip()
+            ]
         else:
             raise InputError(f"cannot read {path.name}: expected one of {', '.join(SUFFIXES)}")
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as {path.suffix}: {error}") from error
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
@@ -207,11 +213,21 @@ def _read_rows(path: Path) -> Sequence[Mapping[str, Any]]:
     return rows
 
 
-def _json_line(path: Path, number: int, line: str) -> Any:
+def read_json(text: str, what: str) -> Any:
+    """Read JSON from somebody's file.
+
+    Raises
+    ------
+    InputError
+        When it is no JSON, is nested too deep, or holds a number of thousands of digits.
+    """
     try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, row {number} is no JSON: {error}") from error
+        return json.loads(text)
+    except RecursionError:
+        raise InputError(f"{what} is no JSON and cannot be read: it is nested too deep") from None
+    except ValueError as error:
+        said = "a number of thousands of digits" if "digits" in str(error) else str(error)
+        raise InputError(f"{what} is no JSON and cannot be read: {said}") from None
 
 
 def _read_saved_dataset(path: Path) -> Sequence[Mapping[str, Any]]:

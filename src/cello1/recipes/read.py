@@ -21,6 +21,9 @@ from cello1.recipes.sft import SftSettings
 from cello1.recipes.verl import VerlSettings
 
 
+_MOST_VALUES = 100_000
+
+
 class Recipe(Section):
     """A whole pipeline; every section has defaults."""
 
@@ -106,10 +109,7 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
         key, equals, value = override.partition("=")
         if not equals or not key.strip():
             raise UseError(f"override {override!r} must look like build.n_min=5")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UseError(f"override {override!r} is not valid YAML: {error}") from error
+        parsed = read_yaml(value, f"override {override!r}")
         _set(content, key.strip().split("."), parsed)
     return checked(Recipe, content)
 
@@ -117,18 +117,57 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
 def _content(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Return the sections of a recipe file over those of the one it is like."""
     try:
-        content = yaml.safe_load(path.read_text("utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
         raise UseError(f"recipe {path} cannot be read: {error}") from error
+    content = read_yaml(text, f"recipe {path}") or {}
     if not isinstance(content, dict):
         raise UseError(f"recipe {path} must be a mapping of sections such as 'build:'")
-    content = {name: section for name, section in content.items() if section is not None}
+    content = {str(name): section for name, section in content.items() if section is not None}
     if (like := content.pop("like", None)) is None:
         return content
     other = (path.parent / str(like)).resolve()
     if other in seen:
         raise UseError(f"recipe {path} is like {other}, which is like itself")
     return _over(_content(other, (*seen, other)), content)
+
+
+def read_yaml(text: str, what: str) -> Any:
+    """Read YAML that people wrote.
+
+    Parameters
+    ----------
+    text
+        The YAML.
+    what
+        What it is, for the message.
+
+    Raises
+    ------
+    UseError
+        When it is not valid, is nested too deep, or grows by repetition (anchors).
+    """
+    try:
+        value = yaml.safe_load(text)
+        size = _size(value, {})
+    except RecursionError:
+        raise UseError(f"{what} is nested too deep") from None
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise UseError(f"{what} is not valid YAML: {error}") from error
+    if size > _MOST_VALUES:
+        raise UseError(f"{what} holds more than {_MOST_VALUES:,} values; is it a recipe?")
+    return value
+
+
+def _size(value: Any, known: dict[int, int]) -> int:
+    """Count the values in a value, those that anchors repeat as often as they stand there."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = _MOST_VALUES + 1  # should it hold itself
+        inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(part, known) for part in inner)
+    return known[id(value)]
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

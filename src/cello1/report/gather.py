@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from cello1.runs import read_records, read_run, run_names
 from cello1.scoring.calibration import Calibration
 from cello1.scoring.evaluate import Evaluation, Scored, evaluate, score_all
 from cello1.solvers.calibrated import run_calibration
-from cello1.solvers.run import read_solved, token_counts
+from cello1.solvers.run import read_solved, remarks, token_counts
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,8 @@ def _solved(name: str, run: Path, info: dict[str, Any], where: Path | None, seed
     if not records:
         return SolvedRun(name, info, puzzles, {}, owed, [], None, None)
     texts, tokens = {i: r["text"] for i, r in records.items()}, token_counts(records)
+    found = evaluate(puzzles, texts, tokens=tokens, seed=seed)
+    notes = [*found.notes, *(f"{name}: {line}" for line in remarks(puzzles, records))]
     return SolvedRun(
         name,
         info,
@@ -129,6 +131,6 @@ def _solved(name: str, run: Path, info: dict[str, Any], where: Path | None, seed
         records,
         owed,
         score_all(puzzles, texts, tokens),
-        evaluate(puzzles, texts, tokens=tokens, seed=seed),
+        replace(found, notes=notes),
         run_calibration(puzzles, records, seed=seed),
     )

@@ -111,6 +111,11 @@ class RemoteSolver(Protocol):
         """Why puzzles were left unanswered, or None."""
         ...
 
+    @property
+    def told(self) -> list[str]:
+        """What was asked otherwise than the settings say, and the options to set."""
+        ...
+
     def dry_run(self, puzzles: Sequence[Puzzle]) -> Iterator[list[dict[str, str]]]:
         """Yield the messages that would be sent, request by request; nothing is sent."""
         ...

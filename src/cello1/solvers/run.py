@@ -112,12 +112,19 @@ def read_solved(
     wanted = info["config"].get("puzzles")
     if info.get("command") != "solve" or wanted is None:
         raise InputError(f"{run} is a run of {info.get('command')!r}; expected one of 'solve'")
-    path = puzzles or next(Path(p) for p, h in info["inputs"].items() if h == wanted)
+    path = puzzles or next((Path(p) for p, h in info["inputs"].items() if h == wanted), None)
+    if path is None:
+        raise InputError(f"{run / 'run.json'} names no puzzles: it was altered; solve them again")
     if not path.exists():
         raise InputError(f"the puzzles of {run} are no longer at {path}; say where with --puzzles")
     if file_hash(path) != wanted:
         raise InputError(f"{path} has changed since {run} was made; solve it again")
     records = {r["id"]: r for r in read_records(run) if "failure" not in r}
+    if odd := [i for i, record in records.items() if not isinstance(record.get("text"), str)]:
+        raise InputError(
+            f"{run / 'responses.jsonl'} has a record without a text (of puzzle {brief(odd[0])}): "
+            "it was altered; take that line out, and the puzzle is solved again"
+        )
     return read_puzzles(path), records
 
 

@@ -132,6 +132,11 @@ class RemoteVotingSolver(VotingSolver):
         reasons = (self._remote(k).stopped for k in range(self.samples))
         return next((reason for reason in reasons if reason), None)
 
+    @property
+    def told(self) -> list[str]:
+        """What any sampler asked otherwise than the settings say."""
+        return [*dict.fromkeys(line for k in range(self.samples) for line in self._remote(k).told)]
+
     def dry_run(self, puzzles: Sequence[Puzzle]) -> Iterator[list[dict[str, str]]]:
         """Yield the messages of every sample, sample by sample; nothing is sent."""
         for k in range(self.samples):
