@@ -23,9 +23,10 @@ SEED = int(os.environ.get("CELLO1_FUZZ_SEED", "0"))
 SECONDS = 120
 VERBS = sorted(typer.main.get_command(app).commands)
 WORDS = [
-    "", " ", "x", "-1", "0", "1", "3", "1e999", "nan", "9" * 5_000, "[/]", "[red]", "\x1b[31m", "é|",
-    "a=b", "=", "a.b.c=1", "[" * 3_000, "{a: &x [*x]}", "openai:m", "hf:", "hf:no/such/model", "mini",
-    "chance", "markers", "centroids", "train", "http://u:p@h:99999/v1", "--", "none", "donor", "1,2",
+    "", " ", "x", "-1", "0", "1", "3", "1e999", "nan", "9" * 5_000, "[/]", "[red]", "\x1b[31m",
+    "é|", "a=b", "=", "a.b.c=1", "[" * 3_000, "{a: &x [*x]}", "openai:m", "hf:", "mini", "chance",
+    "hf:no/such/model", "markers", "centroids", "train", "http://u:p@h:99999/v1", "--", "none",
+    "donor", "1,2",
 ]  # fmt: skip
 
 
@@ -51,9 +52,11 @@ def files(tmp_path_factory):
         "answer.jsonl": json.dumps(row | {"assistant_msg": ["a"]}).encode(),
         "latin.txt": "é\nB cell".encode("latin-1"), "wide.csv": "gene,a\nx,y\n".encode("utf-16"),
         "recipe.yaml": b"sft: {model: x, traces: [y]}\nrl: {model: x, puzzles: [y]}\n"
-        b"base: {puzzles: [z]}\n", "list.yaml": b"- a\n- b\n", "odd.yaml": b"build: {n_min: [1]}\n",
+        b"base: {puzzles: [z]}\n",
+        "list.yaml": b"- a\n- b\n", "odd.yaml": b"build: {n_min: [1]}\n",
         "deep.yaml": b"a: " + b"[" * 3_000, "self.yaml": b"build: &a {b: *a}\n",
-        "like.yaml": b"like: like.yaml\n", "number.yaml": b"build: {n_min: " + b"7" * 5_000 + b"}\n",
+        "like.yaml": b"like: like.yaml\n",
+        "number.yaml": b"build: {n_min: " + b"7" * 5_000 + b"}\n",
         "laugh.yaml": b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
             b"%c: &%c [%s]\n" % (i, i, b",".join([b"*%c" % (i - 1)] * 9)) for i in range(98, 108)),
     }  # fmt: skip
@@ -62,7 +65,8 @@ def files(tmp_path_factory):
     runs = {
         "list": "[]", "text": "{", "other": '{"command": 1, "config": {}, "inputs": {}}',
         "solve": '{"command": "solve", "config": {"puzzles": "x"}, "inputs": {}}',
-        "deep": '{"command": ' + "[" * 50_000, "odd": '{"command": "sft", "config": {}, "inputs": 3}',
+        "deep": '{"command": ' + "[" * 50_000,
+        "odd": '{"command": "sft", "config": {}, "inputs": 3}',
     }  # fmt: skip
     for name, text in runs.items():
         (here / f"run-{name}").mkdir()

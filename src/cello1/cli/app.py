@@ -141,7 +141,7 @@ class _Stopped(BaseException):
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Make SIGTERM an exception, so that what is open is closed and what is half-written removed."""
+    """Make SIGTERM an exception, so that files are closed and half-written ones removed."""
 
     def stop(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -20,7 +20,6 @@ from cello1.recipes.section import S, Section, checked
 from cello1.recipes.sft import SftSettings
 from cello1.recipes.verl import VerlSettings
 
-
 _MOST_VALUES = 100_000
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cello1.errors import InputError, UseError
+from cello1.errors import InputError, UseError, brief
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import choose_split, read_puzzles
