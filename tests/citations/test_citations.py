@@ -69,10 +69,33 @@ def test_the_same_among_all_human_genes_and_their_aliases(shared):
         ("Cell 1 shows not only CD3D but also CD3E.", {"1:CD3D", "1:CD3E"}),
         ("Cell 1 is a CD14+ monocyte.", set()),
         ("Cell 11 shows CD3D.", set()),
+        ("B cell: look for MS4A1, CD79A. Cell 2 shows MS4A1.", {"2:MS4A1"}),
+        ("NK cells typically express GNLY and NKG7. Cell 2 has GNLY.", {"2:GNLY"}),
+        ("Cell 2 would have to show CD3D and TRAC.", set()),
+        ("Cell 2 is marked by GNLY, which NK cells usually express.", {"2:GNLY"}),
+        ("Cell 2: I would expect CD14, and it is there.", {"2:CD14"}),
+        ("Cell 2: I would expect CD14, yet it is absent.", {"2:!CD14"}),
+        (
+            "Cell 2 lacks T cell markers (e.g., CD3D, CD3E) but has LYZ.",
+            {"2:!CD3D", "2:!CD3E", "2:LYZ"},
+        ),
+        ("Cell 2 is no T cell (LYZ, CD14).", {"2:LYZ", "2:CD14"}),
+        ("Cells 2-4 and cell 6 express LYZ.", {"2:LYZ", "3:LYZ", "4:LYZ", "6:LYZ"}),
+        ("### Cell 2\n\n- GNLY\n- NKG7", {"2:GNLY", "2:NKG7"}),
+        ("Cell 2 is GNLY+ CD3D-.", {"2:GNLY", "2:!CD3D"}),
+        ("| Cell | Genes |\n|---|---|\n| 2 | GNLY |", {"2:GNLY"}),
     ],
 )
 def test_each_rule(sentence, expected):
     assert read(sentence) == expected
+
+
+def test_genes_that_a_type_would_show_are_kept_apart():
+    text = "B cell: look for MS4A1. Cell 2 shows CD79A.\nPlasma cells express MZB1."
+    found = citations(PUZZLE, text, {"MS4A1", "CD79A", "MZB1"}, expected=True)
+    assert [(c.cell, c.gene, c.expected) for c in found] == [
+        (0, "MS4A1", True), (2, "CD79A", False), (2, "MZB1", True),
+    ]  # fmt: skip
 
 
 def test_true_is_what_the_list_says():

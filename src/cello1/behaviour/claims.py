@@ -58,10 +58,15 @@ _GENERAL_AFTER = re.compile(
     r"(?:(?:is|being|seems|would be|fits) )?(?:less |unlikely|close\b|ruled out|excluded)|\?)",
     re.I,
 )
+_DEFINED = re.compile(
+    r"\s*(?:cells? )?(?:are|express|secrete|have|show|carry|can be|typically|usually|often|would|"
+    r"should)\b",
+    re.I,
+)
 # Between a type and the cell after it: the type is given to that cell.
 _TIED = re.compile(
     r"\s*(?:\([^)]*\)\s*)?(?:therefore |then |thus |clearly |best |surely )?"
-    r"(?:->|=|:|is(?: therefore| clearly)?|must be|has to be|should be|would be|belongs to|"
+    r"(?:->|=|:|-|is(?: therefore| clearly)?|must be|has to be|should be|would be|belongs to|"
     r"(?:then )?goes to|(?:then )?goes with|stays with|matches|fits|is taken by|taken by|is|to|"
     r"on|for|in|as|corresponds to|best (?:matches|fits)|"
     r":? ?by (?:process of )?(?:elimination|exclusion),?|"
@@ -71,6 +76,12 @@ _TIED = re.compile(
 _TO_IT = re.compile(
     r"\b(?:assign|give|put|place|match|move)\w* (?:it|this|that) (?:to|on|with)\s*$", re.I
 )
+_LEADS_TO = re.compile(
+    r"\W*(?:(?:that|this|it|which)(?:'s| is| must be)?|hence|thus|therefore|so|matches|fits|"
+    r"found in|seen in|in|only|clearly|best)?\W*$",
+    re.I,
+)
+_ABSENT = re.compile(r"\b(?:no|not|absent|lacks?|without|missing|rules? out|cannot)\b", re.I)
 _LACKS_IT = re.compile(
     r"\W*(?:lacks?|does not|doesn't|has no|has none|is not|isn't|shows no|cannot|misses)\b", re.I
 )
@@ -158,13 +169,24 @@ class _Claims:
                 strength = WEAK  # "Cells 2 and 5 look like T cells" is a family, not a choice
             for cell in cells:
                 self._add(told, Claim(cell, mention.label, strength, index))
-        if sentence.heading is not None and sentence.cells and not sentence.labels:
-            first = sentence.cells[0]
-            before = sentence.text[: first.start]
-            opens = not re.search(r"\w", before) or _TO_IT.search(before)
-            denied = _LACKS_IT.match(sentence.text, first.end)
-            if opens and len(first.cells) == 1 and not denied:
-                self._add(told, Claim(first.cells[0], sentence.heading, COMMITTED, index))
+        if sentence.heading is not None and sentence.cells:
+            self._claim_heading(told, sentence.heading, index)
+
+    def _claim_heading(self, told: Told, label: int, index: int) -> None:
+        """'Goblet cell: MUC2, ZG16 -> Cell 1': the item gives its type to the cell it comes to."""
+        sentence = told.said
+        main = [m for m in sentence.cells if not is_aside(sentence, m)]
+        cells = {m.cells for m in main}
+        if not main or len(main[0].cells) > 1 or (len(cells) > 1 and sentence.labels):
+            return
+        before = sentence.text[: main[0].start]
+        if sentence.opens:
+            gives = not told.claims and not _ABSENT.search(sentence.text)
+        else:
+            leads = _LEADS_TO.match(before) or _TO_IT.search(before)
+            gives = not sentence.labels and leads is not None
+        if gives and not _LACKS_IT.match(sentence.text, main[0].end):
+            self._add(told, Claim(main[0].cells[0], label, COMMITTED, index))
 
     def _add(self, told: Told, claim: Claim) -> None:
         told.claims.append(claim)
@@ -197,7 +219,8 @@ class _Claims:
             gap = text[label.end : after.start]
             turned = text.lower().startswith("not ") and gap.strip() == "but"
             aside = is_aside(sentence, after) and not gap.rstrip().endswith("with")
-            if turned or (_TIED.match(gap) and not aside):
+            bracketed = gap.strip() == "(" and text[after.end : after.end + 1] == ")"
+            if turned or bracketed or (_TIED.match(gap) and not aside):
                 return after.cells, after
         for mention in reversed(before):
             if not is_aside(sentence, mention):
@@ -218,6 +241,8 @@ def _strength(sentence: Sentence, label: Mention) -> int:
     lead = text[start : label.start]
     if _REJECTED.search(lead) or _REJECTED_AFAR.search(lead):
         return 0
+    if label.plural and label.start <= 2 and not sentence.cells and _DEFINED.match(text, label.end):
+        return 0  # "Goblet cells are recognised by MUC2"
     if start and _REJECTED.search(text[: label.start]):
         return 0
     alternative = any(

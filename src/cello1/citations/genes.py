@@ -227,7 +227,9 @@ def _mark(
         ):
             marked += before
         else:
-            marked += put(gene, before, sign is not None and sign["sign"] in ("negative", "neg"))
+            minus = re.match(r"-(?=[\s,;:.)/]|$)", clause[at:])
+            absent = sign is not None and sign["sign"] in ("negative", "neg")
+            marked += put(gene, before, absent or minus is not None)
     return marked + clause[at:]
 
 

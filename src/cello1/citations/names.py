@@ -29,6 +29,7 @@ _PLAIN = (
     (re.compile("\u03b5"), "epsilon"),
     (re.compile("alphabeta"), "alpha-beta"),
     (re.compile("\u207a"), "+"),
+    (re.compile("\u207b"), "-"),
 )
 _SHORT = {
     "natural killer cell": ("NK cell", "NK"),

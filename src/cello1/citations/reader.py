@@ -34,7 +34,7 @@ _CONCLUDES = re.compile(
 )
 # "C3: ..." at the head of a sentence is cell 3; elsewhere it is the gene.
 _SHORT = re.compile(r"^\W*C(\d+)\b(?=\s*(?::|=|->|is\b|could\b|must\b|has\b|shows\b|expresses\b))")
-_AFTER_HEADING = re.compile(r"\s*(?:\([^)]*\)\s*)?(?:->|[:.(?-]|vs\b|$)")
+_AFTER_HEADING = re.compile(r"\s*(?:\([^)]*\)\s*)?(?:->|[:.(?|-]|vs\b|$)")
 _BARE = re.compile(r"[\W\d]*(?:(?:the|step|type|analysis|genes?)\b[\W\d]*)*", re.IGNORECASE)
 # Right before a cell: it is only what another is set against.
 _ASIDE = re.compile(
@@ -120,7 +120,8 @@ class _Reader:
     """Walks through the lines of one reasoning, knowing who was spoken of last."""
 
     def __init__(self, names: Names, text: str) -> None:
-        self.names, self.n, self.lines = names, names.n_cells, text.split("\n")
+        self.names, self.n = names, names.n_cells
+        self.lines = list(_with_cells_named(text.split("\n")))
         self.named = [find_cells(line, self.n) for line in self.lines]
         self.typed = [names.find(line) for line in self.lines]
         self.by_cell = self._items_by_cell()
@@ -196,6 +197,13 @@ class _Reader:
     def _cells(self, text: str, labels: Sequence[Mention]) -> list[Mention]:
         """Find the cells of a sentence, also those named by a bare number after a type."""
         found = find_cells(text, self.n)
+        if (
+            labels
+            and not found
+            and (match := _NUMBER_LAST.search(text))
+            and 1 <= int(match[1]) <= self.n
+        ):
+            found.append(Mention(match.start(1), match.end(1), (int(match[1]),), None))
         if not found and (match := _SHORT.match(text)) and 1 <= int(match[1]) <= self.n:
             found.append(Mention(match.start(1) - 1, match.end(1), (int(match[1]),), None))
         for label in labels:
@@ -219,10 +227,8 @@ class _Reader:
         before = before.casefold().removeprefix("the").strip()
         if before or not _AFTER_HEADING.match(line, first.end):
             return None
-        if cells and not (item or _ends_sentence(line[first.end : cells[0].start])):
-            return None  # "B cell -> Cell 3" gives it at once
         if cells and re.fullmatch(r"[^\w.!?;]*", line[first.end : cells[0].start]):
-            return None
+            return None  # "B cell -> Cell 3" gives it at once
         alternatives = re.match(r"\s*(?:vs\.?|or|/)\s", line[first.end :], re.IGNORECASE)
         return -1 if alternatives else first.label
 
@@ -285,10 +291,26 @@ class _Reader:
         return "cells"
 
 
+_CELL_COLUMN = re.compile(r"cells?(?:\s*(?:#|no\.?|number|id|index))?$")
+_NUMBER_LAST = re.compile(r"->\s*#?(\d{1,2})\W*$")
 _NUMBER_TIED = re.compile(
     r"\s*(?:cells?\s*)?(?:->|=|:)\s*(?:cell\s*)?\#?(\d{1,2})\b(?!\s*[.)]\s*\w)", re.IGNORECASE
 )
 
 
-def _ends_sentence(text: str) -> bool:
-    return bool(re.search(r"[.!?;]\s", text))
+def _with_cells_named(lines: Sequence[str]) -> Iterator[str]:
+    """Write `Cell 3` for the 3 in the column "Cell" of a table."""
+    column: int | None = None
+    inside = False
+    for line in lines:
+        fields = line.split("|")
+        if not line.lstrip().startswith("|"):
+            column, inside = None, False
+        elif not inside:
+            inside = True
+            titles = [field.strip().casefold() for field in fields]
+            column = next((i for i, title in enumerate(titles) if _CELL_COLUMN.match(title)), None)
+        elif column is not None and column < len(fields) and fields[column].strip().isdecimal():
+            fields[column] = f" Cell {fields[column].strip()} "
+            line = "|".join(fields)
+        yield line
