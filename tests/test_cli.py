@@ -188,6 +188,20 @@ def test_eval_shows_calibration_and_fits_a_temperature_on_other_donors(run, good
     assert (code, "cannot calibrate" in err) == (1, True)
 
 
+def test_a_dry_run_shows_every_request_of_a_vote_and_sends_nothing(run, good, tmp_path):
+    pytest.importorskip("openai")
+    run("build", good, "--out", tmp_path / "p", "--n-min", 3, "--split", "none", "--per-n", 1)
+    asked = len(co.read_puzzles(tmp_path / "p" / "all.parquet"))
+    command = ("solve", tmp_path / "p", "--out", tmp_path / "r", "--dry-run", "--solver")
+    code, out, _ = run(*command, "openai:x", "--base-url", "http://localhost:9/v1", "--samples", 3)
+    assert code == 0
+    assert out.count('"role": "user"') == 3 * asked
+    assert f'"prompts": {3 * asked}' in out
+    assert not (tmp_path / "r").exists()
+    code, _, err = run(*command, "chance")
+    assert (code, "send nothing to anyone" in err) == (2, True)
+
+
 def test_language_options_are_checked_before_anything_is_loaded(run, good, tmp_path):
     run("build", good, "--out", tmp_path / "p", "--n-min", 3, "--split", "none")
     command = ("solve", tmp_path / "p", "--out", tmp_path / "r", "--solver")

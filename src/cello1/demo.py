@@ -58,7 +58,7 @@ def demo(
     Parameters
     ----------
     out
-        Folder for the puzzles and the runs; a second call goes on where the first was stopped.
+        Folder for the puzzles and the runs; a second call resumes an interrupted first.
     file
         The reader's own .h5ad instead of the built-in cells.
     settings, **changes

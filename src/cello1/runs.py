@@ -2,7 +2,8 @@
 
 A run folder holds ``run.json`` (command, resolved config, versions, git revision, seed, hashes
 of the inputs) and ``responses.jsonl``, to which every finished item adds one complete line.
-Killed at any moment, at most one torn line is left at the end; it is cut off and owed again.
+A run killed at any moment leaves at most one incomplete line, at the end; the line is discarded and
+the item is redone.
 """
 
 from __future__ import annotations
@@ -319,7 +320,7 @@ class Run:
                 file.truncate(whole)
 
     def finished(self) -> set[str]:
-        """Return the ids that need no further work; failures are owed again."""
+        """Return the ids that need no further work; failures are redone."""
         return {record["id"] for record in read_records(self.folder) if "failure" not in record}
 
     def append(self, record: Mapping[str, Any]) -> None:

@@ -195,7 +195,7 @@ def read_profiles(
     try:
         means = frame[list(columns)].to_numpy(dtype=np.float64).T
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path} holds values that are no numbers: {error}") from error
+        raise InputError(f"{path} holds values that are not numbers: {error}") from error
     for name, row in zip(columns, means, strict=True):
         if not np.isfinite(row).all() or (row < 0).any() or row.sum() <= 0:
             what = "is all zero" if not row.any() else "holds negative or missing values"

@@ -38,7 +38,7 @@ def read_markers(path: Path, resources: Collection[str] = ()) -> Table:
     ------
     InputError
         When it cannot be read, its layout is none of those known, it has no pair of a type and a
-        gene, a weight is no number, or none of the resources occurs.
+        gene, a weight is not a number, or none of the resources occurs.
     """
     frame = _frame(path)
     columns = set(frame.columns)

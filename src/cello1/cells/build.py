@@ -1,7 +1,7 @@
 """Many files of cells -> a folder of puzzles: train, validation, test, and a proof of no leaks.
 
-Each file is made by one process. Where there are several, each is kept as a part, so that a
-killed build goes on where it was. The bytes written do not depend on the number of workers or on
+Each file is made by one process. Where there are several, each is kept as a part, so that an
+interrupted build resumes. The bytes written do not depend on the number of workers or on
 PYTHONHASHSEED.
 """
 

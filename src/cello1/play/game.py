@@ -47,7 +47,7 @@ def play(
     puzzles
         A file of puzzles with answers.
     out
-        The run folder; called again, it goes on with puzzles not yet answered.
+        The run folder; a second session asks puzzles not yet answered.
     settings, **changes
         :class:`cello1.recipes.PlaySettings`, or its fields by keyword. The order of the puzzles
         depends on the seed alone; with a `host` other than this machine, others can play.

@@ -33,7 +33,7 @@ class SolvedRun:
     records
         Puzzle id -> the last good record.
     failures
-        Puzzle id -> why the last call failed, for puzzles that are still owed.
+        Puzzle id -> why the last call failed, for puzzles still unanswered.
     scored
         Scores of the answered puzzles.
     evaluation, calibration

@@ -34,7 +34,8 @@ class Response:
     scores
         Log-scores of every cell and candidate, shape (N, M), where the solver has them.
     probabilities
-        Of every cell and candidate under one-to-one, shape (N, M), with how they were made.
+        Probability of every cell and candidate under a one-to-one assignment, shape (N, M), and
+        how it was computed.
     agreement
         Share of sampled answers that agree with this one, for votes.
     votes
@@ -57,7 +58,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Failure:
-    """A puzzle that could not be answered; it is owed again, and never a prediction."""
+    """A puzzle that could not be answered; the next run asks it again, and it is no prediction."""
 
     reason: str
 

@@ -75,7 +75,7 @@ class VotingSolver:
                 self._collect(k, ballots)
             seconds = (time.perf_counter() - start) / len(some)
             for ballot in ballots:
-                # A sampler that stopped (at its budget, say) leaves ballots that are owed.
+                # A sampler that stopped (at its budget, say) leaves ballots incomplete.
                 if len(ballot.responses) + len(ballot.failures) == self.samples:
                     on_done(ballot.puzzle.id, _settle(ballot, seconds))
 

@@ -1,8 +1,8 @@
-"""Language models behind a server of the OpenAI kind: OpenAI, vLLM, `transformers serve`, ...
+"""Language models behind an OpenAI-compatible server: OpenAI, vLLM, `transformers serve`, ...
 
-Thousands of puzzles, some in flight at a time. Whatever may pass is tried again, later and later;
-a call that fails for good is a failure, which is owed on the next run, and never a prediction.
-The API key is read from the environment, and taken out of everything that is written.
+Thousands of puzzles, a few concurrent requests. Temporary errors are retried with growing delays; a
+call that fails for good is a failure, which the next run asks again and which is no prediction. The
+API key is read from the environment and removed from everything that is written.
 """
 
 from __future__ import annotations

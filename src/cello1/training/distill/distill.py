@@ -1,7 +1,7 @@
 """Distillation by rejection sampling: a teacher answers, and what is right becomes a trace.
 
-The run folder takes every response as it comes, with its verdict; killed and called again, the
-run goes on where it was and ends with the same traces.
+The run folder takes every response as it comes, with its verdict. An interrupted run resumes and
+ends with the same traces.
 """
 
 from __future__ import annotations
