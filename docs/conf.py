@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
@@ -42,6 +43,21 @@ autosummary_generate = True
 # On disks that ignore case, score and Score would be one file.
 autosummary_filename_map = {"cello1.Score": "cello1.Score-class"}
 autodoc_typehints_format = "short"
+# A machine that only builds these pages has none of what models need.
+autodoc_mock_imports = [
+    name
+    for name in (
+        "accelerate",
+        "datasets",
+        "peft",
+        "safetensors",
+        "tokenizers",
+        "torch",
+        "transformers",
+        "trl",
+    )
+    if find_spec(name) is None
+]
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 napoleon_google_docstring = False

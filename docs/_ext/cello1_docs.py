@@ -23,9 +23,11 @@ import typer
 from docutils import nodes
 from pydantic import BaseModel
 from sphinx.application import Sphinx
+from sphinx.ext.autodoc.mock import mock
 from sphinx.util.docutils import SphinxDirective
 from typer.cli import get_docs_for_click
 
+import cello1
 from cello1 import Puzzle, Score, read_puzzles, score
 
 _GENES = 10
@@ -245,10 +247,12 @@ def list_settings(
         lines += ["", *(f":param {field}: {info.description}" for field, info in fields), ""]
 
 
-def collect_settings(app: Sphinx, found: Any, bound_method: bool) -> None:
-    """Show settings as ``**changes``, as they are written: the page of the section has the rest."""
-    if "__signature__" in getattr(found, "__dict__", {}):
-        del found.__signature__
+def collect_settings(app: Sphinx) -> None:
+    """Show settings as ``**changes``, as the source does: the page of the section has the rest."""
+    with mock(app.config.autodoc_mock_imports):
+        for name in cello1.__all__:
+            if "__signature__" in getattr(found := getattr(cello1, name), "__dict__", {}):
+                del found.__signature__
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -259,6 +263,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("solved-puzzle", SolvedPuzzleDirective)
     app.connect("missing-reference", link_errors)
     app.connect("autodoc-process-docstring", list_settings)
-    # Before autodoc looks for the source of every default.
-    app.connect("autodoc-before-process-signature", collect_settings, priority=100)
+    app.connect("builder-inited", collect_settings, priority=100)
     return {"version": "1", "parallel_read_safe": True}
