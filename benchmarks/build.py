@@ -93,7 +93,7 @@ def write_tables(file: h5py.File, numbers: np.ndarray) -> None:
     }
     obs = pd.DataFrame(columns, np.char.add("cell ", numbers.astype(str)), dtype="category")
     ids = [f"ENSG{j:011d}" for j in range(GENES)]
-    var = pd.DataFrame({"feature_name": [f"GENE{j}" for j in range(GENES)]}, ids, dtype="category")
+    var = pd.DataFrame({"feature_name": [f"ZNF{j}" for j in range(GENES)]}, ids, dtype="category")
     file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
     anndata.io.write_elem(file, "obs", obs.assign(is_primary_data=True))
     anndata.io.write_elem(file, "var", var)

@@ -38,7 +38,7 @@ def good(tmp_path_factory):
     rng = np.random.default_rng(0)
     base = rng.gamma(0.5, size=300)
     shares = {t: base * np.exp(rng.normal(0, 2, 300) * (rng.random(300) < 0.05)) for t in TYPES}
-    profiles = pd.DataFrame(shares, index=[f"GENE{i}" for i in range(300)])
+    profiles = pd.DataFrame(shares, index=[f"ZNF{i}" for i in range(300)])
     cells = co.simulate(profiles, donors=6, cells_per_type=6, obs={"tissue": "blood"})
     path = tmp_path_factory.mktemp("cells") / "good.h5ad"
     cells.write_h5ad(path)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cello1.annotate.table import read_uns
-from cello1.cells.h5ad.read import SYMBOL_COLUMNS
+from cello1.cells.symbols import SYMBOL_COLUMNS
 from cello1.errors import InputError
 
 __all__ = ["assignment", "confidence", "evidence"]

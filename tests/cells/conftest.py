@@ -71,7 +71,7 @@ def _make_cells(
         table[column] = value
     profiles = rng.lognormal(1, 1.5, (types, genes))
     counts = rng.poisson(profiles[[names.index(t) for t in table.cell_type]]) + 0.0
-    symbols = [f"GENE{i}" for i in range(genes)]
+    symbols = [f"ZNF{i}" for i in range(genes)]
     var = pd.DataFrame({"feature_name": symbols}, index=[f"ENSG{i:011d}" for i in range(genes)])
     return ad.AnnData(
         sp.csr_matrix(counts.astype(np.float32)), table, var, {"organism": "Homo sapiens"}

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
+import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
+from cello1.cells.build import build
 from cello1.cells.make import make_puzzles
 from cello1.errors import InputError
+from cello1.puzzles.table import read_puzzles
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -55,3 +61,93 @@ def test_other_columns_may_hold_donors_and_types(make_cells, save, small):
     puzzles, report = make_puzzles(save(adata), small(donor_key="patient", cell_type_key="label"))
     assert report.donors == 4
     assert {p.meta["donor_id"] for p in puzzles} == {"D0", "D1", "D2", "D3"}
+
+
+def joined(make_cells, column="dataset_id"):
+    """Two data sets whose donors have the same names."""
+    parts = [make_cells(donors=3, seed=seed) for seed in (1, 2)]
+    for part, name in zip(parts, ("aaaa", "bbbb"), strict=True):
+        part.obs[column] = name
+        part.obs["sex"] = "male" if name == "aaaa" else "female"
+    whole = ad.concat(parts, merge="same", uns_merge="same")
+    whole.uns["organism"] = "Homo sapiens"
+    return whole
+
+
+@pytest.mark.parametrize("column", ["dataset_id", "study"])
+def test_a_donor_of_a_joined_file_is_one_of_a_data_set(make_cells, save, small, column):
+    puzzles, report = make_puzzles(save(joined(make_cells, column)), small())
+    assert report.donors == 6
+    assert {p.meta["dataset_id"] for p in puzzles} == {"aaaa", "bbbb"}
+    for puzzle in puzzles:
+        assert len({name.split("-")[0] for name in puzzle.meta["cell_ids"]}) == 1
+        sex = "female" if puzzle.meta["dataset_id"] == "bbbb" else "male"
+        assert f" {sex} donor" in puzzle.context
+    assert any(f"occur in several data sets ({column})" in note for note in report.notes)
+
+
+def test_donors_of_one_name_stay_together_when_split(make_cells, save, small, tmp_path):
+    assert build([save(joined(make_cells))], tmp_path / "out", small()).ok
+    where = {}
+    for name in ("train", "validation", "test"):
+        for puzzle in read_puzzles(tmp_path / "out" / f"{name}.parquet"):
+            where.setdefault(puzzle.meta["donor_id"], set()).add(name)
+    assert all(len(splits) == 1 for splits in where.values())
+
+
+@pytest.mark.parametrize(("one", "other"), [("P1", "p1 "), ("Donor A", "donorA"), ("x", "X")])
+def test_donors_that_look_alike_are_told_and_never_parted(
+    make_cells, save, small, tmp_path, one, other
+):
+    adata = make_cells(donors=6)
+    adata.obs["donor_id"] = adata.obs["donor_id"].replace({"D0": one, "D1": other})
+    built = build([save(adata)], tmp_path / "out", small())
+    assert any("differ only in case or blanks" in note for note in built.reports[0].notes)
+    homes = [
+        {name for name in ("train", "validation", "test")
+         for p in read_puzzles(tmp_path / "out" / f"{name}.parquet") if p.meta["donor_id"] == donor}
+        for donor in (one.strip(), other.strip())
+    ]  # fmt: skip
+    assert homes[0] == homes[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        (lambda n: np.random.default_rng(0).random(n), "'sample_id'.*fractions"),
+        (lambda n: [f"c{i}" for i in range(n)], "'sample_id'.*108 values for 108 cells"),
+        (lambda n: pd.Categorical(np.arange(n) / 7), "'sample_id'.*fractions"),
+    ],
+)
+def test_a_column_that_cannot_be_a_batch_is_passed_over_and_named(
+    make_cells, save, small, values, why
+):
+    adata = make_cells()
+    adata.obs["sample_id"] = values(adata.n_obs)
+    adata.obs["sample"] = "s1"  # the next usual column
+    path = save(adata)
+    puzzles, report = make_puzzles(path, small())
+    assert (report.batch_key, bool(puzzles)) == ("sample", True)
+    assert any(re.search(why, note) for note in report.notes)
+    with pytest.raises(InputError, match=f"{why}.*--batch-key"):
+        make_puzzles(path, small(batch_key="sample_id"))
+
+
+def test_a_batch_of_single_types_is_named_as_the_cause(make_cells, save, small):
+    adata = make_cells()
+    adata.obs["batch"] = adata.obs["cell_type"]
+    with pytest.raises(InputError, match="--batch-key batch"):
+        make_puzzles(save(adata), small())
+
+
+@pytest.mark.parametrize("name", ["batch", "sample_id", "cell_type", "donor_id"])
+def test_an_index_is_never_a_column(make_cells, save, small, name):
+    adata = make_cells()
+    if name in adata.obs:
+        del adata.obs[name]
+        adata.obs.index.name = name
+        with pytest.raises(InputError, match=f"the index is named '{name}', but is no column"):
+            make_puzzles(save(adata), small())
+    else:
+        adata.obs.index.name = name
+        assert make_puzzles(save(adata), small())[1].batch_key is None

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cello1.cells.h5ad.categories import Columns
-from cello1.cells.h5ad.elements import is_array
-from cello1.cells.h5ad.read import Source
+from cello1.cells.h5ad.read import Source, organism_in
 from cello1.cells.obs import Cells
 
 FIELDS = ("sex", "development_stage", "self_reported_ethnicity", "tissue", "tissue_type", "disease")
@@ -25,13 +24,9 @@ _NOT_ETHNIC = {"multiethnic", "not specified"}
 
 
 def organism_of(source: Source, cells: Cells) -> str | None:
-    """Return the organism, from uns (schema 6 and later) or from obs."""
-    uns = source.file.get("uns")
-    node = None if uns is None else uns.get("organism")
-    if node is not None and is_array(node) and node.size == 1:
-        value = np.asarray(node[()], dtype=object).ravel()[0]
-        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    return cells.constant("organism", np.flatnonzero(cells.keep))
+    """Return the organism, from uns (schema 6 and later) or of the cells that are kept."""
+    found = organism_in(source.file, source.obs)
+    return found or cells.constant("organism", np.flatnonzero(cells.keep))
 
 
 def group_context(

@@ -81,6 +81,7 @@ def examine(
             f"{found.report.matrix} holds normalised values and no raw counts were found; gene "
             "ranks are still right, unless values were scaled per gene"
         )
+    found.problems.extend(found.report.notes)
     if found.report.unknown_types:
         found.problems.append(
             "the Cell Ontology does not know "

@@ -107,6 +107,7 @@ class Fetch:
             "disease": self.cells.constant("disease", members),
             "genes": self.genes_meta,
             "prompt_version": PROMPT_VERSION,
+            **({} if (study := self.cells.studies[home]) is None else {"dataset_id": study}),
             **{name: True for name, on in flags.items() if on},
             **({} if len(diseases) < 2 else {"diseases": diseases}),
         }

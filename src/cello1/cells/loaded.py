@@ -6,7 +6,7 @@ values, whatever the matrix is called, and everything that cannot be used raises
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,10 @@ from cello1.cells.context import FIELDS, group_context
 from cello1.cells.genes import Symbols, index_symbols
 from cello1.cells.h5ad.categories import Columns, as_categories
 from cello1.cells.h5ad.matrix import Chunk
-from cello1.cells.h5ad.read import COUNT_LAYERS, SYMBOL_COLUMNS, Values, look_at, refuse_ensembl
-from cello1.cells.obs import BATCH_COLUMNS, group_cells
+from cello1.cells.h5ad.read import COUNT_LAYERS, Values, look_at
+from cello1.cells.obs import BATCH_COLUMNS, group_cells, no_batch
 from cello1.cells.rank import top_genes
+from cello1.cells.symbols import SYMBOL_COLUMNS, TYPE_COLUMNS, Chosen, choose_symbols
 from cello1.errors import InputError, brief
 
 _SAMPLE = 200_000
@@ -41,12 +42,15 @@ class Expression:
         Cells x genes, CSR.
     symbols
         The genes, ready for ranking.
+    notes
+        What a reader must know of them: what is no gene, which column was taken and why.
     """
 
     name: str
     values: Values
     matrix: csr_matrix = field(repr=False)
     symbols: Symbols = field(repr=False)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,10 @@ def read_expression(adata: Any, layer: str | None = None) -> Expression:
         raise InputError(f"the AnnData has {adata.n_obs} cells and {adata.n_vars} genes")
     name, values, stored = _choose(_matrices(adata), layer)
     table = adata.raw.var if name == "raw.X" else adata.var
-    symbols = _symbols(table, adata.var, "raw.var" if name == "raw.X" else "var")
+    where = "raw.var" if name == "raw.X" else "var"
+    genes = _symbols(table, adata.var, where, _organism(adata))
     matrix = csr_matrix(stored)
-    return Expression(name, values, matrix, index_symbols(symbols))
+    return Expression(name, values, matrix, index_symbols(genes.symbols), genes.told())
 
 
 def rank_cells(
@@ -182,7 +187,8 @@ def homes(
     """
     if batch_key is not None and batch_key not in obs:
         raise InputError(f"no obs column {batch_key!r} for batches{obs_columns(obs)}")
-    batch_key = batch_key or next((c for c in BATCH_COLUMNS if c in obs), None)
+    usual = (c for c in BATCH_COLUMNS if c in obs and no_batch(obs[c].array) is None)
+    batch_key = batch_key or next(usual, None)
     wanted = {*FIELDS, "organism", *(extra or {})} & set(obs.columns)
     known = Columns({name: as_categories(obs[name].array) for name in sorted(wanted)})
     everyone = np.arange(len(obs))
@@ -254,17 +260,38 @@ def _sample(matrix: Any) -> npt.NDArray[Any]:
     return np.asarray(values[:: max(1, len(values) // _SAMPLE)])
 
 
-def _symbols(own: pd.DataFrame, var: pd.DataFrame, name: str) -> list[str]:
+def _symbols(own: pd.DataFrame, var: pd.DataFrame, name: str, organism: str | None) -> Chosen:
     """Return a symbol for every gene; `raw` often has bare ids, which `var` may know."""
-    names = [str(n) for n in own.index]
-    for table in (own, var):
-        key = next((k for k in SYMBOL_COLUMNS if k in table.columns), None)
-        if key is None:
-            continue
-        given = table[key].astype(object)
-        spelled = given.where(given.notna(), "").astype(str).str.strip()
-        known = dict(zip(map(str, table.index), spelled, strict=True))
-        names = [known.get(n) or n for n in names]
-        break
-    refuse_ensembl(pa.array(names, pa.string()), name)
-    return names
+    index = [str(n) for n in own.index]
+    candidates = {
+        key: _texts(dict(enumerate(_spelled(own[key]))), range(len(index)), index)
+        for key in SYMBOL_COLUMNS
+        if key in own.columns
+    }
+    key = next((k for k in SYMBOL_COLUMNS if k in var.columns), None)
+    if own is not var and not candidates and key is not None:
+        known = dict(zip(map(str, var.index), _spelled(var[key]), strict=True))
+        candidates[f"{key} of var"] = _texts(known, index, index)
+    candidates["var_names"] = pa.array([n.strip() for n in index], pa.string())
+    kinds = next((k for k in TYPE_COLUMNS if k in own.columns), None)
+    types = None if kinds is None else _spelled(own[kinds])
+    return choose_symbols(candidates.items(), types, table=name, organism=organism)
+
+
+def _spelled(column: pd.Series) -> list[str]:
+    given = column.astype(object)
+    spelled = given.where(given.notna(), "").astype(str).str.strip()
+    return [str(text) for text in spelled]
+
+
+def _texts(known: Mapping[Any, str], keys: Iterable[Any], names: list[str]) -> pa.StringArray:
+    found = [known.get(k) or n for k, n in zip(keys, names, strict=True)]
+    return pa.array(found, pa.string())
+
+
+def _organism(adata: Any) -> str | None:
+    told = adata.uns.get("organism")
+    if isinstance(told, str):
+        return told
+    met = list(adata.obs["organism"].unique()) if "organism" in adata.obs else []
+    return str(met[0]) if len(met) == 1 and not pd.isna(met[0]) else None

@@ -57,13 +57,14 @@ def make_puzzles(
         report.cells, report.drops = source.n_cells, dict(cells.drops)
         report.matrix, report.values = source.matrix.name, source.values
         report.symbols, report.batch_key = source.symbols_from, cells.batch_key
+        report.notes = [*source.genes.told(), *cells.notes]
         symbols = index_symbols(source.symbols, settings.exclude_genes)
         with tempfile.TemporaryFile() as lists:
             expressed = _rank_all(source, cells, symbols, settings, lists, progress)
             _drop_shallow(cells, expressed, settings, report)
             groups, homes = _groups(source, cells, settings)
             report.used, report.groups = int(cells.keep.sum()), len(groups)
-            report.donors = len({cells.group_keys[home][0] for home, _ in homes})
+            report.donors = len({(cells.studies[h], cells.group_keys[h][0]) for h, _ in homes})
             drawn = draw_puzzles(
                 source.dataset, groups, cells.type_names, term_of_type(cells), settings
             )
@@ -157,7 +158,8 @@ def _groups(
                 continue
             types = cells.types[members]
             by_type = {int(t): members[types == t] for t in np.unique(types)}
-            key = "\x1e".join(str(p) for p in (*cells.group_keys[home], part))
+            study = () if cells.studies[home] is None else (cells.studies[home],)
+            key = "\x1e".join(str(p) for p in (*cells.group_keys[home], part, *study))
             groups.append(Group(key, by_type))
             homes.append((home, part or None))
     return groups, homes

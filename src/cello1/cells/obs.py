@@ -18,6 +18,7 @@ from cello1.cells.h5ad.categories import (
     Mask,
     are_equal,
     are_unnamed,
+    as_categories,
     categorical,
     is_unnamed,
 )
@@ -29,6 +30,8 @@ from cello1.recipes import BuildSettings
 
 # The first of these that a file has separates experimental batches; --batch-key overrules.
 BATCH_COLUMNS = ("batch", "batch_id", "library_id", "library_uuid", "sample_id", "sample")
+# Where a file joins several data sets, donor 1 of each is a person of its own.
+STUDY_COLUMNS = ("dataset_id", "dataset", "study_id", "study")
 POOLED, ONE_DONOR = "pooled", "one donor"
 # The Cell Ontology has about 3,500 terms; a column with more values holds something else.
 MAX_TYPES = 4_000
@@ -56,6 +59,10 @@ class Cells(Columns):
         How donors are named: ``named``, ``pooled`` or ``one donor``, per group.
     batch_key
         The column that separates batches, or None.
+    studies
+        Of each group the data set that it is from, where a file joins several; else None.
+    notes
+        What a reader must know of donors and batches.
     """
 
     keep: Mask
@@ -66,6 +73,8 @@ class Cells(Columns):
     group_keys: list[tuple[str, str | None, str | None]]
     donor_kind: list[str]
     batch_key: str | None
+    studies: list[str | None]
+    notes: list[str]
 
 
 def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) -> Cells:
@@ -109,11 +118,11 @@ def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) 
     if not settings.pooled_donors:
         drop("donor unknown or pooled", unnamed)
 
-    batch_key = settings.batch_key or next((c for c in BATCH_COLUMNS if c in obs), None)
-    if settings.batch_key is not None and settings.batch_key not in obs:
-        raise InputError(f"no obs column {settings.batch_key!r} for batches{_choices(obs)}")
-    batches = None if batch_key is None else categorical(obs, batch_key)
-    groups, keys = group_cells(keep, donors, batches, columns.get("tissue"))
+    batch_key, batches, notes = _batches(obs, settings)
+    notes += _look_alikes(donors, keep)
+    study_key, studies = _studies(obs, settings, batch_key)
+    groups, keys, owners = _groups(keep, donors, studies, batches, columns.get("tissue"))
+    notes += _shared_names(keys, owners, study_key)
     kinds = [
         ONE_DONOR
         if settings.donor_key not in obs
@@ -132,6 +141,8 @@ def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) 
         keys,
         kinds,
         batch_key,
+        owners,
+        notes,
     )
 
 
@@ -211,6 +222,113 @@ def _pool(source: Source) -> str:
     return f"pooled:{source.dataset}"
 
 
+def _batches(
+    obs: Table, settings: BuildSettings
+) -> tuple[str | None, pd.Categorical | None, list[str]]:
+    """Find the column of batches: the one named, else the first usual one that can be one."""
+    key = settings.batch_key
+    if key is not None:
+        if key not in obs:
+            raise InputError(f"no obs column {key!r} for batches{_choices(obs)}")
+        values = obs.column(key)
+        if why := no_batch(values):
+            raise InputError(
+                f"obs column {key!r} cannot tell batches apart: {why}; name another with "
+                "--batch-key"
+            )
+        return key, as_categories(values), []
+    notes = []
+    for name in (name for name in BATCH_COLUMNS if name in obs):
+        values = obs.column(name)
+        if why := no_batch(values):
+            notes.append(f"obs column {name!r} was not taken for the batch: {why}")
+            continue
+        return name, as_categories(values), notes
+    return None, None, notes
+
+
+def no_batch(values: Any) -> str | None:
+    """Say why a column cannot tell batches apart, or return None."""
+    kinds = as_categories(values)
+    raw = values.categories if isinstance(values, pd.Categorical) else np.asarray(values)
+    if getattr(raw.dtype, "kind", "O") == "f":
+        finite = np.asarray(raw, dtype=float)
+        finite = finite[np.isfinite(finite)]
+        if len(finite) and np.any(finite != np.floor(finite)):
+            return "it holds fractions, so it is a measurement"
+    met = len(np.unique(kinds.codes[kinds.codes >= 0]))
+    if met > max(1, len(kinds) / 2):
+        return f"it has {met:,} values for {len(kinds):,} cells, about one for each"
+    return None
+
+
+def _studies(
+    obs: Table, settings: BuildSettings, batch_key: str | None
+) -> tuple[str | None, pd.Categorical | None]:
+    """Find the column that says which of several joined data sets a cell is from."""
+    taken = (settings.donor_key, settings.cell_type_key, batch_key)
+    for name in (name for name in STUDY_COLUMNS if name in obs and name not in taken):
+        values = obs.column(name)
+        kinds = as_categories(values)
+        if no_batch(values) is None and len(np.unique(kinds.codes)) > 1:
+            return name, kinds
+    return None, None
+
+
+def _groups(
+    keep: Mask,
+    donors: pd.Categorical,
+    studies: pd.Categorical | None,
+    batches: pd.Categorical | None,
+    tissue: pd.Categorical | None,
+) -> tuple[npt.NDArray[np.int32], list[tuple[str, str | None, str | None]], list[str | None]]:
+    """Group cells by donor, batch and tissue, a donor being one of a data set."""
+    if studies is None:
+        groups, keys = group_cells(keep, donors, batches, tissue)
+        return groups, keys, [None] * len(keys)
+    # Donor and data set become one name, which is parted again in the keys.
+    names = np.array([*donors.categories, ""], dtype=object)[donors.codes]
+    owners = np.array([*(str(c).strip() for c in studies.categories), ""], dtype=object)
+    joined = names + "\x1f" + owners[studies.codes]
+    joined[donors.codes < 0] = None
+    groups, keys = group_cells(keep, pd.Categorical(joined), batches, tissue)
+    parted = [((k[0] or "").partition("\x1f"), k[1:]) for k in keys]
+    return (
+        groups,
+        [(name.strip(), *rest) for (name, _, _), rest in parted],
+        [owner or None for (_, _, owner), _ in parted],
+    )
+
+
+def _shared_names(
+    keys: list[tuple[str, str | None, str | None]], owners: list[str | None], column: str | None
+) -> list[str]:
+    met: dict[str, set[str]] = {}
+    for (donor, _, _), owner in zip(keys, owners, strict=True):
+        met.setdefault(donor, set()).add(owner or "")
+    shared = sorted(donor for donor, where in met.items() if len(where) > 1)
+    if not shared:
+        return []
+    return [
+        f"{len(shared)} donor name(s) such as {brief(shared[0])} occur in several data sets "
+        f"({column}): no puzzle mixes them, and splits keep them together"
+    ]
+
+
+def _look_alikes(donors: pd.Categorical, keep: Mask) -> list[str]:
+    """Name donors that differ only in case or blanks."""
+    alike: dict[str, list[str]] = {}
+    for code in np.unique(donors.codes[keep & (donors.codes >= 0)]).tolist():
+        name = str(donors.categories[code])
+        alike.setdefault("".join(name.casefold().split()), []).append(name)
+    return [
+        f"donors {' and '.join(map(repr, names))} differ only in case or blanks: no puzzle mixes "
+        "them, and splits keep them together; give them one name if they are one person"
+        for names in alike.values()
+        if len(names) > 1
+    ]
+
+
 def group_cells(
     keep: Mask,
     donors: pd.Categorical,
@@ -243,7 +361,9 @@ def group_cells(
 
 def _choices(obs: Table) -> str:
     columns = sorted(obs)
-    return f"; obs has {', '.join(columns[:30]) or 'no columns'}"
+    index = f" (the index is named {obs.index_name!r}, but is no column)"
+    said = index if not obs.index_name.startswith(("_", "index")) else ""
+    return f"; obs has {', '.join(columns[:30]) or 'no columns'}{said}"
 
 
 def term_of_type(cells: Cells) -> dict[str, Any]:

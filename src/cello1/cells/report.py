@@ -21,6 +21,9 @@ class FileReport:
         Why there are no puzzles and what would change that, or why the file failed.
     drops
         Rule -> cells dropped by it; with `used` they add up to `cells`.
+    notes
+        What a reader must know: columns that are no genes, donors that look alike, a column that
+        was not taken for the batch.
     largest
         The largest N that any group can serve.
     """
@@ -42,6 +45,7 @@ class FileReport:
     puzzles: int = 0
     shortfall: dict[int, int] = field(default_factory=dict)
     unknown_types: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> FileReport:
@@ -78,10 +82,13 @@ def explain(report: FileReport, donor: str | None, settings: BuildSettings) -> N
         elif rule.startswith("cell type"):
             report.message += "; name another column with --cell-type-key"
     elif report.largest < 2:
+        keys = [f"--donor-key {settings.donor_key}", f"--cell-type-key {settings.cell_type_key}"]
+        if report.batch_key is not None:
+            keys.insert(1, f"--batch-key {report.batch_key}")
         raise InputError(
             f"every group of cells (donor, batch, tissue) has a single cell type, such as donor "
-            f"{brief(donor)}; a puzzle needs several: is --donor-key {settings.donor_key} or "
-            f"--cell-type-key {settings.cell_type_key} the right column?"
+            f"{brief(donor)}; a puzzle needs several: is {', '.join(keys[:-1])} or {keys[-1]} the "
+            "right column?"
         )
     elif report.largest >= settings.n_min:
         report.message = f"too few other types in the file for {settings.distractors} distractors"

@@ -88,6 +88,12 @@ def join_units(puzzles: Sequence[Puzzle], field: str) -> list[str]:
         for tie in ties:
             low, high = sorted((root(donor), root(tie)))
             parent[high] = low
+    # Names that differ only in case or blanks may be one person.
+    alike: dict[str, tuple[str, str]] = {}
+    for donor in sorted(set(donors)):
+        first = alike.setdefault("".join(donor[1].casefold().split()), donor)
+        low, high = sorted((root(donor), root(first)))
+        parent[high] = low
     return ["=".join(root(donor)) for donor in donors]
 
 

@@ -35,6 +35,9 @@ def build(
         print_json({"files": reports, "audit": made.audit.to_json(), "ok": made.ok})
     else:
         show(files_table(made.reports), audit_table(made.audit))
+    for file in made.reports:
+        for note in file.notes:
+            typer.echo(f"note: {file.dataset}: {' '.join(note.split())}", err=True)
     failed = [file for file in made.reports if file.status == "failed"]
     for file in failed:
         complain(f"{file.dataset}: {file.message}")

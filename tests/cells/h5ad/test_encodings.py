@@ -249,7 +249,7 @@ def test_values_are_those_that_were_stored_and_that_anndata_reads(encoded, make_
             if theirs is not None:
                 assert values == listed(theirs[name]), name
         assert len(source.symbols) == 200
-        assert source.symbols.to_pylist()[:2] == ["GENE0", "GENE1"]
+        assert source.symbols.to_pylist()[:2] == ["ZNF0", "ZNF1"]
 
 
 def test_doctor_finds_no_fault_with_any(encoded, small):

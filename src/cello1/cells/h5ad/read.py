@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,18 +19,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cello1.cells.h5ad.categories import as_categories
 from cello1.cells.h5ad.columns import Table
-from cello1.cells.h5ad.elements import is_null, refuse_outside
+from cello1.cells.h5ad.elements import is_array, is_null, refuse_outside
 from cello1.cells.h5ad.kinds import check_bytes, check_groups, check_place, is_zarr
 from cello1.cells.h5ad.matrix import Matrix, open_matrix, sample_values
+from cello1.cells.symbols import SYMBOL_COLUMNS, TYPE_COLUMNS, Chosen, choose_symbols
 from cello1.errors import InputError
 
-SYMBOL_COLUMNS = (
-    "feature_name", "gene_symbol", "gene_symbols", "gene_name", "gene_names", "symbol",
-    "Symbol", "hgnc_symbol", "gene_short_name", "features",
-)  # fmt: skip
 COUNT_LAYERS = ("counts", "raw_counts", "count", "raw")
-_ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(?:\.\d+)?$")
 Values = Literal["counts", "normalised"]
 
 
@@ -49,8 +45,8 @@ class Source:
         Its observations.
     matrix, values
         The chosen matrix, and whether it holds raw counts or normalised values.
-    symbols, symbols_from
-        One symbol per column, and where they were found.
+    genes
+        One symbol per column, where they were found, and what is none.
     """
 
     path: Path
@@ -59,8 +55,17 @@ class Source:
     obs: Table
     matrix: Matrix
     values: Values
-    symbols: pa.StringArray
-    symbols_from: str
+    genes: Chosen
+
+    @property
+    def symbols(self) -> pa.StringArray:
+        """One symbol per column; empty where it is no gene."""
+        return self.genes.symbols
+
+    @property
+    def symbols_from(self) -> str:
+        """Where the symbols were found."""
+        return self.genes.origin
 
     @property
     def n_cells(self) -> int:
@@ -92,8 +97,7 @@ def open_source(path: Path, layer: str | None = None) -> Iterator[Source]:
             raise InputError(
                 f"{matrix.name} has {matrix.shape[0]} rows for {len(obs)} cells; file is damaged"
             )
-        symbols, origin = find_symbols(file, matrix)
-        yield Source(path, path.stem, file, obs, matrix, values, symbols, origin)
+        yield Source(path, path.stem, file, obs, matrix, values, find_symbols(file, matrix, obs))
 
 
 @contextmanager
@@ -216,45 +220,53 @@ def choose_matrix(file: Any, layer: str | None) -> tuple[Matrix, Values]:
     )
 
 
-def find_symbols(file: Any, matrix: Matrix) -> tuple[pa.StringArray, str]:
+def find_symbols(file: Any, matrix: Matrix, obs: Table) -> Chosen:
     """Return a symbol for every column of the matrix, and where it came from.
 
     A gene without symbol keeps its name. `raw` often has bare ids; then the symbols that `var`
     knows for them are used.
     """
-    tables = {"var": open_table(file, "var")}
-    if matrix.name == "raw.X":
-        tables = {"raw.var": open_table(file, "raw.var"), **tables}
-    own, table = next(iter(tables.items()))
+    own = "raw.var" if matrix.name == "raw.X" else "var"
+    table = open_table(file, own)
     if len(table) != matrix.shape[1]:
         raise InputError(f"{matrix.name} has {matrix.shape[1]} columns for {len(table)} genes")
-    found = ((t, k) for t in tables for k in SYMBOL_COLUMNS if k in tables[t])
-    where, key = next(found, (own, None))
-    if key is None:
-        symbols, origin = table.index(), "var_names"
-    elif where == own:
-        symbols, origin = table.texts(key), key
-        if pc.any(unnamed := pc.equal(symbols, "")).as_py():
-            symbols = pc.if_else(unnamed, table.index(), symbols)
-    else:
-        other = tables[where]
-        known = dict(zip(other.names(), other.texts(key).to_pylist(), strict=True))
-        symbols = pa.array([known.get(name) or name for name in table.names()], pa.string())
-        origin = f"{key} of {where}"
-    refuse_ensembl(symbols, own)
-    return symbols, origin
+    kinds = next((key for key in TYPE_COLUMNS if key in table), None)
+    types = None if kinds is None else table.texts(kinds).to_pylist()
+    candidates = _candidates(file, table, own)
+    return choose_symbols(candidates, types, table=own, organism=organism_in(file, obs))
 
 
-def refuse_ensembl(symbols: pa.StringArray, table: str) -> None:
-    """Raise an `InputError` when most genes have an Ensembl id and no symbol."""
-    alike = symbols.filter(pc.starts_with(symbols, "ENS")).to_pylist()
-    ensembl = [symbol for symbol in alike if _ENSEMBL.match(symbol)]
-    if len(ensembl) > len(symbols) / 2:
-        raise InputError(
-            f"genes are named by Ensembl id only (such as {ensembl[0]}) and {table} has no column "
-            f"of symbols ({', '.join(SYMBOL_COLUMNS[:3])}, ...); add one: "
-            "adata.var['feature_name'] = symbols"
-        )
+def _candidates(file: Any, table: Table, own: str) -> Iterator[tuple[str, pa.StringArray]]:
+    """Yield the columns that may hold symbols, and the names at last; each is read when due."""
+    index = table.index()
+    columns = [key for key in SYMBOL_COLUMNS if key in table]
+    for key in columns:
+        yield key, _filled(table.texts(key), index)
+    var = open_table(file, "var")
+    for key in (key for key in SYMBOL_COLUMNS if own != "var" and not columns and key in var):
+        known = dict(zip(var.names(), var.texts(key).to_pylist(), strict=True))
+        found = [known.get(name) or name for name in index.to_pylist()]
+        yield f"{key} of var", pa.array(found, pa.string())
+    yield "var_names", index
+
+
+def _filled(symbols: pa.StringArray, names: pa.StringArray) -> pa.StringArray:
+    unnamed = pc.equal(symbols, "")
+    return pc.if_else(unnamed, names, symbols) if pc.any(unnamed).as_py() else symbols
+
+
+def organism_in(file: Any, obs: Table) -> str | None:
+    """Return the organism of all cells, from uns (schema 6 and later) or from obs; else None."""
+    uns = file.get("uns")
+    node = None if uns is None or is_array(uns) else uns.get("organism")
+    if node is not None and is_array(node) and node.size == 1:
+        value = np.asarray(node[()], dtype=object).ravel()[0]
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    if "organism" not in obs:
+        return None
+    values = as_categories(obs.column("organism"))
+    met = np.unique(values.codes)
+    return str(values.categories[met[0]]) if len(met) == 1 and met[0] >= 0 else None
 
 
 def _matrices(file: Any) -> dict[str, Any]:
