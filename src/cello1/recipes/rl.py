@@ -57,7 +57,7 @@ class RlSettings(AdapterSection, PracticeSettings):
     """How a model learns from rewards for its own responses (GRPO).
 
     The defaults are those of Cell-o1 (arXiv 2506.02911, section 4) where it states them; those of
-    the trainer are in :mod:`cello1.training.rl.trl.settings`.
+    the trainer are in :mod:`cello1.training.rl.trl.grpo`.
     """
 
     reward: Annotated[

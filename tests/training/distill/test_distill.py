@@ -18,9 +18,9 @@ from cello1.runs import read_records
 from cello1.scoring.score import score
 from cello1.solvers.base import Failure, Response
 from cello1.training.distill import distill as module
+from cello1.training.distill.acceptance import answers_early, check_response, choose
 from cello1.training.distill.choose_teacher import choose_teacher, hinted
 from cello1.training.distill.distill import distill
-from cello1.training.distill.selection import answers_early, choose, judge
 from cello1.training.run.traces import read_traces, response_of
 
 VOCABULARY = frozenset({"MS4A1", "CD3D", "LYZ"})
@@ -158,7 +158,7 @@ def test_rejected_for_format_and_wrong_cells(toys, script, file, tmp_path):
     ],
 )
 def test_filters_refuse_what_they_must(settings, words, kind):
-    verdict = judge(PAIR, right(PAIR, words), settings, VOCABULARY)
+    verdict = check_response(PAIR, right(PAIR, words), settings, VOCABULARY)
     assert verdict.kind == kind
     assert verdict.accepted == (kind == "accepted")
 

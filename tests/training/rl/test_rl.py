@@ -13,9 +13,9 @@ from cello1.solvers.local.language import LanguageModel
 from cello1.solvers.local.prompter import Prompter
 from cello1.training.merge import merge
 from cello1.training.rl.data import read_rl_data
-from cello1.training.rl.rl import make_trainer, rl
+from cello1.training.rl.rl import rl
 from cello1.training.rl.rollout import sample_tokens
-from cello1.training.rl.trl.settings import grpo_config
+from cello1.training.rl.trl.grpo import grpo_config, make_trainer
 from cello1.training.run.checkpoints import checkpoints
 
 

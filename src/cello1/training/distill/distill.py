@@ -24,9 +24,8 @@ from cello1.recipes.read import resolve
 from cello1.recipes.section import takes
 from cello1.runs import Count, Run, file_hash, read_records, write_atomic, write_json
 from cello1.solvers.base import Failure, RemoteSolver, Response
-from cello1.training.distill.acceptance import acceptance
+from cello1.training.distill.acceptance import acceptance, check_response, choose
 from cello1.training.distill.choose_teacher import Sampler, choose_teacher
-from cello1.training.distill.selection import choose, judge
 from cello1.training.run.traces import make_trace, write_traces
 
 TRACES, REJECTED = "reasoning.parquet", "rejected.jsonl"
@@ -225,7 +224,9 @@ class _Rounds:
         known = {"id": f"{puzzle_id}/{sample}", "puzzle": puzzle_id, "sample": sample}
         if isinstance(result, Failure):
             return {**known, "failure": result.reason}
-        verdict = judge(self.puzzles[puzzle_id], result.text, self.settings, self.vocabulary)
+        verdict = check_response(
+            self.puzzles[puzzle_id], result.text, self.settings, self.vocabulary
+        )
         return {
             **known,
             "teacher": teacher,

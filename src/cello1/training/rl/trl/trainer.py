@@ -1,6 +1,6 @@
 """TRL's GRPOTrainer with what it lacks here: our rollouts, groups that teach, held-out puzzles.
 
-Importing this takes ten seconds; only :mod:`cello1.training.rl.rl` does, when it trains. Rollouts
+Importing this takes ten seconds; only :mod:`.grpo` does, when it trains. Rollouts
 enter by TRL's `rollout_func`. What is overridden beyond that is not public: the order of the
 puzzles, which a resumed run could not draw again, and the log-probabilities, which read the prompt
 of a group once. `tests/training/rl/test_trl_canary.py` fails when TRL changes them.
@@ -19,11 +19,11 @@ from trl.trainer.utils import RepeatSampler
 
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import RlSettings
+from cello1.scoring.reward import Reward
 from cello1.solvers.local.attention import decode_faster
 from cello1.solvers.local.language import LanguageModel
 from cello1.training.rl.rollout import Group, RolloutSampler, Seeds, as_line, sample_tokens
 from cello1.training.rl.trl.logprobs import can_share, response_logprobs
-from cello1.training.rl.trl.settings import rewards_of
 from cello1.training.run.run_training import append_line
 from cello1.training.run.trl import SolvingTrainer
 
@@ -39,6 +39,8 @@ class GroupTrainer(SolvingTrainer, GRPOTrainer):  # type: ignore[misc]
         Puzzles to respond to.
     settings
         The section `rl` of a recipe.
+    rewards
+        Name, function and weight of every reward.
     more
         For :class:`SolvingTrainer` and TRL's trainer.
     """
@@ -46,12 +48,18 @@ class GroupTrainer(SolvingTrainer, GRPOTrainer):  # type: ignore[misc]
     # TRL would count responses without signal as empty there.
     not_logged = tuple(f"completions/{m}_terminated_length" for m in ("mean", "min", "max"))
 
-    def __init__(self, *, practise: Sequence[Puzzle], settings: RlSettings, **more: Any) -> None:
+    def __init__(
+        self,
+        *,
+        practise: Sequence[Puzzle],
+        settings: RlSettings,
+        rewards: Sequence[tuple[str, Reward, float]],
+        **more: Any,
+    ) -> None:
         self.practise = {puzzle.id: puzzle for puzzle in practise}
         self.drops = settings.no_signal == "drop"
         self.groups: list[Group] = []
         self.rolled = (-1, 0)  # the step and the generation within it that came last
-        rewards = rewards_of(settings)
         super().__init__(
             settings=settings,
             reward_funcs=[_column(i, name) for i, (name, _, _) in enumerate(rewards)],
