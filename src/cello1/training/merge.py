@@ -61,7 +61,7 @@ def merge(
     ------
     InputError
         When the base is not the one the adapter was trained on, something is missing, or the
-        merged model says something else than base and adapter together.
+        merged model disagrees with base and adapter together.
     """
     out = Path(out)
     if out.exists() and any(out.iterdir()):

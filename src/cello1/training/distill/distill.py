@@ -151,7 +151,7 @@ class _Rounds:
         target = self.settings.target
         self._tell()
         for sample in range(self.settings.samples):
-            # What was unsolved when this round began, also when it was killed halfway.
+            # What was unsolved when this round began, also when it was interrupted halfway.
             earlier = {self.records[i]["puzzle"] for i in self._accepted_before(sample)}
             owed = [p for p in self.order if target is None or p not in earlier]
             size = len(owed) if target is None else _TOGETHER

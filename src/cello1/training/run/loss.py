@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-# By these names configs say that logits are scaled or bent behind the output layer.
-_BENT = (
+# By these names configs say that logits are transformed behind the output layer.
+_TRANSFORMS = (
     "final_logit_softcapping",
     "logit_scale",
     "logits_scaling",
@@ -22,10 +22,10 @@ _BENT = (
 )
 
 
-def is_straight(model: Any) -> bool:
+def has_plain_logits(model: Any) -> bool:
     """Say whether the logits are what the output layer gives, so that this module holds."""
     config = model.config.get_text_config()
-    return not any(getattr(config, name, None) for name in _BENT)
+    return not any(getattr(config, name, None) for name in _TRANSFORMS)
 
 
 def chosen_logits(model: Any, ids: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What can be known of a fine-tuning before it starts, without the model's weights.
+"""Check a fine-tuning before it starts, without the model's weights.
 
 The config is composed, the chat template rendered, every trace tokenized; memory and time are
 estimated from the shapes in ``config.json``. Estimates are meant to be right within a third.

@@ -14,7 +14,7 @@ from torch.utils.data import Sampler, SequentialSampler
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 
-from cello1.training.run.loss import chosen_logits, is_straight
+from cello1.training.run.loss import chosen_logits, has_plain_logits
 from cello1.training.run.trl import SolvingTrainer
 from cello1.training.sft.data import IGNORED
 
@@ -94,7 +94,9 @@ class PuzzleTrainer(SolvingTrainer, SFTTrainer):  # type: ignore[misc]
         usual = self.args.loss_type == "nll" and self.label_smoother is None
         alone = self.accelerator.num_processes == 1 and self.accelerator.device.type == "cpu"
         rows = "position_ids" not in inputs and not more.get("return_outputs")
-        return usual and alone and rows and not self.aux_loss_enabled and is_straight(self.model)
+        return (
+            usual and alone and rows and not self.aux_loss_enabled and has_plain_logits(self.model)
+        )
 
     def _note(self, logs: torch.Tensor, wanted: torch.Tensor, mask: torch.Tensor) -> None:
         """Record what TRL measures, under its names."""

@@ -2,7 +2,7 @@
 
 Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) with generalised advantage
 estimation (Schulman et al. 2016, arXiv 1506.02438). Tensors have the shape (rows, tokens): a row is
-one response, a token one action; `said` is 1 where a row has a token and 0 behind its end. Prompts
+one response, a token one action; `mask` is 1 where a row has a token and 0 behind its end. Prompts
 are padded on the left and responses on the right, so that all responses of a batch begin in one
 column and only their columns are turned into probabilities.
 """
@@ -42,13 +42,13 @@ class Clipped(NamedTuple):
     high: Tensor
 
 
-def mean(values: Tensor, said: Tensor) -> Tensor:
+def mean(values: Tensor, mask: Tensor) -> Tensor:
     """Return the mean over tokens."""
-    return (values * said).sum() / said.sum()
+    return (values * mask).sum() / mask.sum()
 
 
-def token_rewards(scores: Tensor, log_ratio: Tensor, said: Tensor, kl: float) -> Tensor:
-    """Return what every token earns: the score at the end, less a price for leaving the reference.
+def token_rewards(scores: Tensor, log_ratio: Tensor, mask: Tensor, kl: float) -> Tensor:
+    """Return the reward of every token: a score at the end, less a price for leaving the reference.
 
     Parameters
     ----------
@@ -57,19 +57,19 @@ def token_rewards(scores: Tensor, log_ratio: Tensor, said: Tensor, kl: float) ->
     log_ratio
         Log-probability of every token under the policy less that under the reference. Its mean
         is the Kullback-Leibler divergence.
-    said
+    mask
         Where there are tokens.
     kl
         The price.
     """
-    rewards = -kl * log_ratio * said
-    last = said.sum(dim=1).long() - 1
+    rewards = -kl * log_ratio * mask
+    last = mask.sum(dim=1).long() - 1
     rewards[torch.arange(len(rewards), device=rewards.device), last] += scores
     return rewards
 
 
 def advantages(
-    rewards: Tensor, values: Tensor, said: Tensor, gamma: float, lam: float
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float
 ) -> tuple[Tensor, Tensor]:
     """Estimate how much better every token did than expected (arXiv 1506.02438, eq. 16).
 
@@ -77,7 +77,7 @@ def advantages(
     ----------
     rewards, values
         What every token earned, and what was expected before it.
-    said
+    mask
         Where there are tokens; behind the last one nothing is expected.
     gamma, lam
         Discount, and the trade of bias (0: trust the values) for variance (1: trust the rewards).
@@ -85,27 +85,27 @@ def advantages(
     Returns
     -------
     tuple
-        Advantages, and the returns that the values should have foretold.
+        Advantages, and the returns that the values should have predicted.
     """
-    values = values * said
+    values = values * mask
     found = torch.zeros_like(values)
     later = values.new_zeros(len(values))
     expected = values.new_zeros(len(values))
     for t in range(values.shape[1] - 1, -1, -1):
-        surprise = rewards[:, t] + gamma * expected - values[:, t]
-        later = (surprise + gamma * lam * later) * said[:, t]
+        delta = rewards[:, t] + gamma * expected - values[:, t]
+        later = (delta + gamma * lam * later) * mask[:, t]
         found[:, t] = later
         expected = values[:, t]
     return found, found + values
 
 
-def whiten(values: Tensor, said: Tensor) -> Tensor:
-    """Bring the values of all tokens to mean 0 and standard deviation 1.
+def whiten(values: Tensor, mask: Tensor) -> Tensor:
+    """Normalize the values of all tokens to mean 0 and standard deviation 1.
 
     Values that do not differ become 0: then there is nothing to learn.
     """
-    centred = (values - mean(values, said)) * said
-    spread = mean(centred**2, said).sqrt()
+    centred = (values - mean(values, mask)) * mask
+    spread = mean(centred**2, mask).sqrt()
     return centred / (spread + 1e-8)
 
 
@@ -148,11 +148,11 @@ def value_loss(new: Tensor, old: Tensor, returns: Tensor, clip: float) -> Clippe
     )
 
 
-def explained_variance(values: Tensor, returns: Tensor, said: Tensor) -> float:
-    """Return the share of the returns' variance that the values foretold; 0 where there is none."""
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
+    """Return the share of the returns' variance that the values explain; 0 where there is none."""
 
     def variance(x: Tensor) -> float:
-        return float(mean((x - mean(x, said)) ** 2, said))
+        return float(mean((x - mean(x, mask)) ** 2, mask))
 
     total = variance(returns)
     return 1 - variance(returns - values) / total if total > 0 else 0.0
@@ -169,22 +169,22 @@ class Rows:
     ----------
     ids, mask
         Token ids and where there are tokens, shape (rows, prompt columns + response columns).
-    said
+    response_mask
         Where there are tokens of responses, shape (rows, response columns), float.
     """
 
     ids: Tensor
     mask: Tensor
-    said: Tensor
+    response_mask: Tensor
 
     def take(self, rows: Tensor) -> Rows:
         """Return some rows, without columns that none of them needs."""
-        said = self.said[rows]
-        width = int(said.sum(dim=1).max())
-        start = self.ids.shape[1] - self.said.shape[1]
+        response_mask = self.response_mask[rows]
+        width = int(response_mask.sum(dim=1).max())
+        start = self.ids.shape[1] - self.response_mask.shape[1]
         first = int(self.mask[rows].argmax(dim=1).min())
         kept = slice(first, start + width)
-        return Rows(self.ids[rows, kept], self.mask[rows, kept], said[:, :width])
+        return Rows(self.ids[rows, kept], self.mask[rows, kept], response_mask[:, :width])
 
     def positions(self) -> Tensor:
         """Return the position of every token in its own text."""
@@ -215,7 +215,7 @@ def arithmetic(device: str) -> AbstractContextManager[Any]:
 def load_policy(folder: Path, device: str) -> PreTrainedModel:
     """Load a language model with float32 weights; in bfloat16 small steps would vanish.
 
-    It stays in evaluation mode: dropout would make a token as likely as it was not when written.
+    It stays in evaluation mode: dropout would change the probabilities that tokens were drawn with.
     """
     model = load_model(folder, torch.float32)
     model.to(device).eval()  # type: ignore[arg-type]
@@ -224,14 +224,14 @@ def load_policy(folder: Path, device: str) -> PreTrainedModel:
 
 
 def logprobs(model: Any, rows: Rows) -> tuple[Tensor, Tensor]:
-    """Return the log-probability of every token said, and the entropy of what it was chosen from.
+    """Return the log-probability of every response token, and the entropy it was drawn with.
 
     Returns
     -------
     tuple
         Both of shape (rows, response columns), float32; of padding they mean nothing.
     """
-    width = rows.said.shape[1]
+    width = rows.response_mask.shape[1]
     with arithmetic(str(rows.ids.device)):
         logits = model(
             input_ids=rows.ids,
@@ -246,10 +246,10 @@ def logprobs(model: Any, rows: Rows) -> tuple[Tensor, Tensor]:
 
 
 class Critic(torch.nn.Module):
-    """Foretells the return of a response from its beginning: a model's trunk with a value head.
+    """Predicts the return of a response from its beginning: a model's trunk with a value head.
 
     A trunk of its own, as in the paper, so that the two learning rates do not interfere. The
-    head starts at 0: before anything is learned, nothing is expected.
+    head starts at 0, and so do the predictions.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -262,7 +262,7 @@ class Critic(torch.nn.Module):
 
     def forward(self, rows: Rows) -> Tensor:
         """Return what is expected before every token, shape (rows, response columns)."""
-        width = rows.said.shape[1]
+        width = rows.response_mask.shape[1]
         with arithmetic(str(rows.ids.device)):
             states = self.trunk(
                 input_ids=rows.ids,
@@ -277,16 +277,16 @@ class Critic(torch.nn.Module):
 
 
 class Learner:
-    """A policy, what it must not stray from, and a critic, with an optimiser for each that learns.
+    """A policy, its reference, a critic, and an optimizer for each of the two that learn.
 
     Parameters
     ----------
     policy
         The causal language model that learns.
     reference
-        The same model as it was; None when straying costs nothing.
+        The model before training; None when leaving it has no price.
     critic
-        Foretells returns.
+        Predicts returns.
     settings
         The section `ppo` of a recipe.
     """
@@ -321,7 +321,7 @@ class Learner:
         InputError
             When a loss or a gradient is not finite; that step is not taken.
         """
-        given, figures = self._look_back(rows, scores)
+        given, figures = self._evaluate(rows, scores)
         totals: dict[str, list[float]] = defaultdict(list)
         for _ in range(self.settings.passes):
             order = torch.randperm(len(scores), generator=rng)
@@ -331,30 +331,30 @@ class Learner:
         return figures | {name: sum(values) / len(values) for name, values in totals.items()}
 
     @torch.no_grad()
-    def _look_back(self, rows: Rows, scores: Tensor) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Rate every token that was said, before anything is changed."""
-        old = torch.zeros_like(rows.said)
+    def _evaluate(self, rows: Rows, scores: Tensor) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Evaluate every response token, before any weight changes."""
+        old = torch.zeros_like(rows.response_mask)
         entropy, log_ratio, values = old.clone(), old.clone(), old.clone()
         for part, at in self._parts(rows, torch.arange(len(scores))):
-            where = at, slice(part.said.shape[1])
+            where = at, slice(part.response_mask.shape[1])
             old[where], entropy[where] = logprobs(self.policy, part)
             if self.reference is not None:
                 log_ratio[where] = old[where] - logprobs(self.reference, part)[0]
             values[where] = self.critic(part)
-        said, s = rows.said, self.settings
-        rewards = token_rewards(scores.to(said.device), log_ratio, said, s.kl)
-        advantage, returns = advantages(rewards, values, said, s.gamma, s.lam)
+        response_mask, s = rows.response_mask, self.settings
+        rewards = token_rewards(scores.to(response_mask.device), log_ratio, response_mask, s.kl)
+        advantage, returns = advantages(rewards, values, response_mask, s.gamma, s.lam)
         figures = {
             # An estimate that is never below 0; what is paid for is the plain log-ratio.
-            "kl": float(mean(torch.exp(-log_ratio) + log_ratio - 1, said)),
-            "entropy": float(mean(entropy, said)),
-            "explained_variance": explained_variance(values, returns, said),
+            "kl": float(mean(torch.exp(-log_ratio) + log_ratio - 1, response_mask)),
+            "entropy": float(mean(entropy, response_mask)),
+            "explained_variance": explained_variance(values, returns, response_mask),
         }
         given = {
             "old": old,
             "values": values,
             "returns": returns,
-            "advantage": whiten(advantage, said),
+            "advantage": whiten(advantage, response_mask),
         }
         return given, figures
 
@@ -391,16 +391,16 @@ class Learner:
         """Descend the mean over all tokens of the rows, a few rows in memory at a time."""
         optimizer = self.optimizers[who]
         optimizer.zero_grad(set_to_none=True)
-        tokens = rows.said[chosen].sum()
+        tokens = rows.response_mask[chosen].sum()
         figures: dict[str, float] = defaultdict(float)
         for part, at in self._parts(rows, chosen):
-            old = {name: x[at, : part.said.shape[1]] for name, x in given.items()}
+            old = {name: x[at, : part.response_mask.shape[1]] for name, x in given.items()}
             loss, shares = terms(part, old)
-            total = (loss * part.said).sum() / tokens
+            total = (loss * part.response_mask).sum() / tokens
             total.backward()  # type: ignore[no-untyped-call]
             figures["loss"] += float(total.detach())
             for name, share in shares.items():
-                figures[name] += float((share * part.said).sum() / tokens)
+                figures[name] += float((share * part.response_mask).sum() / tokens)
         weights = [p for group in optimizer.param_groups for p in group["params"]]
         norm = float(torch.nn.utils.clip_grad_norm_(weights, self.settings.max_grad_norm))
         for what, number in (("loss", figures["loss"]), ("gradient", norm)):

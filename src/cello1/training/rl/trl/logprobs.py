@@ -1,4 +1,4 @@
-"""Log-probabilities of responses to few prompts: what a group shares is read once.
+"""Log-probabilities of responses to few prompts: the prompt of a group is read once.
 
 TRL reads prompt and response of every row. A prompt of eight cells has four times as many tokens as
 a small model's response, and a group of eight has it eight times; on a CPU that is most of the
@@ -14,16 +14,16 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from cello1.training.run.loss import is_straight
+from cello1.training.run.loss import has_plain_logits
 
 _TOGETHER = 512  # tokens whose entropy is computed at a time, so that it stays in the cache
 
 
 def can_share(model: Any) -> bool:
-    """Say whether every layer attends to all that came before it, and logits are not bent."""
+    """Say whether every layer attends to all that came before it, and the logits are plain."""
     cache = DynamicCache(config=model.config)
     full = bool(cache.layers) and all(type(layer) is DynamicLayer for layer in cache.layers)
-    return full and is_straight(model)
+    return full and has_plain_logits(model)
 
 
 def response_logprobs(
@@ -78,12 +78,12 @@ def response_logprobs(
             use_cache=True,
         ).last_hidden_state
         states = torch.cat([states, rest], dim=1)
-    said = mask.bool()  # the vocabulary is met only where something was said
-    logits = whole.get_output_embeddings()(states[said]).float() / temperature
+    real = mask.bool()  # the output layer is applied only where there is a token
+    logits = whole.get_output_embeddings()(states[real]).float() / temperature
     logs = logits.log_softmax(dim=-1)
     chosen = logs.new_zeros(mask.shape)
-    chosen[said] = logs.gather(-1, responses[said][:, None])[:, 0]
+    chosen[real] = logs.gather(-1, responses[real][:, None])[:, 0]
     entropies = torch.zeros_like(chosen)
     with torch.no_grad():
-        entropies[said] = torch.cat([-(p.exp() * p).sum(-1) for p in logs.split(_TOGETHER)])
+        entropies[real] = torch.cat([-(p.exp() * p).sum(-1) for p in logs.split(_TOGETHER)])
     return chosen, entropies

@@ -211,7 +211,7 @@ class GroupTrainer(SolvingTrainer, GRPOTrainer):  # type: ignore[misc]
 class _EpochSampler(RepeatSampler):  # type: ignore[misc]
     """TRL's order, but that of an epoch depends on the seed and the epoch only.
 
-    TRL's goes on from the epochs before, which a resumed run has not drawn.
+    TRL's depends on the epochs before, which a resumed run has not drawn.
     """
 
     def set_epoch(self, epoch: int) -> None:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cello1.errors import UseError
+from cello1.errors import UseError, first_line
 from cello1.recipes import VerlSettings
 
 
@@ -62,10 +62,9 @@ def compose(settings: VerlSettings, folder: Path, *, log: Path) -> Any:
         try:
             OmegaConf.update(config, key.removeprefix("+"), value, force_add=key.startswith("+"))
         except (OmegaConfBaseException, TypeError, ValueError) as error:
-            first = str(error).split("\n")[0]
             raise UseError(
-                f"verl.config: {key} cannot be set ({first}); the names are those of verl's "
-                "ppo_trainer.yaml, and a new one is added with a + before it"
+                f"verl.config: {key} cannot be set ({first_line(error)}); the names are those of "
+                "verl's ppo_trainer.yaml, and a new one is added with a + before it"
             ) from error
     resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     _validate(resolved)
@@ -73,7 +72,7 @@ def compose(settings: VerlSettings, folder: Path, *, log: Path) -> Any:
 
 
 def _paper(settings: VerlSettings) -> dict[str, Any]:
-    """Return what is learned, by verl's names; GRPO pays for straying in the loss, PPO in it."""
+    """Return the algorithm by verl's names; GRPO has its penalty in the loss, PPO in the reward."""
     grpo, model = settings.algorithm == "grpo", "actor_rollout_ref"
     tokens = settings.tokens_per_gpu
     return {
@@ -114,7 +113,7 @@ def _paper(settings: VerlSettings) -> dict[str, Any]:
 
 
 def _places(settings: VerlSettings, folder: Path, log: Path) -> dict[str, Any]:
-    """Return where everything is, all in the run folder, which all nodes must see."""
+    """Return the paths, all in the run folder, which every node must see."""
     here = folder.resolve()
     environment = {"VERL_FILE_LOGGER_PATH": str(log.resolve()), "TOKENIZERS_PARALLELISM": "false"}
     places: dict[str, Any] = {

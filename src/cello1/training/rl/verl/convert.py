@@ -121,7 +121,7 @@ def _shard_files(folder: Path) -> list[Path]:
 
 
 def _join(parts: list[Tensor], name: str) -> Tensor:
-    """Put one weight together; what is no distributed tensor is whole in every process."""
+    """Join the parts of one weight; a plain tensor is complete in every process."""
     first = parts[0]
     if not isinstance(first, DTensor):
         if any(part.shape != first.shape or not torch.equal(part, first) for part in parts):

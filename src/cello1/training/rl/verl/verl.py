@@ -163,8 +163,8 @@ def _start(folder: Path) -> None:
     code = subprocess.run(_command(folder), check=False).returncode
     if code != 0:
         raise InputError(
-            f"verl ended with status {code}, what it said stands above; run the same command again "
-            f"to go on from its last checkpoint in {folder / 'checkpoints'}"
+            f"verl ended with status {code}, its messages stand above; run the same command again "
+            f"to resume from its last checkpoint in {folder / 'checkpoints'}"
         )
 
 
@@ -182,7 +182,7 @@ def best_step(folder: Path) -> tuple[int, dict[str, float]]:
     Raises
     ------
     InputError
-        When there is no whole checkpoint.
+        When there is no complete checkpoint.
     """
     newest = folder / "checkpoints" / _LATEST
     if not newest.exists():
