@@ -29,7 +29,7 @@ def runs(puzzles):
 
 def export(path, page, choose):
     """What the page would export for a rater with a rule of their own."""
-    items = json.loads(page.read_text().split("const data = ")[1].split(";\n")[0])
+    items = json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])
     choices = {str(i): choose(item) for i, item in enumerate(items["items"])}
     path.write_text(json.dumps({"page": items["page"], "rater": path.stem, "choices": choices}))
     return path
@@ -54,7 +54,7 @@ def test_choices_are_counted_for_the_run_whatever_side_it_was_on(puzzles, runs, 
 
 def test_the_page_is_blind_and_its_data_cannot_become_markup(puzzles, runs, tmp_path):
     text = write_page(tmp_path, puzzles, runs).read_text()
-    data = text.split("const data = ")[1].split(";\n")[0]
+    data = text.split('id="data">')[1].split("</script>")[0]
     assert "<" not in data
     assert '"bad"' not in data
     assert text.count("<script>") == 1
@@ -67,8 +67,8 @@ def test_what_is_no_export_of_this_page_is_refused(puzzles, runs, tmp_path):
     path = export(tmp_path / "ann.json", page, good_side)
     content = json.loads(path.read_text())
     for wrong, complaint in (
-        ([], "no JSON object"),
-        (content | {"page": "other"}, "no export"),
+        ([], "not hold a JSON object"),
+        (content | {"page": "other"}, "not an export"),
         (content | {"choices": {"0": "middle"}}, "has the choice 'middle'"),
         (content | {"choices": {"99": "left"}}, "item '99'"),
     ):

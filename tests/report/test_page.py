@@ -52,6 +52,15 @@ def test_the_data_hold_what_runs_said(toy_runs, tmp_path):
     assert [data["genes"][first["cells"][0][0]], 1] in [piece[:2] for piece in cited]
 
 
+def test_responses_that_cannot_be_read_are_counted(toy_runs, tmp_path):
+    html = report(toy_runs, tmp_path / "r.html").read_text("utf-8")
+    found = gather(toy_runs).solved[1].evaluation
+    assert (found.tolerant.unreadable, found.tolerant.still_unreadable) == (6, 0)
+    assert found.tolerant.batch_accuracy > found.overall.batch_accuracy.estimate
+    assert "not in the exact format, in all" in html
+    assert html.count("read tolerantly, 0 stay unreadable") == 1  # of the one run that has any
+
+
 def test_the_same_runs_give_the_same_page(toy_runs, tmp_path):
     assert made(toy_runs, tmp_path) == made(toy_runs, tmp_path)
 

@@ -35,8 +35,8 @@ class Preference:
         For a judge, the share of puzzles with the same verdict in both orders; for people, the
         share of pairs of raters who chose alike on a puzzle. None with nothing to compare.
     first_shown
-        Of the verdicts that are no ties, the share for the response shown first (or left); far
-        from 1/2 it tells of a habit.
+        Share of the decided verdicts for the response shown first (or on the left); far
+        from 1/2 it shows a bias for one side.
     """
 
     share: Interval

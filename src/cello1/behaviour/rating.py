@@ -1,8 +1,8 @@
-"""A blind page on which people choose the better of two responses, and the count of their choices.
+"""A page for blind comparison of two responses, and the count of the raters' choices.
 
-The page is one HTML file that opens from disk and asks nothing of any server; it does not know
-which run a response is from. That stands in the key, which is kept back. A rater exports choices
-as JSON; with the key they become a preference.
+The page is one HTML file that opens from disk and makes no request; it does not know which run a
+response is from. The key does, and is kept from the raters. A rater exports choices as JSON; with
+the key they become a preference.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from cello1.behaviour.preference import LOSS, TIE, WIN, Preference, rated_preference
 from cello1.errors import InputError
+from cello1.pages.templating import page_of
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.puzzle import Puzzle
 from cello1.runs import write_atomic, write_json
 
 PAGE, KEY = "page.html", "key.json"
-_TEMPLATE = files("cello1.behaviour") / "rate.html"
 _VALUES = {"left": WIN, "tie": TIE, "right": LOSS}
 
 
@@ -62,7 +63,7 @@ def write_page(
         Name -> (puzzle id -> response), two of them; which one is on the left is drawn for every
         puzzle.
     seed
-        Of these choices.
+        Seed of these choices.
 
     Raises
     ------
@@ -90,9 +91,8 @@ def write_page(
         raise InputError(f"{out} holds the key of another page; choose another --out")
     write_json(out / KEY, key)
     # Inside a script element only '<' could end it or open a comment.
-    data = json.dumps({"page": page, "items": items}).replace("<", "\\u003c")
-    html = _TEMPLATE.read_text("utf-8").replace("__DATA__", data)
-    write_atomic(out / PAGE, html.encode())
+    data = Markup(json.dumps({"page": page, "items": items}).replace("<", "\\u003c"))
+    write_atomic(out / PAGE, page_of("rate", data=data).encode())
     return out / PAGE
 
 
@@ -109,7 +109,7 @@ def count_choices(
     Raises
     ------
     InputError
-        When a file is no export of this page.
+        When a file is not an export of this page.
     """
     key = _read(out / KEY)
     sides = {int(item["item"]): item for item in key["items"]}
@@ -119,7 +119,9 @@ def count_choices(
     for path in choices:
         export = _read(path)
         if export.get("page") != key["page"] or not isinstance(export.get("choices"), dict):
-            raise InputError(f"{path} is no export of {out / PAGE}; its choices mean nothing here")
+            raise InputError(
+                f"{path} is not an export of {out / PAGE}; its choices do not belong to this page"
+            )
         rater = {}
         for number, choice in export["choices"].items():
             if choice not in _VALUES or not number.isdigit() or int(number) not in sides:
@@ -146,7 +148,9 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}; expected JSON") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no JSON object; expected an export of the rating page")
+        raise InputError(
+            f"{path} does not hold a JSON object; expected an export of the rating page"
+        )
     return content
 
 

@@ -41,7 +41,7 @@ class Citation(NamedTuple):
     mention
         Counts the genes spelled out; one that is cited for several cells at once has one number.
     expected
-        The text says that a type would show it, or that it is looked for. It is no evidence about
+        The text says that a type would show it, or that it is looked for. It is not evidence about
         the cell.
     """
 

@@ -153,7 +153,7 @@ class _Reader:
         return found
 
     def _begin(self, number: int) -> bool:
-        """Settle what a line goes on with; says whether it is the heading of a type."""
+        """Decide which cell a line continues with; returns whether it is the heading of a type."""
         line = self.lines[number]
         if not line.strip():
             self.heading = None
@@ -235,7 +235,7 @@ class _Reader:
     def _items_by_cell(self) -> dict[int, int]:
         """Return line -> cell, for items of numbered lists and tables that stand for cells.
 
-        A list by type or of the candidates gives 0: its numbers are no cells.
+        A list by type or of the candidates gives 0: its numbers are not cells.
         """
         items = []
         for number, line in enumerate(self.lines):

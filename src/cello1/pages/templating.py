@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -17,17 +17,38 @@ from markupsafe import Markup
 from cello1.pages.style import Plot
 from cello1.scoring.statistics import Interval
 
-# What each page is put together from, in this order.
-STYLES = {"report": ("base.css", "report.css", "browser.css"), "play": ("base.css", "play.css")}
-SCRIPTS = {
-    "report": ("base.js", "report.js", "puzzle.js", "browser.js"),
-    "play": ("base.js", "play.js"),
+
+class Parts(NamedTuple):
+    """The style sheets and scripts of a page, in the order in which they are joined."""
+
+    styles: tuple[str, ...]
+    scripts: tuple[str, ...]
+
+
+# To add a page: a template NAME.html.j2 and a line here.
+PAGES = {
+    "report": Parts(
+        ("base.css", "report.css", "browser.css"),
+        ("base.js", "report.js", "puzzle.js", "browser.js"),
+    ),
+    "play": Parts(("base.css", "play.css"), ("base.js", "play.js")),
+    "rate": Parts(("rate.css",), ("rate.js",)),
 }
 
 
 def page_of(name: str, **values: Any) -> str:
-    """Fill the template of a page and put its style and script into it."""
-    style, script = ("".join(map(_asset, parts[name])) for parts in (STYLES, SCRIPTS))
+    """Fill the template of a page and put its style and script into it.
+
+    Parameters
+    ----------
+    name
+        One of :data:`PAGES`; its template is ``NAME.html.j2``. In it, ``style`` and ``script``
+        stand for the joined files, and ``script_hash`` for what a content security policy calls
+        the script.
+    values
+        What the template names besides; all of it is escaped.
+    """
+    style, script = ("".join(map(_asset, parts)) for parts in PAGES[name])
     template = _environment().get_template(f"{name}.html.j2")
     # Ours and fixed, so they may stand as they are.
     own = {"style": Markup(style), "script": Markup(script), "script_hash": _hash(script)}

@@ -1,7 +1,7 @@
 """A person as a solver: the human baseline that arXiv 2506.02911 lacks.
 
 Answers are kept as a run like any solver's, one line each as soon as it is given, so `cello1 eval`
-and `cello1 report` put the person beside the machines.
+and `cello1 report` compare the person with the solvers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def play(
         :class:`cello1.recipes.PlaySettings`, or its fields by keyword. The order of the puzzles
         depends on the seed alone; with a `host` other than this machine, others can play.
     beside
-        Runs of solvers over the same puzzles, to be scored beside.
+        Runs of solvers over the same puzzles, scored for comparison.
     ready
         Called with the address of the page.
 
@@ -145,7 +145,7 @@ class Game:
         Raises
         ------
         InputError
-            When it is no answer to a puzzle that is still open.
+            When it does not answer a puzzle that is still open.
         """
         if not isinstance(given, dict):
             raise InputError("an answer is an object with id, labels, seconds and notes")
@@ -190,8 +190,8 @@ def _scores(puzzles: Sequence[Puzzle], records: Mapping[str, Any]) -> dict[str, 
 
 def _labels(puzzle: Puzzle, given: Any) -> tuple[str, ...]:
     n, m = len(puzzle.cells), len(puzzle.candidates)
-    sound = isinstance(given, list) and all(type(j) is int and 0 <= j < m for j in given)
-    if not sound or len(given) != n or len(set(given)) < n:
+    valid = isinstance(given, list) and all(type(j) is int and 0 <= j < m for j in given)
+    if not valid or len(given) != n or len(set(given)) < n:
         raise InputError(f"expected {n} different types, one for every cell")
     return tuple(puzzle.candidates[j] for j in given)
 

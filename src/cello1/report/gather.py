@@ -25,7 +25,7 @@ class SolvedRun:
     Attributes
     ----------
     name
-        Of its folder; unique in the report.
+        Name of its folder; unique in the report.
     info
         Its ``run.json``.
     puzzles
@@ -93,7 +93,7 @@ def gather(runs: Sequence[Path], puzzles: Path | None = None, *, seed: int = 0) 
     puzzles
         Where the puzzles of the solved runs are now, if they were moved.
     seed
-        Of the bootstraps.
+        Seed of the bootstraps.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The report: one HTML page that holds all it needs, opens from disk and asks no network.
+"""The report: one HTML page that holds all it needs, opens from disk and makes no network request.
 
 All that came from data or a model reaches the page as text: through templates that escape, through
 figures whose text is escaped, or as compressed data that a script turns into text nodes. The page
@@ -104,8 +104,8 @@ def report(
     asked_for = resolve(ReportSettings, settings, changes)
     found = gather(runs, puzzles, seed=asked_for.seed)
     names = [run.name for run in found.solved]
-    if odd := sorted(set(prices or {}) - set(names)):
-        raise UseError(f"a price is given for {odd[0]!r}; the runs are {', '.join(names)}")
+    if unknown := sorted(set(prices or {}) - set(names)):
+        raise UseError(f"a price is given for {unknown[0]!r}; the runs are {', '.join(names)}")
     write_atomic(out, render(found, prices or {}, asked_for.most_puzzles, asked_for.seed).encode())
     if figures_to is not None:
         figures.write_figures(_all_plots(found), figures_to)
@@ -128,7 +128,7 @@ def render(found: Gathered, prices: Prices, most_puzzles: int, seed: int) -> str
 
 
 def _values(found: Gathered, prices: Prices, seed: int) -> dict[str, Any]:
-    """Compute all that the template shows besides the puzzles."""
+    """Compute everything the template shows except the puzzles."""
     solved, logs = found.solved, found.logs
     answered = [run for run in solved if run.evaluation is not None]
     notes = sorted({n for run in answered if run.evaluation for n in run.evaluation.notes})

@@ -51,7 +51,7 @@ def confidence(probabilities: Floats, chosen: npt.ArrayLike) -> Floats:
     Parameters
     ----------
     probabilities
-        Of every cell and candidate, shape (N, M).
+        Probability of every candidate for every cell, shape (N, M).
     chosen
         The candidate given to each cell, shape (N,); -1 for none of them.
 
@@ -349,7 +349,7 @@ def calibrate(
     temperature
         What is behind `probabilities` and `batches`, for the record.
     bins, seed
-        Of the calibration error and of its bootstrap.
+        Number of bins of the calibration error, and seed of its bootstrap.
 
     Returns
     -------
@@ -363,7 +363,7 @@ def calibrate(
     """
     cells: list[tuple[int, float, bool]] = []
     whole: list[tuple[int, float, bool]] = []
-    counted = mute = 0
+    counted = unlabelled = 0
     given_batches = [None] * len(puzzles) if batches is None else batches
     columns = zip(puzzles, labels, probabilities, given_batches, strict=True)
     for k, (puzzle, given, p, batch) in enumerate(columns):
@@ -379,7 +379,7 @@ def calibrate(
         chosen = positions(puzzle, given)
         sure, right = confidence(p, chosen), chosen == positions(puzzle, puzzle.answer)
         known, counted = chosen >= 0, counted + 1
-        mute += int((~known).sum())
+        unlabelled += int((~known).sum())
         cells += [(k, float(sure[i]), bool(right[i])) for i in np.flatnonzero(known)]
         if known.all():
             if batch is None:
@@ -411,7 +411,7 @@ def calibrate(
             temperature=temperature,
         )
 
-    found = {"cell": summarize("cell", cells, mute)}
+    found = {"cell": summarize("cell", cells, unlabelled)}
     return found | ({"batch": summarize("batch", whole, counted - len(whole))} if whole else {})
 
 

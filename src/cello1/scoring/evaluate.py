@@ -1,4 +1,4 @@
-"""Metrics of a run: means of scores, with intervals, chance beside them, by N and by origin."""
+"""Metrics of a run: mean scores with intervals and chance levels, by N and by origin."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def evaluate(
     tokens
         Puzzle id -> length of the response in tokens, where known for all of them.
     seed
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Raises
     ------

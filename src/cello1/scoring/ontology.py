@@ -117,7 +117,7 @@ def likeness(a: Sequence[str], b: Sequence[str]) -> npt.NDArray[np.float64]:
     """Return how alike types are by the ontology, within [0, 1], shape (len(a), len(b)).
 
     Lin's measure (1998): twice the information of the most telling common ancestor (or of the
-    terms themselves), over the sum of both. Equal keys are 1; a key that is no term is like
+    terms themselves), over the sum of both. Equal keys are 1; a key that is not a term is like
     nothing else.
     """
     places: dict[str, int] = {}
@@ -180,7 +180,7 @@ def distance(a: str, b: str) -> int | None:
 def common_ancestor(a: str, b: str) -> str | None:
     """Return the common ancestor (or the terms themselves) that is fewest steps from both.
 
-    Of several the one with the most ancestors of its own, then the first id.
+    Of several, the one with the most ancestors, then the first id.
     """
     up, down = _steps_up(a), _steps_up(b)
     shared = up.keys() & down.keys()

@@ -43,7 +43,7 @@ def reward_of(name: str) -> Reward:
     Raises
     ------
     UseError
-        When there is no such function, or it gives no finite number for a score.
+        When there is no such function, or its value for a score is not finite.
     """
     if name in REWARDS:
         return REWARDS[name]

@@ -71,7 +71,7 @@ def clustered_interval(
         Values lie in [0, 1]. If they are all 0 or all 1, no resample differs from another; the
         interval is then the exact binomial one (Clopper-Pearson) over puzzles.
     seed
-        Of the resampling.
+        Seed of the resampling.
     """
     x = np.asarray(values, dtype=np.float64)
     w = np.ones_like(x) if weights is None else np.asarray(weights, dtype=np.float64)

@@ -95,7 +95,7 @@ class Table:
 
 
 def files_table(reports: Sequence[FileReport]) -> RenderableType:
-    """Show what became of every file, and every dropped cell."""
+    """Show the outcome of every file, and why cells were dropped."""
     table = Table(
         "data set", "cells >", "used >", "donors >", "values", "puzzles >", "what happened"
     )

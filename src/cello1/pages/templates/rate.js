@@ -1,54 +1,5 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
-      content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>Which response reasons better?</title>
-<style>
-  :root { color-scheme: light dark; --line: #8886; --mark: #2a6fdb; }
-  body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 80rem; padding: 1rem; }
-  h1 { font-size: 1.3rem; }
-  h2 { font-size: 1.05rem; margin: 0 0 .5rem; }
-  details, article { border: 1px solid var(--line); border-radius: .4rem; padding: .8rem; }
-  .sides { display: grid; gap: 1rem; grid-template-columns: 1fr 1fr; margin: 1rem 0; }
-  .reasoning { overflow-wrap: anywhere; white-space: pre-wrap; }
-  .genes { font-size: .9rem; overflow-wrap: anywhere; }
-  nav { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; }
-  button, input { font: inherit; padding: .4rem .8rem; }
-  button[aria-pressed="true"] { outline: 3px solid var(--mark); }
-  @media (max-width: 45rem) { .sides { grid-template-columns: 1fr; } }
-</style>
-</head>
-<body>
-<h1>Which response reasons better?</h1>
-<p>Cells of one donor had to be matched with cell types, each type once. Choose the response that is
-true to the genes listed, knows what they mean, weighs cells against each other and draws conclusions
-that follow. Length is no merit. Keys: 1 left, 2 no difference, 3 right, arrows to move.</p>
-<nav aria-label="Progress">
-  <label>Your name <input id="rater" autocomplete="off"></label>
-  <span id="progress" role="status"></span>
-  <button id="export" type="button">Export choices</button>
-</nav>
-<main>
-  <h2 id="title" tabindex="-1"></h2>
-  <details><summary>The puzzle: context, cells, types</summary><div id="puzzle"></div></details>
-  <div class="sides">
-    <article aria-label="Left response"><h2>Left</h2><div id="left"></div></article>
-    <article aria-label="Right response"><h2>Right</h2><div id="right"></div></article>
-  </div>
-  <nav aria-label="Choice">
-    <button id="back" type="button">Back</button>
-    <button data-choice="left" type="button">Left is better</button>
-    <button data-choice="tie" type="button">No difference</button>
-    <button data-choice="right" type="button">Right is better</button>
-    <button id="next" type="button">Next</button>
-  </nav>
-</main>
-<script>
 "use strict";
-const data = __DATA__;
+const data = JSON.parse(document.getElementById("data").textContent);
 const store = "cello1-rate-" + data.page;
 const byId = (id) => document.getElementById(id);
 let state = { rater: "", choices: {}, seconds: {} };
@@ -128,6 +79,3 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "ArrowRight") move(1);
 });
 show();
-</script>
-</body>
-</html>
