@@ -75,10 +75,10 @@ class SettingsDirective(SphinxDirective):
 def settings_table(section: type[BaseModel]) -> str:
     """Write the settings of a section as a Markdown table: name, values, default, what it does."""
     from cello1.cli.options import shown
-    from cello1.recipes.section import default_of
+    from cello1.recipes.section import default_of, fields_of
 
     rows = ["| setting | values | default | what it is |", "|---|---|---|---|"]
-    for name, field in section.model_fields.items():
+    for name, field in fields_of(section).items():
         default = default_of(field)
         told = "" if default in (None, (), {}) else f"`{shown(default)}`"
         values = re.sub(r"\|", r"\\|", f"{_values(field.annotation)}{_bounds(field)}")

@@ -26,7 +26,7 @@ from pydantic.fields import FieldInfo
 from cello1.addresses import without_secrets
 from cello1.errors import UseError
 from cello1.recipes.read import read_section, read_yaml, section_name
-from cello1.recipes.section import Option, checked, default_of
+from cello1.recipes.section import Option, checked, default_of, fields_of
 from cello1.terminal.text import clean
 
 _LONGEST = 2_000
@@ -105,7 +105,7 @@ def command(verb: Callable[..., None]) -> Callable[..., None]:
                 Path | None, typer.Option(help=f"YAML with a section `{section_name(section)}`.")
             ]
             parameters["recipe"] = _parameter("recipe", told, None)
-        for name, field in section.model_fields.items():
+        for name, field in fields_of(section).items():
             kind = _kind(field.annotation)
             if name not in parameters and kind and (only is None or name in only):
                 parameters[name] = _parameter(name, Annotated[kind, _option(name, field)], None)

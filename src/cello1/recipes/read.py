@@ -13,11 +13,14 @@ from cello1.errors import UseError
 from cello1.recipes.atlas import AtlasSettings
 from cello1.recipes.base import BaseModelSettings
 from cello1.recipes.build import BuildSettings
+from cello1.recipes.cross import CrossSettings
 from cello1.recipes.distill import DistillSettings
 from cello1.recipes.ppo import PpoSettings
 from cello1.recipes.rl import RlSettings
 from cello1.recipes.section import S, Section, checked
 from cello1.recipes.sft import SftSettings
+from cello1.recipes.simulate import SimulateSettings
+from cello1.recipes.solve import SolveSettings
 from cello1.recipes.verl import VerlSettings
 
 _MOST_VALUES = 100_000
@@ -27,6 +30,9 @@ class Recipe(Section):
     """A whole pipeline; every section has defaults."""
 
     build: BuildSettings = BuildSettings()
+    solve: SolveSettings = SolveSettings()
+    simulate: SimulateSettings = SimulateSettings()
+    cross: CrossSettings = CrossSettings()
     atlas: AtlasSettings = AtlasSettings()
     base: BaseModelSettings = BaseModelSettings()
     distill: DistillSettings = DistillSettings()

@@ -105,6 +105,12 @@ def takes(section: type[BaseModel]) -> Callable[[F], F]:
     return decorate
 
 
+def fields_of(section: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the fields of a section: its own first, then those of the sections it extends."""
+    own = inspect.get_annotations(section)
+    return dict(sorted(section.model_fields.items(), key=lambda field: field[0] not in own))
+
+
 def default_of(field: FieldInfo) -> Any:
     """Return the default of a field."""
     return field.get_default(call_default_factory=True, validated_data={})

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from cello1.atlas import Knowledge
 from cello1.puzzles.puzzle import Puzzle, label_key
 
 _NAMED = 12  # labels at most in a message
@@ -126,6 +127,15 @@ class RemoteSolver(Protocol):
         ...
 
 
+@runtime_checkable
+class Knowing(Protocol):
+    """A solver or an expert that can say how it knows a candidate."""
+
+    def knows(self, label: str) -> Knowledge | None:
+        """Say how a candidate is known; None when that means nothing for this one."""
+        ...
+
+
 def known_partly(solver: Solver, labels: Iterable[str]) -> str | None:
     """Say which candidates a solver does not know by themselves, with their names.
 
@@ -135,13 +145,12 @@ def known_partly(solver: Solver, labels: Iterable[str]) -> str | None:
         ``3 of 12 candidates are known only by relatives (a, b, c), 1 not at all (d)``; None when
         all are known, or the solver cannot say.
     """
-    know = getattr(solver, "knows", None)
-    if know is None:
+    if not isinstance(solver, Knowing):
         return None
     names = {label_key(label): label for label in sorted(labels)}
     found: dict[str, list[str]] = {}
     for label in names.values():
-        if (knowledge := know(label)) is not None and knowledge.how != "source":
+        if (knowledge := solver.knows(label)) is not None and knowledge.how != "source":
             found.setdefault(knowledge.how, []).append(label)
     ways = {
         "relative": "only by relatives",

@@ -13,13 +13,14 @@ from cello1.errors import InputError, UseError
 from cello1.puzzles.prompt import messages, response_text
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import FILTERS, read_puzzles, write_puzzles
-from cello1.recipes import DistillSettings
+from cello1.recipes import DistillSettings, SolveSettings
 from cello1.runs import read_records
 from cello1.scoring.score import score
-from cello1.solvers.base import Failure, Response
+from cello1.solvers.base import Failure, RemoteSolver, Response
+from cello1.solvers.choose import choose_solver
 from cello1.training.distill import distill as module
 from cello1.training.distill.acceptance import answers_early, check_response, choose
-from cello1.training.distill.choose_teacher import choose_teacher, hinted
+from cello1.training.distill.choose_teacher import choose_teacher, hinted, hinting
 from cello1.training.distill.distill import distill
 from cello1.training.run.traces import read_traces, response_of
 
@@ -274,7 +275,7 @@ def test_killed_and_resumed_gives_the_same_traces(file, tmp_path):
 
 KILLED = """
 import sys, time
-from cello1.recipes import DistillSettings
+from cello1.recipes import DistillSettings, SolveSettings
 from cello1.training.distill.distill import distill
 from cello1.training.teacher.teacher import Teacher
 answer = Teacher.answer
@@ -298,3 +299,20 @@ def test_the_verb_prints_a_table_and_resumes(file, tmp_path):
     assert json.loads(again.output)["traces"] > 0
     odd = CliRunner().invoke(app, [*call, str(tmp_path / "odd"), "--option", "speed"])
     assert isinstance(odd.exception, UseError)
+
+
+def test_a_hint_forwards_what_a_remote_teacher_says(toys):
+    pytest.importorskip("openai")
+    asking = SolveSettings(solver="openai:m", base_url="http://localhost:9/v1")
+    for samples in (1, 2):
+        solver = choose_solver(asking.model_copy(update={"samples": samples}))
+        teacher = hinting(solver)
+        assert isinstance(teacher, RemoteSolver)
+        assert (teacher.spent, teacher.stopped, teacher.told) == (0, None, [])
+        chats = list(teacher.dry_run(toys[:2]))
+        assert len(chats) == 2 * samples
+        assert all("The right answer is known" in chat[0]["content"] for chat in chats)
+        estimate = teacher.estimate(toys[:2])
+        assert estimate["prompts"] == 2 * samples
+        assert estimate["prompt_tokens"] > solver.estimate(toys[:2])["prompt_tokens"]
+    assert not isinstance(hinting(choose_solver(SolveSettings(solver="chance"))), RemoteSolver)

@@ -16,7 +16,7 @@ from cello1.atlas import Knowledge
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.assign import assign_alone, assign_jointly, probabilities
-from cello1.solvers.base import Floats, OnDone, Response
+from cello1.solvers.base import Floats, Knowing, OnDone, Response
 from cello1.solvers.classical.reasons import explain
 
 _AT_ONCE = 1_000  # puzzles that an expert who can scores together
@@ -64,8 +64,7 @@ class ClassicalSolver:
 
     def knows(self, label: str) -> Knowledge | None:
         """Say how a candidate is known; None for an expert that knows nothing of types."""
-        know = getattr(self.expert, "knows", None)
-        return None if know is None else know(label)
+        return self.expert.knows(label) if isinstance(self.expert, Knowing) else None
 
     def answer(self, puzzle: Puzzle) -> Response:
         """Answer one puzzle, with reasons."""

@@ -139,6 +139,11 @@ class RemoteHinted(Hinted):
         """Why puzzles were left unanswered, or None."""
         return self.remote.stopped
 
+    @property
+    def told(self) -> list[str]:
+        """What was asked otherwise than the settings say, and the options to set."""
+        return self.remote.told
+
     def dry_run(self, puzzles: Sequence[Puzzle]) -> Iterator[list[dict[str, str]]]:
         """Yield the messages that would be sent, with the hint; nothing is sent."""
         return self.remote.dry_run([hinted(puzzle) for puzzle in puzzles])
