@@ -16,6 +16,7 @@ from rich.panel import Panel
 from cello1.cells.build import build
 from cello1.cells.doctor import examine
 from cello1.cells.h5ad.read import open_h5ad, open_table
+from cello1.cells.report import Drop
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
@@ -133,7 +134,7 @@ def choose_settings(file: Path, donor_key: str, cell_type_key: str, seed: int) -
         seed=seed,
     )
     report = _report(file, settings)
-    if report.used == 0 and any(rule.startswith("donor") for rule in report.drops):
+    if report.used == 0 and Drop.NO_DONOR in report.drops:
         settings = settings.model_copy(update={"pooled_donors": True})
         report = _report(file, settings)
     if report.largest < 3:

@@ -9,10 +9,20 @@ import sys
 import pytest
 from rich.console import Console
 
+from cello1.cells.audit import audit
+from cello1.cells.doctor import Diagnosis
+from cello1.cells.report import FileReport
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
 from cello1.scoring.evaluate import evaluate
-from cello1.terminal.tables import Table, breakdown_table, scores_table
+from cello1.terminal.tables import (
+    Table,
+    audit_table,
+    breakdown_table,
+    diagnosis_table,
+    files_table,
+    scores_table,
+)
 from cello1.terminal.text import clean, text
 
 NASTY = "a[/]b[red]c[link=x]\x1b[31m\x1b]0;title\x07\u202eend"
@@ -53,6 +63,25 @@ def test_names_from_outside_show_as_they_are(width):
         whole = "".join(c for c in shown if not c.isspace() and c not in "\u2502\u2503")
         assert "a[/]b[red]c[link=x]" in whole
         assert not {"\x1b", "\x07", "\u202e"} & set(shown)
+
+
+def test_files_donors_and_problems_of_doctor_show_as_they_are():
+    report = FileReport(path=NASTY, dataset=NASTY, message=NASTY, drops={NASTY: 2})
+    found = Diagnosis(
+        path=NASTY,
+        matrices={NASTY: NASTY},
+        columns={NASTY: NASTY},
+        donors={NASTY: (3, 40)},
+        report=report,
+        problems=[NASTY],
+    )
+    puzzles = [Puzzle("x", [("A",), ("B",)], ("[/]", "[red]"), ("[/]", "[red]"))]
+    for part in (diagnosis_table(found), files_table([report])):
+        for width in (60, 200):
+            shown = printed(part, width)
+            assert not {"\x1b", "\x07", "\u202e"} & set(shown)
+        assert shown.count("a[/]b[red]c[link=x]") >= 2
+    assert "[red] (1)" in printed(audit_table(audit({"all": puzzles})), 200)
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])

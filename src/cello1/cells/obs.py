@@ -24,6 +24,7 @@ from cello1.cells.h5ad.categories import (
 )
 from cello1.cells.h5ad.columns import Table
 from cello1.cells.h5ad.read import Source
+from cello1.cells.report import Drop
 from cello1.errors import InputError, brief
 from cello1.puzzles.puzzle import FORBIDDEN
 from cello1.recipes import BuildSettings
@@ -105,18 +106,18 @@ def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) 
 
     def drop(rule: str, where: Mask) -> None:
         if count := int((keep & where).sum()):
-            drops[rule] = count
+            drops[str(rule)] = count
         keep[where] = False
 
     if "is_primary_data" in columns:
         primary = columns["is_primary_data"]  # R writes truth as a number
-        drop("not primary data", ~(are_equal(primary, "true") | are_equal(primary, "1")))
+        drop(Drop.NOT_PRIMARY, ~(are_equal(primary, "true") | are_equal(primary, "1")))
     if "suspension_type" in columns and settings.suspension_type != "any":
         kind = settings.suspension_type
-        drop(f"suspension type other than {kind}", ~are_equal(columns["suspension_type"], kind))
-    drop("cell type unknown", are_unnamed(types))
+        drop(f"{Drop.SUSPENSION} {kind}", ~are_equal(columns["suspension_type"], kind))
+    drop(Drop.NO_TYPE, are_unnamed(types))
     if not settings.pooled_donors:
-        drop("donor unknown or pooled", unnamed)
+        drop(Drop.NO_DONOR, unnamed)
 
     batch_key, batches, notes = _batches(obs, settings)
     notes += _look_alikes(donors, keep)

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Literal
 
 from cello1.errors import InputError, brief
 from cello1.recipes import BuildSettings
+
+
+class Drop(StrEnum):
+    """Why a cell is dropped: the rules of :attr:`FileReport.drops` that an option can relax."""
+
+    NOT_PRIMARY = "not primary data"
+    SUSPENSION = "suspension type other than"  # the type follows
+    NO_TYPE = "cell type unknown"
+    NO_DONOR = "donor unknown or pooled"
 
 
 @dataclass
@@ -75,11 +85,11 @@ def explain(report: FileReport, donor: str | None, settings: BuildSettings) -> N
     if donor is None:
         rule = max(report.drops, key=lambda r: report.drops[r])
         report.message = f"no cell is left, {report.drops[rule]} dropped by '{rule}'"
-        if rule.startswith("donor"):
+        if rule == Drop.NO_DONOR:
             report.message += "; --pooled-donors keeps them as one group"
-        elif rule.startswith("suspension"):
+        elif rule == f"{Drop.SUSPENSION} {settings.suspension_type}":
             report.message += "; --suspension-type any keeps them"
-        elif rule.startswith("cell type"):
+        elif rule == Drop.NO_TYPE:
             report.message += "; name another column with --cell-type-key"
     elif report.largest < 2:
         keys = [f"--donor-key {settings.donor_key}", f"--cell-type-key {settings.cell_type_key}"]
