@@ -6,7 +6,7 @@ Synthetic experiments of the Census's shape are made in FOLDER once (20,000 gene
 per cell, data sets of 20,000 cells, 12 types). For each size, in a process of its own:
 
 - `alone`: tiledbsoma yields the drawn rows in the same blocks, and nothing else is done: the limit;
-- `read`: they are written as extracts and their genes ranked, that is, all that comes before drawing;
+- `read`: they are written as extracts and their genes ranked: all that comes before drawing;
 - `build`: the puzzles are drawn, split, audited and written.
 
 Printed: cells looked through, cells drawn, seconds, cells/s, `read` / `alone`, peak memory.

@@ -9,10 +9,12 @@ import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from typer.testing import CliRunner
 
 import cello1
 from cello1.cells import census
 from cello1.cells.census import extract, is_census, look_up
+from cello1.cli import app
 from cello1.errors import InputError, UseError
 from cello1.puzzles.table import read_puzzles
 from cello1.recipes import BuildSettings
@@ -121,7 +123,7 @@ def test_cells_are_drawn_before_reading_and_depend_on_the_seed_alone(source):
     first, again, other = (look_up(source, few, seed) for seed in (0, 0, 1))
     for a, b, c, all_cells in zip(first, again, other, look_up(source, EVERY, 0), strict=True):
         assert a.drawn.tolist() == b.drawn.tolist() != c.drawn.tolist()
-        assert len(a.drawn) <= 4 * a.donors * a.types
+        assert len(a.drawn) <= 4 * sum(a.donors.values())
         assert set(a.drawn) < set(all_cells.drawn)
         dropped = sum(all_cells.drops.values())
         assert len(all_cells.drawn) + dropped == all_cells.cells
@@ -249,6 +251,32 @@ def test_killed_and_resumed_gives_the_same_bytes(source, tmp_path):
 
 def files_of(folder):
     return sorted(p for p in folder.rglob("*") if p.is_file())
+
+
+def test_the_command_line_builds_and_looks_up(source, tmp_path):
+    def call(*words):
+        run = CliRunner().invoke(app, list(words))
+        assert run.exit_code == 0, run.output
+        return run.output
+
+    kang = ["--where", "dataset_id == 'kang2018_ifnb2800'", "--per-type", "20"]
+    said = call("doctor", source, *kang)
+    assert "kang2018_ifnb2800" in said
+    assert "donors have 8 types or more" in said
+    assert "left out:" in said
+    listed = json.loads(call("doctor", source, "--json"))
+    assert [data["id"] for data in listed] == list(FILES)
+    out = tmp_path / "out"
+    size = ["--n-min", "4", "--n-max", "5", "--per-n", "4", "--split", "none"]
+    call("build", source, *kang, *size, "--out", str(out))
+    first = (out / "all.parquet").read_bytes()
+    call("build", source, *kang, *size, "--out", str(out))  # finished: the same again
+    assert (out / "all.parquet").read_bytes() == first
+    config = json.loads((out / "run.json").read_text())["config"]["census"]
+    assert config["sources"] == [source]
+    assert config["per_type"] == 20
+    run = CliRunner().invoke(app, ["build", source, *size, "--per-type", "9", "--out", str(out)])
+    assert run.exit_code != 0
 
 
 def test_a_source_of_the_census_is_known_by_its_prefix(tmp_path):

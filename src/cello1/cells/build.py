@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cello1.cells.audit import Audit, audit
+from cello1.cells.census import fetch, is_census
 from cello1.cells.h5ad.kinds import check_place
 from cello1.cells.h5ad.read import open_h5ad, open_table
 from cello1.cells.jobs import Job, Part, run_jobs
@@ -25,6 +26,7 @@ from cello1.cells.split import SPLITS, refuse_names, split_puzzles
 from cello1.errors import InputError
 from cello1.puzzles.table import read_puzzles, read_splits, write_puzzles
 from cello1.recipes import BuildSettings
+from cello1.recipes.census import CensusSettings
 from cello1.recipes.read import resolve
 from cello1.recipes.section import takes
 from cello1.runs import Run, Watch, write_json
@@ -63,21 +65,26 @@ def build(
     out: str | Path,
     settings: BuildSettings | str | Path | None = None,
     *,
+    query: CensusSettings | None = None,
     workers: int = 1,
     watch: Watch = lambda dataset, share: None,
     **changes: Any,
 ) -> Build:
-    """Build puzzles from .h5ad files into a folder.
+    """Build puzzles from .h5ad files, or from the CELLxGENE Census, into a folder.
 
     Parameters
     ----------
     files
-        The files; each is a data set named by its stem.
+        The files; each is a data set named by its stem. ``census:`` stands for the Census,
+        ``census:URI`` for a copy of it or another SOMA experiment; the cells that are drawn from
+        it are kept in the folder ``cells``.
     out
         A new folder, or one that holds an unfinished or the same build.
     settings, **changes
         How to make puzzles: :class:`cello1.recipes.BuildSettings` or a recipe, and its fields by
         keyword, such as ``n_min=5``.
+    query
+        Which cells of the Census are taken.
     workers
         Processes; one file each.
     watch
@@ -95,11 +102,20 @@ def build(
         something else.
     """
     settings = resolve(BuildSettings, settings, changes)
-    paths, folder = _distinct(files), Path(out)
-    _check_context(paths, settings)
     refuse_names(settings)
+    folder, query = Path(out), query or CensusSettings()
     _check_room(folder)
+    asked = sorted({str(file) for file in files if is_census(file)})
+    extracts = [
+        path
+        for source in asked
+        for path in fetch(source, query, folder / "cells", settings.seed, watch)
+    ]
+    paths = _distinct([*(file for file in files if not is_census(file)), *extracts])
+    _check_context(paths, settings)
     config = settings.model_dump(mode="json")
+    if asked:
+        config |= {"census": {"sources": asked, **query.model_dump(mode="json")}}
     with Run(folder, command="build", config=config, inputs=paths, finished_by=LAST) as run:
         if (folder / LAST).exists() and not any(r.status == "failed" for r in _reports(folder)):
             return _finished(folder)

@@ -60,8 +60,12 @@ class DataSet:
     ----------
     id
         Its id in the Census.
-    cells, donors, types
-        Cells that the filter finds, and how many donors and types they have.
+    cells
+        Cells that the filter finds.
+    donors
+        Donor -> number of its types, among those that can be used.
+    types
+        Number of types among them.
     drops
         Rule -> cells that cannot be used.
     drawn
@@ -70,7 +74,7 @@ class DataSet:
 
     id: str
     cells: int
-    donors: int
+    donors: dict[str, int]
     types: int
     drops: dict[str, int]
     drawn: npt.NDArray[np.int64] = field(repr=False)
@@ -79,6 +83,18 @@ class DataSet:
 def is_census(source: str | Path) -> bool:
     """Say whether a source names the Census and not a file."""
     return str(source).startswith(PREFIX)
+
+
+def fetch(
+    source: str,
+    settings: CensusSettings,
+    folder: Path,
+    seed: int,
+    watch: Callable[[str, float], None] = lambda name, share: None,
+) -> list[Path]:
+    """Look a query up and write its extracts; see :func:`look_up` and :func:`extract`."""
+    found = look_up(source, settings, seed, lambda share: watch("looking through obs", share))
+    return extract(source, settings, found, folder, seed, watch)
 
 
 def look_up(
@@ -290,7 +306,7 @@ def _draw(
         DataSet(
             dataset,
             cells[dataset],
-            len({donor for donor, _ in seen.get(dataset, ())}),
+            dict(sorted(Counter(donor for donor, _ in seen.get(dataset, ())).items())),
             len({kind for _, kind in seen.get(dataset, ())}),
             dict(sorted(drops.get(dataset, {}).items())),
             np.sort(

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cello1.cli.options import AsJson, Out, complain, print_json
 from cello1.recipes import BuildSettings
+from cello1.recipes.census import CensusSettings
 
 
 def build(
-    files: Annotated[list[Path], typer.Argument(help=".h5ad files of annotated cells.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(help=".h5ad files of annotated cells, or census: for the CELLxGENE Census."),
+    ],
     out: Out,
     settings: BuildSettings,
+    query: CensusSettings,
     workers: Annotated[
         int | None, typer.Option(help="Processes; by default one per core.", min=1)
     ] = None,
@@ -29,7 +33,9 @@ def build(
     from cello1.terminal.tables import audit_table, files_table, show
 
     with watching() as watch:
-        made = run_build(files, out, settings, workers=workers or cpu_count() or 1, watch=watch)
+        made = run_build(
+            files, out, settings, query=query, workers=workers or cpu_count() or 1, watch=watch
+        )
     if as_json:
         reports = [asdict(report) for report in made.reports]
         print_json({"files": reports, "audit": made.audit.to_json(), "ok": made.ok})

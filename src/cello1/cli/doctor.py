@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -9,21 +10,48 @@ import typer
 
 from cello1.cli.options import AsJson, print_json
 from cello1.recipes import BuildSettings
+from cello1.recipes.census import CensusSettings
 
 
 def doctor(
-    file: Annotated[Path, typer.Argument(help="An .h5ad file.")],
+    file: Annotated[str, typer.Argument(help="An .h5ad file, or census: for the Census.")],
     settings: BuildSettings,
+    query: CensusSettings,
+    list_datasets: Annotated[
+        bool, typer.Option("--list-datasets", help="census: name every data set.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Examine a file: what is in it, what build would do, and how to mend each problem."""
+    from cello1.cells.census import is_census
     from cello1.cells.doctor import examine
     from cello1.terminal.tables import diagnosis_table, show
 
-    found = examine(file, settings)
+    if is_census(file):
+        _look_up(file, settings, query, list_datasets, as_json)
+        return
+    found = examine(Path(file), settings)
     if as_json:
         print_json(found.to_json())
     else:
         show(diagnosis_table(found))
     if found.report is None or not found.report.puzzles:
         raise typer.Exit(1)
+
+
+def _look_up(
+    source: str, settings: BuildSettings, query: CensusSettings, every: bool, as_json: bool
+) -> None:
+    """Show what a query finds in the Census, without reading expression."""
+    from cello1.cells.census import look_up
+    from cello1.terminal.progress import watching
+    from cello1.terminal.tables import census_table, show
+
+    with watching() as watch:
+        found = look_up(
+            source, query, settings.seed, lambda share: watch("looking through obs", share)
+        )
+    if as_json:
+        print_json([asdict(data) | {"drawn": len(data.drawn)} for data in found])
+    else:
+        show(*census_table(found, settings.n_min, every))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cello1.recipes.training import Section
+from cello1.recipes.section import Section
 
 
 class CensusSettings(Section):

@@ -14,6 +14,7 @@ from cello1.recipes.atlas import AtlasSettings
 from cello1.recipes.base import BaseModelSettings
 from cello1.recipes.build import BuildSettings
 from cello1.recipes.cross import CrossSettings
+from cello1.recipes.census import CensusSettings
 from cello1.recipes.distill import DistillSettings
 from cello1.recipes.ppo import PpoSettings
 from cello1.recipes.rl import RlSettings
@@ -29,6 +30,7 @@ _MOST_VALUES = 100_000
 class Recipe(Section):
     """A whole pipeline; every section has defaults."""
 
+    census: CensusSettings = CensusSettings()
     build: BuildSettings = BuildSettings()
     solve: SolveSettings = SolveSettings()
     simulate: SimulateSettings = SimulateSettings()

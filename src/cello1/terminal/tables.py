@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 
 from cello1.cells.audit import Audit
+from cello1.cells.census import DataSet
 from cello1.cells.doctor import Diagnosis
 from cello1.cells.report import FileReport
 from cello1.citations.evidence import CitedShare
@@ -112,6 +114,34 @@ def files_table(reports: Sequence[FileReport]) -> RenderableType:
         row = (r.dataset, f"{r.cells:,}", f"{r.used:,}", str(r.donors), values, f"{r.puzzles:,}")
         table.add_row(*row, text("\n".join(said), style))
     return table
+
+
+def census_table(
+    found: Sequence[DataSet], n_min: int, every: bool = False, most: int = 20
+) -> list[RenderableType]:
+    """Show what a query finds in the Census: the largest data sets, or all of them."""
+    table = _table("data set", "cells >", "donors >", "types >", "drawn >", f"{n_min}+ types >")
+    shown = found if every else sorted(found, key=lambda data: (-data.cells, data.id))[:most]
+    for data in shown:
+        rich = sum(types >= n_min for types in data.donors.values())
+        numbers = (data.cells, len(data.donors), data.types, len(data.drawn), rich)
+        table.add_row(escape(data.id), *(f"{number:,}" for number in numbers))
+    parts: list[RenderableType] = [table]
+    if len(shown) < len(found):
+        parts.append(Text(f"{len(found) - len(shown)} more: see them with --list-datasets"))
+    drops = Counter[str]()
+    for data in found:
+        drops.update(data.drops)
+    total = sum(data.cells for data in found)
+    drawn = sum(len(data.drawn) for data in found)
+    parts.append(Text(f"{len(found)} data sets, {total:,} cells, {drawn:,} would be read"))
+    if drops:
+        left = "; ".join(f"{count:,} {rule}" for rule, count in sorted(drops.items()))
+        parts.append(Text(f"left out: {left}", style="yellow"))
+    rich = sum(types >= n_min for data in found for types in data.donors.values())
+    said = f"{rich:,} donors have {n_min} types or more and can give puzzles"
+    parts.append(Text(said, style="green" if rich else "red"))
+    return parts
 
 
 def audit_table(audit: Audit) -> RenderableType:
