@@ -21,6 +21,7 @@ from cello1.cells.census import fetch, is_census
 from cello1.cells.h5ad.kinds import check_place
 from cello1.cells.h5ad.read import open_h5ad, open_table
 from cello1.cells.jobs import Job, Part, run_jobs
+from cello1.cells.jobs import Engine, Job, Part, Watch, run_jobs
 from cello1.cells.report import FileReport
 from cello1.cells.split import SPLITS, refuse_names, split_puzzles
 from cello1.errors import InputError
@@ -67,6 +68,8 @@ def build(
     *,
     query: CensusSettings | None = None,
     workers: int = 1,
+    engine: Engine = "local",
+    address: str | None = None,
     watch: Watch = lambda dataset, share: None,
     **changes: Any,
 ) -> Build:
@@ -87,6 +90,9 @@ def build(
         Which cells of the Census are taken.
     workers
         Processes; one file each.
+    engine, address
+        ``ray`` makes a task of each file, on the cluster at an address or on this machine; files
+        and folder must lie where every machine reaches them. The bytes are the same.
     watch
         Called with a data set and the share of its rows read.
 
@@ -123,9 +129,9 @@ def build(
             leftover.unlink()
         kept = folder / ".parts"
         kept.mkdir(exist_ok=True)
-        several = len(paths) > 1
+        several = len(paths) > 1 or engine == "ray"
         jobs = [Job(path, run.inputs[str(path)], kept, settings, several) for path in paths]
-        parts = run_jobs(jobs, workers, watch)
+        parts = run_jobs(jobs, workers, watch, engine, address)
         reports = [part.report for part in parts]
         try:
             result = _assemble(folder, parts, settings)

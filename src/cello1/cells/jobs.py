@@ -14,15 +14,19 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from cello1.cells.make import make_puzzles
 from cello1.cells.report import FileReport
+from cello1.engine import each_task
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles, write_puzzles
 from cello1.recipes import BuildSettings
 from cello1.runs import Watch, write_json
+
+
+Engine = Literal["local", "ray"]
 
 
 @dataclass(frozen=True)
@@ -113,18 +117,43 @@ def _run_in_worker(job: Job, slot: int) -> Part:
     return _run_job(job, watch)
 
 
-def run_jobs(jobs: Sequence[Job], workers: int, watch: Watch) -> list[Part]:
+def run_jobs(
+    jobs: Sequence[Job],
+    workers: int,
+    watch: Watch,
+    engine: Engine = "local",
+    address: str | None = None,
+) -> list[Part]:
     """Make all parts, in parallel when asked; return them in the order of the jobs."""
     parts = {job.path: part for job in jobs if (part := job.done()) is not None}
     todo = [job for job in jobs if job.path not in parts]
     workers = min(workers, len(todo))
-    if workers <= 1:
+    if engine == "ray":
+        parts |= _run_on_ray(todo, address, watch)
+    elif workers <= 1:
         for job in todo:
             parts[job.path] = _run_job(job, lambda share, name=job.path.stem: watch(name, share))  # type: ignore[misc]
             watch(job.path.stem, 1.0)
     else:
         parts |= _run_parallel(todo, workers, watch)
     return [parts[job.path] for job in jobs]
+
+
+def _run_on_ray(todo: Sequence[Job], address: str | None, watch: Watch) -> dict[Path, Part]:
+    """Make parts as tasks of Ray; they come back as files, which every machine must reach."""
+
+    def work(job: Job) -> dict[str, str]:
+        return {"report": json.dumps(asdict(_run_job(job, lambda share: None).report))}
+
+    parts: dict[Path, Part] = {}
+    for place, row in each_task(work, todo, address):
+        job, report = todo[place], FileReport.from_json(json.loads(row["report"]))
+        part = Part(report, []) if report.status == "failed" else job.done()
+        parts[job.path] = part or _failed(
+            job, f"its part is not in {job.parts}, which every machine of the cluster must share"
+        )
+        watch(job.path.stem, 1.0)
+    return parts
 
 
 def _run_parallel(todo: Sequence[Job], workers: int, watch: Watch) -> dict[Path, Part]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,6 +23,13 @@ def build(
     workers: Annotated[
         int | None, typer.Option(help="Processes; by default one per core.", min=1)
     ] = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Processes here, or tasks of a Ray cluster.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="ray: address of the cluster, or auto; by default one is started here."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Build puzzles from annotated cells, split them without leaks, and prove it."""
@@ -34,7 +41,14 @@ def build(
 
     with watching() as watch:
         made = run_build(
-            files, out, settings, query=query, workers=workers or cpu_count() or 1, watch=watch
+            files,
+            out,
+            settings,
+            query=query,
+            workers=workers or cpu_count() or 1,
+            engine=engine,
+            address=address,
+            watch=watch,
         )
     if as_json:
         reports = [asdict(report) for report in made.reports]

@@ -102,8 +102,15 @@ class SolveSettings(EndpointSettings):
         bool, Field(description="Show every vote the cells and candidates in another order.")
     ] = False
     engine: Annotated[
-        Literal["transformers", "vllm"], Field(description="mini, hf: what runs the model.")
+        Literal["transformers", "vllm", "ray"],
+        Field(
+            description="mini, hf: what runs the model; ray: any solver but openai, on a cluster."
+        ),
     ] = "transformers"
+    address: Annotated[
+        str | None,
+        Field(description="ray: address of the cluster, or auto; by default one is started here."),
+    ] = None
 
     @model_validator(mode="after")
     def _consistent(self) -> SolveSettings:
@@ -118,12 +125,16 @@ class SolveSettings(EndpointSettings):
             wrong.append("samples")
         if self.base_url is not None and kind != "openai":
             wrong.append("base_url")
+        if self.engine == "ray" and kind != "openai":
+            wrong = [name for name in wrong if name != "engine"]
         if wrong:
             raise ValueError(f"{', '.join(wrong)} cannot be used with solver {self.solver}")
         if self.atlas_only and self.atlas is None:
             raise ValueError("atlas_only needs the folder of an atlas")
         if self.decode == "assign" and (self.samples > 1 or self.valid):
             raise ValueError("decode=assign rates every type; it neither samples nor writes")
+        if self.address is not None and self.engine != "ray":
+            raise ValueError("address is that of a Ray cluster: it needs engine=ray")
         if self.permute and self.samples == 1:
             raise ValueError("permute needs samples to vote")
         return self

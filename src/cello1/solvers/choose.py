@@ -39,6 +39,11 @@ def choose_solver(
         When a model, a table or training puzzles cannot be used.
     """
     kind, _, name = settings.solver.partition(":")
+    if settings.engine == "ray":
+        from cello1.solvers.on_ray import OnRay
+
+        here = settings.model_copy(update={"engine": "transformers", "address": None})
+        return OnRay(lambda: choose_solver(here, train, validation), settings.address)
     if kind in CLASSICAL:
         return _classical(settings, train, validation)
     if settings.solver == "mini" or (kind == "hf" and name):

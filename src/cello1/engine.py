@@ -1,0 +1,150 @@
+"""Ray Data as an engine: the same work, item by item, on the machines of a cluster.
+
+Nothing is scheduled here. Ray starts tasks where there is room, and does those of a lost worker
+again; what is finished is kept by the caller, so that a killed driver resumes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any, TypeVar
+
+from cello1.errors import InputError
+
+T = TypeVar("T")
+Row = dict[str, Any]
+
+
+@contextmanager
+def connected(address: str | None = None) -> Iterator[int]:
+    """Connect to a cluster, or start one on this machine; yields its number of CPUs.
+
+    Parameters
+    ----------
+    address
+        Of a cluster (``auto`` finds the one this machine belongs to), or None for this machine.
+
+    Raises
+    ------
+    InputError
+        When Ray is not installed, or there is no cluster at the address.
+    """
+    if find_spec("ray") is None:
+        raise InputError("the engine ray needs Ray: pip install 'cello1[ray]'")
+    _refuse_unreachable(address)
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    ours = not ray.is_initialized()
+    # Workers print and warn for themselves; what matters comes back with their results.
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if ours:
+        try:
+            if address is None:
+                cpus = os.cpu_count() or 1
+                ray.init(
+                    num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet
+                )
+            else:
+                ray.init(address=address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise _no_cluster(address, str(error).strip().split("\n")[0]) from error
+    context = ray.data.DataContext.get_current()
+    before = context.enable_progress_bars
+    context.enable_progress_bars = False
+    try:
+        yield max(1, int(ray.cluster_resources().get("CPU", 1)))
+    finally:
+        context.enable_progress_bars = before
+        if ours:
+            ray.shutdown()
+
+
+def _refuse_unreachable(address: str | None) -> None:
+    """Ask at the address first: Ray would try for minutes."""
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or "/" in host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from error
+
+
+def _no_cluster(address: str | None, reason: str) -> InputError:
+    return InputError(
+        f"no Ray cluster at {address or 'this machine'} ({reason}); start one with "
+        "`ray start --head`, or leave --address out"
+    )
+
+
+def each_task(
+    work: Callable[[T], Row], items: Sequence[T], address: str | None = None
+) -> Iterator[tuple[int, Row]]:
+    """Do a piece of work for every item, each as a task; yield (position, result) as they finish.
+
+    Parameters
+    ----------
+    work
+        A function of one item; what it reads and writes must be reachable from every machine.
+    items
+        What it is called with.
+    address
+        As for :func:`connected`.
+    """
+    if not items:
+        return
+    with connected(address):
+        import ray
+
+        def one(row: Row) -> Row:
+            return {"position": row["item"], **work(items[row["item"]])}
+
+        data = ray.data.from_items(list(range(len(items))), override_num_blocks=len(items))
+        for row in data.map(one, num_cpus=1).iter_rows():
+            yield int(row.pop("position")), row
+
+
+def each_batch(
+    make: Callable[[], Callable[[list[T]], list[Any]]],
+    items: Sequence[T],
+    size: int,
+    address: str | None = None,
+) -> Iterator[tuple[int, Any]]:
+    """Do work for batches of items in actors that are made once; yield (position, result).
+
+    Parameters
+    ----------
+    make
+        Makes the function, once in every actor: it may load a model.
+    items
+        Dealt into batches in their order.
+    size
+        Items in a batch.
+    address
+        As for :func:`connected`.
+    """
+    batches = [range(start, min(start + size, len(items))) for start in range(0, len(items), size)]
+    if not batches:
+        return
+    with connected(address) as cpus:
+        import ray
+
+        class Actor:
+            def __init__(self) -> None:
+                self.work = make()
+
+            def __call__(self, row: Row) -> Row:
+                places = batches[row["item"]]
+                return {"item": row["item"], "results": self.work([items[i] for i in places])}
+
+        # One CPU stays free for reading; an actor holds its own for good.
+        actors = ray.data.ActorPoolStrategy(size=max(1, min(len(batches), cpus - 1)))
+        data = ray.data.from_items(list(range(len(batches))), override_num_blocks=len(batches))
+        for row in data.map(Actor, compute=actors, num_cpus=1).iter_rows():
+            yield from zip(batches[row["item"]], row["results"], strict=True)

@@ -1,0 +1,164 @@
+"""Ray gives the bytes of one process, also when a driver or a worker is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import cello1
+from cello1.engine import connected, each_batch, each_task
+from cello1.errors import InputError, UseError
+from cello1.recipes import BuildSettings, SolveSettings
+from cello1.recipes.section import checked
+from cello1.runs import read_records
+
+ray = pytest.importorskip("ray", reason="needs Ray: pip install 'cello1[ray]'")
+pytest.importorskip("ray.data", reason="needs Ray Data: pip install 'cello1[ray]'")
+
+BUILD = BuildSettings(n_min=4, n_max=6, per_n=4, split="none", seed=1)
+
+
+@pytest.fixture(scope="module")
+def files(cells_dir):
+    names = ("baron2016_pancreas350", "he2020_liver20", "pbmc3k_lognorm")
+    return [cells_dir / f"{name}.h5ad" for name in names]
+
+
+@pytest.fixture(scope="module")
+def local(files, tmp_path_factory):
+    return cello1.build(files, tmp_path_factory.mktemp("local") / "out", BUILD).folder
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """One cluster for these tests: starting takes seconds."""
+    with connected():
+        yield
+
+
+def answers(run):
+    """The records of a run without the time they took, in the order of their ids."""
+    records = [{k: v for k, v in r.items() if k != "seconds"} for r in read_records(run)]
+    return sorted(json.dumps(record, sort_keys=True) for record in records)
+
+
+def test_build_gives_the_same_bytes(cluster, files, local, tmp_path):
+    made = cello1.build(files, tmp_path / "ray", BUILD, engine="ray")
+    for name in ("all.parquet", "audit.json", "build.json"):
+        assert (made.folder / name).read_bytes() == (local / name).read_bytes()
+
+
+@pytest.mark.parametrize("solver", ["markers"])
+def test_solve_gives_the_same_answers(cluster, local, solver, tmp_path):
+    path = local / "all.parquet"
+    cello1.solve(path, solver, tmp_path / "local")
+    cello1.solve(path, solver, tmp_path / "ray", engine="ray")
+    assert answers(tmp_path / "ray") == answers(tmp_path / "local")
+    # One is the other's run: each goes on where the other was.
+    config = [
+        json.loads((tmp_path / f / "run.json").read_text())["config"] for f in ("local", "ray")
+    ]
+    assert config[0] == config[1]
+    cello1.solve(path, solver, tmp_path / "ray")
+
+
+def test_a_failed_file_is_reported_and_the_others_are_built(cluster, files, tmp_path):
+    broken = tmp_path / "broken.h5ad"
+    broken.write_bytes(b"no HDF5")
+    made = cello1.build([files[0], broken], tmp_path / "out", BUILD, engine="ray")
+    assert {r.dataset: r.status for r in made.reports} == {
+        "baron2016_pancreas350": "built",
+        "broken": "failed",
+    }
+
+
+def test_the_task_of_a_lost_worker_is_done_again(cluster, tmp_path):
+    marks = [tmp_path / str(i) for i in range(3)]
+
+    def work(mark):
+        if mark.name == "1" and not mark.exists():
+            mark.write_text("was here")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"name": mark.name}
+
+    assert {i: row["name"] for i, row in each_task(work, marks)} == {0: "0", 1: "1", 2: "2"}
+    assert marks[1].exists()
+
+
+def test_batches_come_back_whole(cluster):
+    def make():
+        return lambda numbers: [n * n for n in numbers]
+
+    assert dict(each_batch(make, list(range(10)), 3)) == {n: n * n for n in range(10)}
+    assert dict(each_batch(make, [], 3)) == {}
+
+
+DRIVER = """
+import sys
+import cello1
+from pathlib import Path
+from cello1.solvers.classical.expert import ClassicalSolver
+from cello1.cells import jobs
+if sys.argv[1] == "build":
+    from cello1.recipes import BuildSettings
+    settings = BuildSettings(n_min=4, n_max=6, per_n=4, split="none", seed=1)
+    tell = lambda name, share: print("part", name, flush=True)
+    cello1.build(sys.argv[3:], sys.argv[2], settings, engine="ray", watch=tell)
+else:
+    tell = lambda n, of: print("part", n, of, flush=True)
+    cello1.solve(sys.argv[3], "chance", sys.argv[2], engine="ray", watch=tell)
+"""
+
+
+@pytest.mark.parametrize("verb", ["build", "solve"])
+def test_a_killed_driver_resumes(verb, files, local, tmp_path):
+    given = [str(f) for f in files] if verb == "build" else [str(local / "all.parquet")]
+    call = [sys.executable, "-c", DRIVER, verb, str(tmp_path / "out"), *given]
+    killed = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    seen = 0
+    for line in killed.stdout:
+        seen += line.startswith("part")
+        if seen >= 2:
+            break
+    killed.kill()
+    killed.wait()
+    deadline = time.monotonic() + 60
+    while (held := _lock_is_held(tmp_path / "out")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not held
+    subprocess.run(call, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if verb == "build":
+        found = (tmp_path / "out" / "all.parquet").read_bytes()
+        assert found == (local / "all.parquet").read_bytes()
+    else:
+        cello1.solve(given[0], "chance", tmp_path / "whole")
+        assert answers(tmp_path / "out") == answers(tmp_path / "whole")
+
+
+def _lock_is_held(folder):
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def test_no_cluster_at_the_address_is_said_in_one_line(files, tmp_path):
+    if ray.is_initialized():
+        ray.shutdown()
+    with pytest.raises(InputError, match="no Ray cluster at 127") as caught:
+        cello1.build(files, tmp_path / "out", BUILD, engine="ray", address="127.0.0.1:1")
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_that_need_ray_say_so():
+    with pytest.raises(UseError, match="it needs engine=ray"):
+        checked(SolveSettings, {"solver": "markers", "address": "auto"})
+    with pytest.raises(UseError, match="engine cannot be used"):
+        checked(SolveSettings, {"solver": "openai:m", "engine": "ray"})
