@@ -25,7 +25,6 @@ from cello1.puzzles.table import read_puzzles, write_puzzles
 from cello1.recipes import BuildSettings
 from cello1.runs import Watch, write_json
 
-
 Engine = Literal["local", "ray"]
 
 

@@ -120,27 +120,27 @@ def census_table(
     found: Sequence[DataSet], n_min: int, every: bool = False, most: int = 20
 ) -> list[RenderableType]:
     """Show what a query finds in the Census: the largest data sets, or all of them."""
-    table = _table("data set", "cells >", "donors >", "types >", "drawn >", f"{n_min}+ types >")
+    table = Table("data set", "cells >", "donors >", "types >", "drawn >", f"{n_min}+ types >")
     shown = found if every else sorted(found, key=lambda data: (-data.cells, data.id))[:most]
     for data in shown:
         rich = sum(types >= n_min for types in data.donors.values())
         numbers = (data.cells, len(data.donors), data.types, len(data.drawn), rich)
-        table.add_row(escape(data.id), *(f"{number:,}" for number in numbers))
+        table.add_row(data.id, *(f"{number:,}" for number in numbers))
     parts: list[RenderableType] = [table]
     if len(shown) < len(found):
-        parts.append(Text(f"{len(found) - len(shown)} more: see them with --list-datasets"))
+        parts.append(text(f"{len(found) - len(shown)} more: see them with --list-datasets"))
     drops = Counter[str]()
     for data in found:
         drops.update(data.drops)
     total = sum(data.cells for data in found)
     drawn = sum(len(data.drawn) for data in found)
-    parts.append(Text(f"{len(found)} data sets, {total:,} cells, {drawn:,} would be read"))
+    parts.append(text(f"{len(found)} data sets, {total:,} cells, {drawn:,} would be read"))
     if drops:
         left = "; ".join(f"{count:,} {rule}" for rule, count in sorted(drops.items()))
-        parts.append(Text(f"left out: {left}", style="yellow"))
+        parts.append(text(f"left out: {left}", "yellow"))
     rich = sum(types >= n_min for data in found for types in data.donors.values())
     said = f"{rich:,} donors have {n_min} types or more and can give puzzles"
-    parts.append(Text(said, style="green" if rich else "red"))
+    parts.append(text(said, "green" if rich else "red"))
     return parts
 
 
