@@ -13,8 +13,8 @@ from cello1.errors import UseError
 from cello1.recipes.atlas import AtlasSettings
 from cello1.recipes.base import BaseModelSettings
 from cello1.recipes.build import BuildSettings
-from cello1.recipes.cross import CrossSettings
 from cello1.recipes.census import CensusSettings
+from cello1.recipes.cross import CrossSettings
 from cello1.recipes.distill import DistillSettings
 from cello1.recipes.ppo import PpoSettings
 from cello1.recipes.rl import RlSettings
