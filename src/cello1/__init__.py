@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cello1 import get, pl, tl
+    from cello1 import get, pl, report, tl
     from cello1.cells.audit import audit
     from cello1.cells.build import build
     from cello1.cells.simulate import simulate
@@ -45,8 +45,8 @@ _HOMES = {
     "to_dataset": "cello1.puzzles.table",
     "write_puzzles": "cello1.puzzles.table",
 }
-# The three rooms of scverse: tools, plots, and what they leave behind.
-_ROOMS = ("get", "pl", "tl")
+# The three rooms of scverse (tools, plots, what they leave behind), and one that can be called.
+_ROOMS = ("get", "pl", "report", "tl")
 __all__ = [
     "Puzzle",
     "Score",
@@ -60,6 +60,7 @@ __all__ = [
     "merge",
     "pl",
     "read_puzzles",
+    "report",
     "rl",
     "score",
     "sft",

@@ -1,21 +1,30 @@
-"""Plots of an annotation, in scverse manner: `co.pl.assignment`, `confidence` and `evidence`."""
+"""Plots of an annotation, in scverse manner.
+
+`co.pl.assignment`, `confidence`, `evidence` and `embedding`: each returns matplotlib Axes, draws on
+`ax` if given, and shows itself with ``show=True``.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 
+from cello1.annotate import figures
 from cello1.annotate.table import read_uns
-from cello1.cells.symbols import SYMBOL_COLUMNS
 from cello1.errors import InputError
 
-__all__ = ["assignment", "confidence", "evidence"]
-_BLUE, _GREY, _RED = "#2a6f97", "#b8b8b8", "#c1121f"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["assignment", "confidence", "embedding", "evidence"]
 
 
-def assignment(adata: Any, key: str = "cello1", *, ax: Any = None) -> Any:
-    """Draw the probability of every candidate for every cluster; the choice is framed.
+def assignment(
+    adata: Any, key: str = "cello1", *, ax: Axes | None = None, show: bool = False
+) -> Axes:
+    """Draw the probability of every candidate for every cluster; the best is framed.
 
     Parameters
     ----------
@@ -24,139 +33,159 @@ def assignment(adata: Any, key: str = "cello1", *, ax: Any = None) -> Any:
     key
         Its `key_added`.
     ax
-        Axes to draw on; by default new ones.
+        Axes to draw on; by default new ones, as large as all names need.
+    show
+        Show the figure now.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Framed in blue: the label given; in grey: the best candidate where the label is ``unknown``
-        or ``none of these``.
+        Framed in blue: the label given; in grey: the best candidate where the label is a wider
+        type, ``unknown`` or ``none of these``. Candidates that are improbable everywhere are left
+        out, and their number is said.
 
     Raises
     ------
     InputError
         When there is no annotation under this key.
     """
-    from matplotlib.patches import Rectangle
-
     found = read_uns(adata, key)
-    rows, candidates = found["clusters"], found["candidates"]
-    names = [f"{row['cluster']}: {row['label']}" for row in rows]
-    if ax is None:
-        ax = _axes(2.0 + 0.42 * len(candidates), 2.0 + 0.3 * len(rows))
-    image = ax.imshow(found["probabilities"], vmin=0.0, vmax=1.0, cmap="Blues", aspect="auto")
-    for k, row in enumerate(rows):
-        if "best" in row:
-            j, given = candidates.index(row["best"]), row["label"] == row["best"]
-            edge = _BLUE if given else _GREY
-            ax.add_patch(Rectangle((j - 0.5, k - 0.5), 1, 1, fill=False, edgecolor=edge, lw=2))
-    ax.set_xticks(range(len(candidates)), candidates, rotation=60, ha="right")
-    ax.set_yticks(range(len(rows)), names)
-    ax.set_xlabel("candidate")
-    ax.set_ylabel(f"cluster ({found['groupby']}) and its label")
-    ax.figure.colorbar(image, ax=ax, label="probability", fraction=0.03)
-    return ax
+    ax = ax or _axes(figures.assignment_space(found))
+    image = figures.assignment(ax, found)
+    # Of a fixed height, so that it is no taller beside eighty clusters than beside twelve.
+    bar = ax.inset_axes((1.02, 0.0, 0.02, 1.0))
+    ax.figure.colorbar(image, cax=bar, label="probability")
+    return _shown(ax, show)
 
 
-def confidence(adata: Any, key: str = "cello1") -> Any:
-    """Draw how sure each label is, and what a higher `min_confidence` would cost and gain.
+def confidence(
+    adata: Any, key: str = "cello1", *, ax: Axes | None = None, show: bool = False
+) -> Axes:
+    """Draw how probable the label of each cluster is.
 
     Parameters
     ----------
-    adata, key
+    adata, key, ax, show
         As for :func:`assignment`.
 
     Returns
     -------
-    matplotlib.figure.Figure
-        Left: the confidence of each cluster. Right: accuracy against coverage on the clusters of
-        known type that the temperature was fitted on, where there were any.
+    matplotlib.axes.Axes
+        Dark: a candidate; light: a wider type; grey: ``unknown`` or ``none of these``. The red
+        line is the least probability of a label.
 
     Raises
     ------
     InputError
         When there is no annotation under this key.
     """
-    from matplotlib.figure import Figure
-
     found = read_uns(adata, key)
-    rows = [row for row in found["clusters"] if "confidence" in row]
-    rows.sort(key=lambda row: row["confidence"])
-    figure = Figure(figsize=(9.0, 1.4 + 0.3 * len(rows)), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    bars = [row["confidence"] for row in rows]
-    colours = [_BLUE if row["label"] == row["best"] else _GREY for row in rows]
-    left.barh(range(len(rows)), bars, color=colours)
-    left.set_yticks(range(len(rows)), [f"{row['cluster']}: {row['label']}" for row in rows])
-    least = found["params"]["min_confidence"]
-    if least > 0:
-        left.axvline(least, color=_RED, lw=1)
-    left.set_xlim(0, 1)
-    left.set_xlabel("confidence")
-    fitted = found["calibration"]
-    if fitted["coverage"]:
-        level, share, accuracy = np.array(fitted["coverage"]).T
-        right.step(share, accuracy, where="post", color=_BLUE)
-        for at in (0.5, 0.7, 0.9):
-            if (level >= at).any():
-                k = int(np.flatnonzero(level >= at)[-1])
-                right.annotate(f"≥ {at}", (share[k], accuracy[k]), ha="center", fontsize="small")
-        right.set(xlim=(0, 1.02), ylim=(0, 1.05), xlabel="share of clusters labelled",
-                  ylabel="of these right")  # fmt: skip
-        right.set_title(fitted["source"], fontsize="small")
-    else:
-        right.set_axis_off()
-        right.text(0.5, 0.5, f"confidence {fitted['source']}", ha="center", wrap=True)
-    return figure
+    ax = ax or _axes(figures.confidence_space(found))
+    figures.confidence(ax, found)
+    return _shown(ax, show)
 
 
-def evidence(adata: Any, key: str = "cello1", *, n_genes: int = 3, **options: Any) -> Any:
-    """Draw the cited genes of every cluster as scanpy's dot plot.
+def evidence(
+    adata: Any,
+    key: str = "cello1",
+    *,
+    n_genes: int = 3,
+    ax: Axes | None = None,
+    show: bool = False,
+) -> Axes:
+    """Draw the genes that decided as a dot plot: which share of each cluster expresses them.
 
     Parameters
     ----------
-    adata, key
+    adata, key, ax, show
         As for :func:`assignment`.
     n_genes
-        Genes per cluster at most; those that are in the lists and best set the cluster apart.
-    **options
-        Handed to :func:`scanpy.pl.dotplot`.
+        Genes per cluster at most.
 
     Returns
     -------
-    scanpy.pl.DotPlot
-        Not yet drawn: call `show()`, `savefig()` or `make_figure()`.
+    matplotlib.axes.Axes
+        A frame around a dot: the gene speaks for the label of that cluster.
 
     Raises
     ------
     InputError
-        When there is no annotation, or no gene was cited that is in the data.
+        When there is no annotation, or no gene speaks for any label.
     """
-    import scanpy as sc
-
     found = read_uns(adata, key)
-    column = next((c for c in SYMBOL_COLUMNS if c in adata.var), None)
-    known = set(adata.var_names if column is None else adata.var[column].astype(str))
-    genes: dict[str, list[str]] = {}
-    taken: set[str] = set()
-    for row in found["clusters"]:
-        new = [g for g in row.get("supported", []) if g in known - taken][:n_genes]
-        taken.update(new)
-        if new:
-            genes[row["cluster"]] = new
+    genes = figures.evidence_genes(found, n_genes)
     if not genes:
-        raise InputError("no cited gene is among the genes of adata, so there is nothing to draw")
-    settings = {"gene_symbols": column, "standard_scale": "var", "use_raw": False} | options
-    groupby = found["groupby"]
-    if groupby not in adata.obs:
-        raise InputError(f"adata.obs has lost its column {groupby!r}, by which cells were grouped")
-    if not hasattr(adata.obs[groupby], "cat"):
-        adata = adata.copy()
-        adata.obs[groupby] = adata.obs[groupby].astype(str).astype("category")
-    return sc.pl.dotplot(adata, genes, groupby, return_fig=True, show=False, **settings)
+        raise InputError("no gene speaks for any label, so there is nothing to draw")
+    ax = ax or _axes(figures.evidence_space(found, genes))
+    figures.evidence(ax, found, genes)
+    return _shown(ax, show)
 
 
-def _axes(width: float, height: float) -> Any:
+def embedding(
+    adata: Any,
+    key: str = "cello1",
+    *,
+    basis: str | None = None,
+    color: Literal["label", "confidence", "coarse", "fine"] = "label",
+    ax: Axes | None = None,
+    show: bool = False,
+) -> Axes:
+    """Draw the cells in an embedding, coloured by label or by confidence.
+
+    Parameters
+    ----------
+    adata, key, ax, show
+        As for :func:`assignment`.
+    basis
+        An embedding in ``adata.obsm``, such as ``X_umap``; by default UMAP, t-SNE or what else
+        has two dimensions.
+    color
+        ``label``, its broad type (``coarse``), the best candidate (``fine``), or ``confidence``.
+
+    Raises
+    ------
+    InputError
+        When there is no annotation, or no such embedding.
+    """
+    from cello1.annotate.data import flat_embeddings
+
+    read_uns(adata, key)
+    names = flat_embeddings({k: np.shape(v) for k, v in adata.obsm.items()})
+    if basis is not None and basis not in adata.obsm and f"X_{basis}" in adata.obsm:
+        basis = f"X_{basis}"
+    basis = basis or next(iter(names), None)
+    if basis is None or basis not in adata.obsm:
+        raise InputError(
+            f"adata.obsm has no embedding {basis or 'of two dimensions'} (it has "
+            f"{', '.join(adata.obsm) or 'nothing'}); compute one, such as scanpy.tl.umap"
+        )
+    place = np.asarray(adata.obsm[basis])[:, :2]
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots(figsize=(9.5, 5.5), layout="constrained")[1]
+    if color == "confidence":
+        sure = adata.obs[f"{key}_confidence"].to_numpy(dtype=float)
+        dots = figures.embedding_confidence(ax, place, sure)
+        ax.figure.colorbar(dots, ax=ax, label="probability of the label", shrink=0.6)
+    else:
+        column = key if color == "label" else f"{key}_{color}"
+        labels = pd.Categorical(adata.obs[column])
+        palette = figures.colours([str(c) for c in labels.categories])
+        figures.embedding(ax, place, labels, palette)
+    ax.set_title(f"{key} {color}" if color != "label" else key, loc="left", fontsize=10)
+    return _shown(ax, show)
+
+
+def _axes(space: figures.Drawn) -> Axes:
     import matplotlib.pyplot as plt
 
-    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+    return space.place(plt.figure(figsize=space.size))
+
+
+def _shown(ax: Axes, show: bool) -> Axes:
+    if show:
+        import matplotlib.pyplot as plt
+
+        plt.show()
+    return ax

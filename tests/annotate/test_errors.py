@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from blood import TYPES, blood
 
 import cello1 as co
+from cello1.annotate import run
 from cello1.errors import InputError, UseError
+from cello1.puzzles.prompt import response_text
+from cello1.solvers.base import Response
 
 
 def annotate(cells, **options):
@@ -19,7 +24,7 @@ def annotate(cells, **options):
 def test_log_values_where_counts_are_needed(cells):
     cells.X = cells.X.log1p()
     with pytest.raises(InputError, match=r"pseudobulk sums raw counts.*layers\['counts'\].*rank="):
-        annotate(cells, rank="pseudobulk")
+        annotate(cells, rank="pseudobulk", solver="mini")
     cells.layers["counts"] = cells.X.copy()
     with pytest.raises(InputError, match=r"layer 'counts' should hold raw counts.*put the counts"):
         annotate(cells, layer="counts")
@@ -41,9 +46,7 @@ def test_ensembl_ids(cells):
     assert co.get.annotation(cells)["label"].tolist() == TYPES
 
 
-def test_no_clusters(cells):
-    with pytest.raises(UseError, match=r"no clusters are named; obs has cell_type.*leiden=1.0"):
-        annotate(cells, groupby=None)
+def test_existing_and_computed_clusters(cells):
     with pytest.raises(UseError, match="give one"):
         annotate(cells, leiden=1.0)
 
@@ -56,23 +59,19 @@ def test_wrong_column(cells):
         annotate(cells, groupby="depth")
 
 
-def test_one_cluster(cells):
-    cells.obs["cluster"] = "all"
-    with pytest.raises(InputError, match=r"1 cluster\(s\).*at least two.*leiden=1.0"):
-        annotate(cells)
-
-
-def test_an_empty_cluster(cells):
-    cells.obs["cluster"] = cells.obs["cluster"].cat.add_categories("9")
-    with pytest.raises(InputError, match=r"cluster '9'.*no cells.*remove_unused_categories\(\)"):
-        annotate(cells)
-
-
-def test_a_cluster_without_expression(cells):
+def test_a_cluster_without_expression_stays_unknown(cells):
     silent = (cells.obs["cluster"] == "2").to_numpy()
     cells.X = cells.X.multiply(~silent[:, None]).tocsr()
-    with pytest.raises(InputError, match=r"no cell of cluster '2' expresses any gene.*drop these"):
+    annotate(cells)
+    assert co.get.annotation(cells)["label"].tolist() == [*TYPES[:2], "unknown", TYPES[3]]
+    assert any("cluster '2' expresses any gene" in note for note in notes(cells))
+    cells.X = cells.X * 0
+    with pytest.raises(InputError, match="zeros only"):
         annotate(cells)
+
+
+def notes(cells):
+    return json.loads(cells.uns["cello1"]["notes"])
 
 
 def test_two_thousand_clusters():
@@ -93,7 +92,6 @@ def test_a_candidate_that_is_not_in_the_ontology(cells):
 @pytest.mark.parametrize(
     ("candidates", "said"),
     [
-        (None, "no candidates are named"),
         (["B cell"], r"1 candidate\(s\) were given; expected at least two"),
         (["B cell", "b cell "], r"1 candidate\(s\)"),
         (["B cell", "unknown"], "candidate 'unknown' cannot be used"),
@@ -106,9 +104,22 @@ def test_candidates_that_cannot_be_used(cells, candidates, said):
         annotate(cells, candidates=candidates)
 
 
-def test_no_donor_has_two_clusters(cells):
+def test_a_language_model_is_shown_clusters_of_one_donor(cells):
     cells.obs["donor_id"] = cells.obs["cluster"]
     with pytest.raises(InputError, match=r"no donor .* has cells of two clusters.*donor_key"):
+        annotate(cells, solver="mini")
+    annotate(cells)
+    assert co.get.annotation(cells)["label"].tolist() == TYPES
+
+
+def test_a_language_model_needs_candidates(cells):
+    with pytest.raises(UseError, match="no candidates are named"):
+        annotate(cells, solver="mini", candidates=None)
+
+
+def test_genes_that_nobody_knows(cells):
+    cells.var_names = [f"LOCUS{i}" for i in range(cells.n_vars)]
+    with pytest.raises(InputError, match=r"0 of 100 gene names .* human genes \(LOCUS0"):
         annotate(cells)
 
 
@@ -122,10 +133,44 @@ def test_more_unique_labels_than_candidates():
         annotate(blood(TYPES * 2), unique=True)
 
 
-def test_a_run_folder_of_something_else(cells, tmp_path):
-    annotate(cells, run=tmp_path / "run")
+class Says:
+    """A solver that gives labels without reasons."""
+
+    name, settings = "says", {"solver": "says"}
+
+    def __init__(self, labels):
+        self.labels = labels
+
+    def solve(self, puzzles, on_done):
+        for puzzle in puzzles:
+            labels = tuple(self.labels(puzzle))[: len(puzzle.cells)]
+            on_done(puzzle.id, Response(response_text("", labels)))
+
+
+def test_answers_that_cannot_be_read_are_counted(cells, monkeypatch):
+    strange = ["my type", "your type", *TYPES]
+    answers = iter(range(10_000))
+
+    def rarely(puzzle):
+        return puzzle.candidates if next(answers) % 5 == 0 else strange
+
+    monkeypatch.setattr(run, "choose_solver", lambda *a, **k: Says(rarely))
+    with pytest.raises(InputError, match=r"\d+ of \d+ answers about clusters could not be read"):
+        annotate(cells, solver="mini", batch_size=2)
+
+    def mostly(puzzle):
+        return strange if next(answers) % 5 == 0 else puzzle.candidates
+
+    monkeypatch.setattr(run, "choose_solver", lambda *a, **k: Says(mostly))
+    annotate(cells, solver="mini", batch_size=2)
+    assert any("of" in n and "could not be read" in n for n in notes(cells))
+
+
+def test_a_run_folder_of_something_else(cells, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "choose_solver", lambda *a, **k: Says(lambda p: p.candidates))
+    annotate(cells, run=tmp_path / "run", solver="mini")
     with pytest.raises(InputError, match="another run folder"):
-        annotate(cells, run=tmp_path / "run", seed=1)
+        annotate(cells, run=tmp_path / "run", solver="mini", seed=1)
 
 
 def test_an_annotation_that_is_not_there(cells):

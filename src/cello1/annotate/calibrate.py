@@ -1,8 +1,8 @@
-"""How far the votes can be believed: a temperature fitted on donors whose types are known.
+"""How far an answer can be believed: a temperature fitted on cells whose types are known.
 
-The cells that a build shows of a validation donor form clusters of known type. They are annotated
-in the same way as the data at hand, with the same candidates, and the temperature is the one at
-which the true types are least surprising.
+For the solvers that come with cello1 it is fitted once, on studies of known type and on cells
+simulated from tables that were left out of what the solver knew (`benchmarks/annotate.py`). With
+puzzles of donors of known type it is fitted on those, whoever answers.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from cello1.annotate.batches import Batch, Genes, Pool, draw_batches
+from cello1.annotate.evidence import OWN_LEVEL, Knowledge, know
 from cello1.annotate.plan import Plan, batch_size
 from cello1.annotate.pool import count_votes
 from cello1.puzzles.puzzle import Puzzle, label_key
 from cello1.recipes import SolveSettings
+from cello1.recipes.annotate import AnnotateSettings
 from cello1.scoring.calibration import accuracy_coverage, fit_temperature
 from cello1.solvers.assign import assign_jointly, probabilities
 from cello1.solvers.base import Floats, Solver
@@ -34,22 +36,25 @@ Ask = Callable[[list[Puzzle], Solver, str], Mapping[str, Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Fit:
-    """What the votes are worth.
+    """What an answer is worth.
 
     Attributes
     ----------
     temperature
-        The log-shares of votes are divided by it; 1 where it could not be fitted.
+        The log-evidence is divided by it.
     source
         What it was fitted on, or why it was not.
     coverage
         (least confidence, share of clusters that have it, share of these that are right) on the
-        validation clusters, surest first; empty when not fitted.
+        clusters it was fitted on, surest first; empty when not known.
+    fitted
+        Whether it was fitted at all, and on data such as these.
     """
 
     temperature: float = 1.0
     source: str = "not fitted: no puzzles of known type were given"
     coverage: tuple[tuple[float, float, float], ...] = ()
+    fitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,51 +63,150 @@ class Fold:
 
     Attributes
     ----------
-    batches
-        What is asked.
-    units
-        The cluster behind each cell of each batch, counted over all pools of the fold.
-    gold
-        The candidate that is the type of each cluster.
-    owners
-        The pool of each cluster.
+    pools, lists
+        Their cells by cluster, and the gene list of every cell.
+    gold, owners
+        The candidate that is the type of each cluster, and the pool it is in.
+    train, validation
+        What the solver learns from.
     synthetic
         Whether any of the cells are simulated.
     """
 
-    batches: list[Batch]
-    units: list[tuple[int, ...]]
+    pools: list[Pool]
+    lists: list[Genes]
     gold: list[int]
     owners: list[int]
     train: list[Puzzle]
     validation: list[Puzzle]
     synthetic: bool
 
-    @property
-    def puzzles(self) -> list[Puzzle]:
-        """The different questions, in order."""
-        return list({batch.puzzle.id: batch.puzzle for batch in self.batches}.values())
+    def batches(self, plan: Plan) -> list[Batch]:
+        """Draw what a language model is asked, as it is asked about the data themselves."""
+        largest = max(len(pool.cells) for pool in self.pools)
+        return draw_batches(
+            self.pools,
+            plan.candidates,
+            lambda pool, cluster, cell, turn: self.lists[cell],
+            size=batch_size(largest, len(plan.candidates), plan.settings),
+            rounds=plan.settings.rounds,
+            seed=plan.settings.seed,
+        )
 
 
-def fit(
-    plan: Plan,
+def make_folds(
+    splits: Mapping[str, list[Puzzle]], solver: str, candidates: Sequence[str], most: int
+) -> list[Fold]:
+    """Divide the donors of known type into folds.
+
+    A language model may have been trained on the training split, so only validation donors are
+    asked about. What knows no donors (`markers`, the atlas) learns from neither. `centroids` are
+    learned anew from other folds. `most` clusters of a donor are used at most.
+    """
+    return list(_folds(splits, solver, candidates, most))
+
+
+def _folds(
+    splits: Mapping[str, list[Puzzle]], solver: str, candidates: Sequence[str], most: int
+) -> Iterator[Fold]:
+    if solver == "centroids":
+        known = [*splits["train"], *splits["validation"]]
+        donors = sorted({_donor(p) for p in known})
+        n = min(_FOLDS, len(donors))
+        if n < 3:  # one fold answers, one chooses the model, the others train
+            return
+        part = {donor: i % n for i, donor in enumerate(donors)}
+        for i in range(n):
+            train = [p for p in known if part[_donor(p)] not in (i, (i + 1) % n)]
+            judge = [p for p in known if part[_donor(p)] == (i + 1) % n]
+            asked = [p for p in known if part[_donor(p)] == i]
+            yield from _fold(asked, candidates, most, train, judge)
+        return
+    known = splits["validation"] + (splits["train"] if solver in ("markers", "atlas") else [])
+    yield from _fold(known, candidates, most, [], [])
+
+
+def _fold(
+    puzzles: Sequence[Puzzle],
+    candidates: Sequence[str],
+    most: int,
+    train: list[Puzzle],
+    validation: list[Puzzle],
+) -> Iterator[Fold]:
+    """Make one fold; none where no two candidate types share a donor."""
+    pools, lists, gold, owners = _pools(puzzles, candidates, most)
+    if pools:
+        synthetic = any(puzzle.meta.get("synthetic") for puzzle in puzzles)
+        yield Fold(pools, lists, gold, owners, train, validation, synthetic)
+
+
+def fit_evidence(
     folds: Sequence[Fold],
     asked: SolveSettings,
-    solver: Solver,
-    ask: Ask,
+    expert: Any,
+    candidates: Sequence[str],
+    settings: AnnotateSettings,
+    otherwise: Fit,
 ) -> Fit:
-    """Fit the temperature for a plan.
+    """Fit the temperature of a classical solver.
 
     Parameters
     ----------
-    plan
-        What will be asked; its candidates and settings are used here too.
     folds
         Of :func:`make_folds`; maybe none.
-    asked, solver
-        Who answers. `centroids` are learned anew without the donors they are tried on.
-    ask
-        (puzzles, solver, name of a folder) -> answers.
+    asked, expert
+        Who rates. `centroids` are learned anew without the donors they are tried on.
+    candidates, settings
+        As for the data at hand.
+    otherwise
+        What holds where there are no or too few clusters of known type.
+    """
+    n = sum(len(fold.gold) for fold in folds)
+    if not folds:
+        return otherwise
+    if n < MIN_CLUSTERS:
+        few = f"the puzzles show only {n} clusters of the candidate types"
+        if otherwise.fitted:
+            return Fit(otherwise.temperature, f"{otherwise.source}; {few}", fitted=True)
+        return Fit(otherwise.temperature, f"not fitted: {few}")
+    scores: list[Floats] = []
+    gold: list[Places] = []
+    for fold in folds:
+        who = expert
+        if fold.train:
+            who = choose_solver(asked, fold.train, fold.validation).expert  # type: ignore[attr-defined]
+        symbols = sorted({gene for genes in fold.lists for gene in genes})
+        knowledge = know(who, candidates, symbols, settings.top_genes, others=False)
+        for p, pool in enumerate(fold.pools):
+            scores.append(_rate(pool, fold.lists, symbols, knowledge))
+            members = [k for k, owner in enumerate(fold.owners) if owner == p]
+            gold.append(np.array([fold.gold[k] for k in members], dtype=np.intp))
+    return _fitted(scores, gold, folds, settings.unique)
+
+
+def _rate(
+    pool: Pool, lists: Sequence[Genes], symbols: Sequence[str], knowledge: Knowledge
+) -> Floats:
+    """Rate the clusters of one donor against each other, shape (clusters, candidates)."""
+    place = {symbol: i for i, symbol in enumerate(symbols)}
+    listed = np.zeros((len(pool.cells), len(symbols)))
+    sizes = np.zeros(len(pool.cells))
+    for row, k in enumerate(sorted(pool.cells)):
+        sizes[row] = len(pool.cells[k])
+        for cell in pool.cells[k]:
+            genes = lists[cell]
+            listed[row, [place[g] for g in genes]] += knowledge.discount[: len(genes)]
+    everyone = listed.sum(axis=0) / sizes.sum()
+    apart = listed / sizes[:, None] - (1.0 - OWN_LEVEL) * everyone
+    return np.asarray(np.where(knowledge.known, apart @ knowledge.weights, 0.0))
+
+
+def fit_votes(
+    plan: Plan, folds: Sequence[Fold], asked: SolveSettings, solver: Solver, ask: Ask
+) -> Fit:
+    """Fit the temperature of votes, for a solver that is asked in batches.
+
+    `ask` takes (puzzles, solver, name of a folder) and returns the answers.
     """
     if not folds:
         return Fit()
@@ -113,70 +217,27 @@ def fit(
     gold: list[Places] = []
     for i, fold in enumerate(folds):
         who = choose_solver(asked, fold.train, fold.validation) if fold.train else solver
-        records = ask(fold.puzzles, who, f"validation-{i}")
-        votes = count_votes(fold.batches, fold.units, len(fold.gold), plan.candidates, records)
+        batches = fold.batches(plan)
+        puzzles = list({batch.puzzle.id: batch.puzzle for batch in batches}.values())
+        records = ask(puzzles, who, f"validation-{i}")
+        units = [batch.clusters for batch in batches]
+        votes = count_votes(batches, units, len(fold.gold), plan.candidates, records)
         for pool in sorted(set(fold.owners)):
             rows = [k for k, owner in enumerate(fold.owners) if owner == pool and votes.counts[k]]
             if rows:
                 logits.append(votes.logits[rows])
                 gold.append(np.array([fold.gold[k] for k in rows], dtype=np.intp))
-    unique = plan.settings.unique
-    temperature = fit_temperature(logits, gold, _joint if unique else _alone)
+    return _fitted(logits, gold, folds, plan.settings.unique)
+
+
+def _fitted(scores: list[Floats], gold: list[Places], folds: Sequence[Fold], unique: bool) -> Fit:
+    temperature = fit_temperature(scores, gold, _joint if unique else _alone)
     donors = sum(len(set(fold.owners)) for fold in folds)
     source = f"{sum(map(len, gold))} clusters of known type of {donors} donors"
     if any(fold.synthetic for fold in folds):
         source += "; some are simulated, which are purer than real ones: it is too sure of itself"
-    return Fit(
-        temperature,
-        source,
-        tuple(_coverage(logits, gold, temperature, unique)),
-    )
-
-
-def make_folds(plan: Plan, splits: Mapping[str, list[Puzzle]], solver: str) -> Iterator[Fold]:
-    """Divide the donors of known type into folds.
-
-    A language model may have been trained on the training split, so only validation donors are
-    asked about. `markers` learn from neither. `centroids` are learned anew from other folds.
-    """
-    if solver == "centroids":
-        known = [*splits["train"], *splits["validation"]]
-        donors = sorted({_donor(p) for p in known})
-        n = min(_FOLDS, len(donors))
-        if n < 3:  # one fold answers, one chooses the model, the others train
-            return
-        part = {donor: i % n for i, donor in enumerate(donors)}
-        for i in range(n):
-            fold = {
-                "train": [p for p in known if part[_donor(p)] not in (i, (i + 1) % n)],
-                "validation": [p for p in known if part[_donor(p)] == (i + 1) % n],
-            }
-            yield from _fold(plan, [p for p in known if part[_donor(p)] == i], fold)
-        return
-    known = splits["validation"] + (splits["train"] if solver == "markers" else [])
-    yield from _fold(plan, known, {"train": [], "validation": []})
-
-
-def _fold(
-    plan: Plan, puzzles: Sequence[Puzzle], fold: Mapping[str, list[Puzzle]]
-) -> Iterator[Fold]:
-    """Make the batches of one fold; none where no two candidate types share a donor."""
-    pools, lists, gold, owners = _pools(puzzles, plan.candidates, len(plan.clusters.names))
-    if not pools:
-        return
-    settings = plan.settings
-    largest = max(len(pool.cells) for pool in pools)
-    batches = draw_batches(
-        pools,
-        plan.candidates,
-        lambda pool, cluster, cell, turn: lists[cell],
-        size=batch_size(largest, len(plan.candidates), settings),
-        rounds=settings.rounds,
-        seed=settings.seed,
-    )
-    units = [batch.clusters for batch in batches]
-    synthetic = any(puzzle.meta.get("synthetic") for puzzle in puzzles)
-    yield Fold(batches, units, gold, owners, fold["train"], fold["validation"], synthetic)
+    coverage = tuple(_coverage(scores, gold, temperature, unique))
+    return Fit(temperature, source, coverage, fitted=True)
 
 
 def _pools(
@@ -185,7 +246,7 @@ def _pools(
     """Collect the cells of known type by donor, of each donor the `most` frequent types.
 
     Clusters of an algorithm are of frequent types; rare ones are harder, and would make it seem
-    that the votes are worth less.
+    that an answer is worth less.
 
     Returns
     -------

@@ -1,21 +1,53 @@
-"""The types on offer: a list, a file, a column of a reference, or the types of a tissue."""
+"""The types on offer: a list, a file, a column of a reference, or the types of a tissue.
+
+Names are those of the Cell Ontology, its synonyms, or what the field calls them for short
+(`NK`, `CD14 Mono`, `cDC2`, `Treg`; the table `names.csv`).
+"""
 
 from __future__ import annotations
 
+import csv
+import difflib
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
 
 from cello1.errors import InputError, brief
 from cello1.puzzles.puzzle import FORBIDDEN, Puzzle, label_key
-from cello1.scoring.ontology import suggestions, term_id
+from cello1.scoring.ontology import suggestions, term_id, term_label
 
 NONE, UNKNOWN = "none of these", "unknown"
+_SUGGESTED, _SHORT = 3, 4
 
 
-def read_candidates(given: str | Path | Iterable[str], *, unknown_types: bool = False) -> list[str]:
-    """Return the candidates, each once, in the order given.
+@dataclass(frozen=True)
+class Candidates:
+    """The types on offer.
+
+    Attributes
+    ----------
+    labels
+        Each once, in the order given.
+    given
+        Label -> what the user called it, where that is another name.
+    source
+        Where they come from, in words.
+    """
+
+    labels: list[str]
+    given: dict[str, str] = field(default_factory=dict)
+    source: str = "given"
+
+
+def read_candidates(
+    given: str | Path | Iterable[str], *, unknown_types: bool = False
+) -> Candidates:
+    """Read the candidates.
 
     Parameters
     ----------
@@ -28,26 +60,61 @@ def read_candidates(given: str | Path | Iterable[str], *, unknown_types: bool = 
     Raises
     ------
     InputError
-        When there are fewer than two, or one cannot be used or is not in the ontology.
+        When there are fewer than two, or one cannot be used or is not known.
     """
     if isinstance(given, str | Path):
-        labels = _read_lines(Path(given))
+        names, source = _read_lines(Path(given)), f"read from {Path(given).name}"
     elif isinstance(given, pd.Series | pd.Categorical):
-        labels = sorted({str(value) for value in given if not pd.isna(value)})
+        names = sorted({str(value) for value in given if not pd.isna(value)})
+        source = "types of the reference"
     else:
-        labels = [str(value) for value in given]
-    labels = list({label_key(label): label.strip() for label in reversed(labels)}.values())[::-1]
-    for label in labels:
-        if not label or FORBIDDEN.search(label) or label_key(label) in (NONE, UNKNOWN):
+        names, source = [str(value) for value in given], "given"
+    names = list({label_key(name): name.strip() for name in reversed(names)}.values())[::-1]
+    for name in names:
+        if not name or FORBIDDEN.search(name) or label_key(name) in (NONE, UNKNOWN):
             raise InputError(
-                f"candidate {brief(label)} cannot be used; expected the name of a cell type "
+                f"candidate {brief(name)} cannot be used; expected the name of a cell type "
                 f"without '|' or line breaks, other than {NONE!r} and {UNKNOWN!r}"
             )
-    if len(labels) < 2:
-        raise InputError(f"{len(labels)} candidate(s) were given; expected at least two types")
-    if not unknown_types:
-        _check_known(labels)
-    return labels
+    found: dict[str, str] = {}
+    unknown = []
+    for name in names:
+        label = understand(name)
+        if label is None:
+            unknown.append(name)
+        found.setdefault(label or name, name)
+    if unknown and not unknown_types:
+        raise InputError(_not_known(unknown))
+    if len(found) < 2:
+        raise InputError(f"{len(found)} candidate(s) were given; expected at least two types")
+    renamed = {label: name for label, name in found.items() if label_key(label) != label_key(name)}
+    return Candidates(list(found), renamed, source)
+
+
+def understand(name: str) -> str | None:
+    """Return the label that a name stands for, or None when nobody knows it.
+
+    A label or synonym of the Cell Ontology stays as it is; a short name of the field becomes
+    the label of the ontology.
+    """
+    short = _short_names().get(_plain(name))
+    term = term_id(name)
+    if term is not None and (short is None or label_key(str(term_label(term))) == label_key(name)):
+        return name
+    return short or (name if term is not None else None)
+
+
+def close_names(name: str) -> list[str]:
+    """Return the labels that somebody may have meant, the likeliest first."""
+    plain = _plain(name)
+    known = _short_names()
+    close = [known[k] for k in difflib.get_close_matches(plain, known, _SUGGESTED, 0.8)]
+    words = set(plain.split())
+    # A longer name that begins with a known short one: `NK proliferating` -> natural killer cell.
+    inside = [known[k] for k in sorted(known, key=len, reverse=True) if set(k.split()) <= words]
+    # Of a few letters everything is close.
+    spelled = suggestions(name) if len(plain) > _SHORT else []
+    return list(dict.fromkeys([*spelled, *close, *inside[:1]]))[:_SUGGESTED]
 
 
 def tissue_types(puzzles: Sequence[Puzzle], tissues: Sequence[str]) -> list[str]:
@@ -87,12 +154,29 @@ def _read_lines(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _check_known(labels: Sequence[str]) -> None:
-    for label in labels:
-        if term_id(label) is None:
-            close = suggestions(label)
-            hint = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
-            raise InputError(
-                f"candidate {label!r} is not in the Cell Ontology{hint}; correct it, or allow such "
-                "names with unknown_types=True (--unknown-types)"
-            )
+def _not_known(names: Sequence[str]) -> str:
+    """Say of all unknown names at once what may have been meant."""
+    told = []
+    for name in names:
+        close = close_names(name)
+        hint = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
+        told.append(f"candidate {name!r} is not in the Cell Ontology{hint}")
+    return (
+        f"{'; '.join(told)}; correct {'it' if len(names) == 1 else 'them'}, or allow such names "
+        "with unknown_types=True (--unknown-types)"
+    )
+
+
+@cache
+def _short_names() -> dict[str, str]:
+    """Read what the field calls types for short: plain name -> label of the Cell Ontology."""
+    text = (files("cello1.annotate") / "names.csv").read_text("utf-8")
+    return {_plain(row["name"]): row["cell_type"] for row in csv.DictReader(text.splitlines())}
+
+
+def _plain(name: str) -> str:
+    """Reduce a name to its words: `CD14+ Monocytes`, `CD14_mono` and `CD14 Mono` are close."""
+    words = re.findall(r"[^\W_]+", name.casefold().replace("+", " "))
+    words = [w.removesuffix("s") if len(w) > 3 else w for w in words]
+    kept = [w for w in words if w not in ("cell", "positive", "pos")]
+    return " ".join(kept or words)

@@ -1,22 +1,38 @@
-"""Which cell belongs to which cluster: an existing column, or Leiden computed by scanpy."""
+"""Which cell belongs to which cluster: a column of obs, or Leiden computed by scanpy."""
 
 from __future__ import annotations
 
+import logging
+import re
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.sparse import csr_matrix
 
+from cello1.annotate.data import Data
 from cello1.cells.h5ad.categories import as_categories
-from cello1.cells.loaded import Expression, obs_columns
+from cello1.cells.loaded import obs_columns
 from cello1.errors import InputError, UseError
 
 # Far more than any tissue has types: a column with more values holds something else.
 MAX_CLUSTERS = 500
+# Names under which clusterings are found in obs, the usual ones first.
+USUAL = (
+    "leiden", "louvain", "seurat_clusters", "cell_cluster", "cell_clusters", "cluster",
+    "clusters", "cluster_id", "Cluster", "Clusters", "phenograph", "clustering",
+)  # fmt: skip
+_ALIKE = re.compile(
+    r"(leiden|louvain|cluster)[_.\- ]|_snn_res\.|[_.](leiden|louvain|clusters?)$", re.I
+)
 _VARIABLE_GENES, _COMPONENTS, _NEIGHBOURS = 2_000, 50, 15
+# So many cells choose the variable genes; those genes of all cells are then held in memory.
+_CHOOSING = 50_000
 
 
 @dataclass(frozen=True)
@@ -33,30 +49,70 @@ class Clusters:
         Where they stand, or are to stand, in obs.
     computed
         They are new and not yet in obs.
+    note
+        How they were found, in words, where nobody named them.
     """
 
     names: list[str]
     codes: npt.NDArray[np.intp]
     key: str
     computed: bool = False
+    note: str | None = None
 
 
-def read_clusters(obs: pd.DataFrame, groupby: str | None) -> Clusters:
-    """Read the clusters from a column of obs.
+def find_clusters(
+    data: Data,
+    groupby: str | None,
+    resolution: float | None,
+    *,
+    seed: int,
+    key: str,
+    watch: Callable[[str, float], None],
+) -> Clusters:
+    """Find the clusters: the column named, else Leiden if asked for, else what obs has.
 
     Raises
     ------
     UseError
-        When no column is named.
+        When both are asked for.
     InputError
-        When it is missing, holds measurements or cell names, has an empty category, or one
-        cluster only.
+        When a column cannot be used.
     """
-    if groupby is None:
-        raise UseError(
-            f"no clusters are named{obs_columns(obs)}; name the column of the clusters with "
-            "groupby, or have Leiden clusters computed with leiden=1.0 (their resolution)"
-        )
+    if groupby is not None and resolution is not None:
+        raise UseError("groupby names existing clusters and leiden computes new ones; give one")
+    if groupby is not None:
+        return read_clusters(data.obs, groupby)
+    if resolution is None:
+        for name in _clusterings(data.obs):
+            try:
+                found = read_clusters(data.obs, name)
+            except InputError:
+                continue
+            note = f"clusters are those of obs column {name!r} ({len(found.names)})"
+            return Clusters(found.names, found.codes, name, note=note)
+    found = leiden(data, resolution or 1.0, seed, f"{key}_leiden", watch)
+    if resolution is not None:
+        return found
+    note = (
+        f"obs has no clusters, so Leiden clusters were computed at resolution 1 "
+        f"({len(found.names)})"
+    )
+    return Clusters(found.names, found.codes, found.key, True, note)
+
+
+def _clusterings(obs: pd.DataFrame) -> list[str]:
+    alike = sorted(str(c) for c in obs.columns if _ALIKE.search(str(c)))
+    return list(dict.fromkeys([*(c for c in USUAL if c in obs), *alike]))
+
+
+def read_clusters(obs: pd.DataFrame, groupby: str) -> Clusters:
+    """Read the clusters from a column of obs; categories without cells are passed over.
+
+    Raises
+    ------
+    InputError
+        When it is missing, or holds measurements or cell names.
+    """
     if groupby not in obs:
         raise InputError(
             f"no obs column {groupby!r} with clusters{obs_columns(obs)}; name one of them with "
@@ -68,7 +124,7 @@ def read_clusters(obs: pd.DataFrame, groupby: str | None) -> Clusters:
             f"obs column {groupby!r} holds measurements (such as {column.dropna().iloc[0]:.4g}); "
             "expected the names or numbers of clusters"
         )
-    values = as_categories(column.array)
+    values = as_categories(column.array).remove_unused_categories()
     names = [str(name) for name in values.categories]
     if len(names) > MAX_CLUSTERS:
         raise InputError(
@@ -76,78 +132,107 @@ def read_clusters(obs: pd.DataFrame, groupby: str | None) -> Clusters:
             f"expected clusters, at most {MAX_CLUSTERS}: is it a column of cell names? Else "
             "cluster more coarsely"
         )
-    codes = np.asarray(values.codes, dtype=np.intp)
-    counts = np.bincount(codes[codes >= 0], minlength=len(names))
-    if empty := [name for name, count in zip(names, counts, strict=True) if not count]:
-        raise InputError(
-            f"cluster {empty[0]!r} of obs column {groupby!r} has no cells; drop such categories: "
-            f"adata.obs[{groupby!r}] = adata.obs[{groupby!r}].cat.remove_unused_categories()"
-        )
-    if len(names) < 2:
-        raise InputError(
-            f"obs column {groupby!r} has {len(names)} cluster(s); a batch compares at least two: "
-            "cluster more finely, for example with leiden=1.0"
-        )
-    return Clusters(names, codes, groupby)
+    if not names:
+        raise InputError(f"obs column {groupby!r} names no cluster: all of its values are missing")
+    return Clusters(names, np.asarray(values.codes, dtype=np.intp), groupby)
 
 
-def leiden(adata: Any, expression: Expression, resolution: float, seed: int, key: str) -> Clusters:
-    """Compute Leiden clusters on a copy; `adata` is not changed.
+def leiden(
+    data: Data, resolution: float, seed: int, key: str, watch: Callable[[str, float], None]
+) -> Clusters:
+    """Compute Leiden clusters; the data are not changed.
 
-    The neighbour graph of `adata` is used if it has one. Else values are normalised to 10,000 a
-    cell if they are counts, then come log1p, 2,000 variable genes, 50 components, 15 neighbours.
+    The neighbour graph that the data bring is used if there is one. Else values are normalised to
+    10,000 a cell if they are counts, then come log1p, 2,000 variable genes (chosen on up to
+    50,000 cells), 50 components, 15 neighbours.
 
     Raises
     ------
     InputError
-        When igraph is not installed, there are too few cells, or only one cluster is found.
+        When igraph is not installed, or there are too few cells.
     """
     import scanpy as sc
     from anndata import AnnData
 
     if not resolution > 0:
         raise UseError(f"the resolution of Leiden is {resolution}; expected a number above 0")
-    if adata.n_obs < 3:
-        raise InputError(f"{adata.n_obs} cells cannot be clustered; expected at least 3")
-    if "connectivities" in adata.obsp:
-        cells = AnnData(obs=pd.DataFrame(index=adata.obs_names))
-        graph = adata.obsp["connectivities"]
-    else:
-        cells = _graph(AnnData(expression.matrix.astype(np.float32), obs=adata.obs[[]].copy()),
-                       expression.values == "counts", seed)  # fmt: skip
-        graph = cells.obsp["connectivities"]
+    if data.n_cells < 3:
+        raise InputError(f"{data.n_cells} cells cannot be clustered; expected at least 3")
+    watch("clustering", 0.0)
+    cells = AnnData(obs=pd.DataFrame(index=pd.RangeIndex(data.n_cells).astype(str)))
+    graph = data.graph()
+    if graph is None:
+        graph = _graph(data, seed, watch)
     try:
-        sc.tl.leiden(
-            cells, resolution=resolution, random_state=seed, adjacency=graph, flavor="igraph",
-            n_iterations=2, directed=False,
-        )  # fmt: skip
+        with _quiet():
+            sc.tl.leiden(
+                cells, resolution=resolution, random_state=seed, adjacency=graph,
+                flavor="igraph", n_iterations=2, directed=False,
+            )  # fmt: skip
     except ImportError as error:
         raise InputError(
             "Leiden needs igraph, which is not installed; pip install igraph, or name an obs "
             "column of clusters with groupby"
         ) from error
-    if cells.obs["leiden"].nunique() < 2:
-        raise InputError(
-            f"Leiden finds one cluster only at resolution {resolution}; a batch compares at least "
-            "two: raise the resolution"
-        )
+    watch("clustering", 1.0)
     found = read_clusters(cells.obs, "leiden")
     return Clusters(found.names, found.codes, key, computed=True)
 
 
-def _graph(cells: Any, counts: bool, seed: int) -> Any:
+def _graph(data: Data, seed: int, watch: Callable[[str, float], None]) -> Any:
     """Build the neighbour graph the usual way of scanpy."""
     import scanpy as sc
+    from anndata import AnnData
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # constant genes and small data sets; nothing to mend
+    counts = data.values == "counts"
+    some = np.unique(np.linspace(0, data.n_cells - 1, min(_CHOOSING, data.n_cells)).astype(np.intp))
+    with _quiet():
+        cells = AnnData(data.rows(some).astype(np.float32))
         if counts:
             sc.pp.normalize_total(cells, target_sum=1e4)
             sc.pp.log1p(cells)
+        variable = np.ones(cells.n_vars, dtype=bool)
         if cells.n_vars > _VARIABLE_GENES:
             sc.pp.highly_variable_genes(cells, n_top_genes=_VARIABLE_GENES)
-            cells = cells[:, cells.var["highly_variable"]].copy()
+            variable = cells.var["highly_variable"].to_numpy()
+            cells = cells[:, variable].copy()
+        watch("clustering", 0.2)
+        if len(some) < data.n_cells:
+            cells = AnnData(_normalised(data, variable, counts))
+        watch("clustering", 0.4)
         components = min(_COMPONENTS, cells.n_obs - 1, cells.n_vars - 1)
         sc.pp.pca(cells, n_comps=components, random_state=seed)
         sc.pp.neighbors(cells, n_neighbors=min(_NEIGHBOURS, cells.n_obs - 1), random_state=seed)
-    return cells
+    watch("clustering", 0.8)
+    return cells.obsp["connectivities"]
+
+
+def _normalised(data: Data, columns: npt.NDArray[np.bool_], counts: bool) -> csr_matrix:
+    """Return the log-normalised values of some genes of all cells, read in chunks."""
+    from scipy.sparse import vstack
+
+    parts = []
+    for chunk in data.chunks():
+        shape = (len(chunk.indptr) - 1, len(columns))
+        block = csr_matrix((chunk.data, chunk.indices, chunk.indptr), shape=shape)
+        own = csr_matrix(block[:, columns], dtype=np.float32)
+        if counts:
+            total = np.maximum(np.asarray(block.sum(axis=1)).ravel(), 1.0)
+            own.data *= np.repeat((1e4 / total).astype(np.float32), np.diff(own.indptr))
+            own.data = np.log1p(own.data)
+        parts.append(own)
+    return csr_matrix(vstack(parts, format="csr"))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what other libraries say of small data sets and of their progress to themselves."""
+    logger = logging.getLogger("scanpy")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

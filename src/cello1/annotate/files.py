@@ -1,39 +1,193 @@
-"""Files in and out for `cello1 annotate`."""
+"""Files in and out for `cello1 annotate`: the input is copied, and the labels are added to it."""
 
 from __future__ import annotations
 
+import csv
 import os
-import tempfile
+import shutil
 import warnings
+from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from cello1.cells.h5ad.read import open_h5ad
-from cello1.cells.loaded import obs_columns
-from cello1.errors import InputError
+import h5py
+import numpy as np
+import pandas as pd
+
+from cello1.annotate.data import Data, open_data
+from cello1.annotate.run import annotate_data, species
+from cello1.annotate.table import Annotation
+from cello1.cells.h5ad.read import open_h5ad, open_table
+from cello1.cells.h5ad.write import RESERVED, can_create
+from cello1.errors import InputError, UseError
+from cello1.runs import replacing, sweep
+
+KINDS = (".h5ad", ".zarr")
+Watch = Callable[[str, float], None]
 
 
-def read_cells(path: Path) -> Any:
-    """Read an .h5ad file into memory.
+def annotate_file(
+    path: Path,
+    out: Path,
+    *,
+    report: Path | None = None,
+    labels: Path | None = None,
+    watch: Watch = lambda what, share: None,
+    **options: Any,
+) -> Annotation:
+    """Annotate a file; the result is a copy of it with the labels added.
+
+    Parameters
+    ----------
+    path, out
+        An .h5ad file or a .zarr store, and the copy to write, of the same kind.
+    report
+        A page to write as well.
+    labels
+        A table of all cells to write as well: barcode, label, Cell Ontology id, confidence.
+    watch
+        Called with (what is being done, share done).
+    **options
+        As for :func:`cello1.tl.annotate`.
 
     Raises
     ------
+    UseError
+        When the copy would be of another kind, or the input itself.
     InputError
-        When there is none, or it is damaged.
+        When the data cannot be used, or the copy cannot be written.
     """
-    import anndata
+    check_out(path, out, options.get("key_added") or "cello1")
+    columns = [options.get(k) for k in ("groupby", "donor_key", "batch_key")]
+    columns += list(options.get("context_columns") or {})
+    organism = species(options.get("organism"))
+    with open_data(path, layer=options.get("layer"), organism=organism, columns=columns) as data:
+        found = annotate_data(data, watch=watch, **options)
+        watch("writing", 0.0)
+        if labels is not None:
+            write_labels(data, found, labels)
+        if report is not None:
+            from cello1.annotate.page import write_page
 
-    with open_h5ad(path):  # tells a damaged file in one line
-        pass
+            write_page(data, found, report)
+    add_to_copy(path, out, found)
+    watch("writing", 1.0)
+    return found
+
+
+def check_out(path: Path, out: Path, key: str) -> None:
+    """See beforehand that the copy can be written.
+
+    Raises
+    ------
+    UseError
+        When it would be of another kind, or the input itself.
+    InputError
+        When nothing can be written there.
+    """
+    if out.suffix not in KINDS or out.suffix != path.suffix:
+        wanted = path.suffix if path.suffix in KINDS else ".h5ad or .zarr"
+        raise UseError(f"--out is {out}; expected a name that ends in {wanted}, as the input does")
+    if out.resolve() == path.resolve():
+        raise UseError(f"--out is {out}, the input itself; expected another name")
+    if key in RESERVED or "/" in key or not key:
+        raise UseError(f"the result cannot be named {key!r}; choose another key_added")
+    if out.suffix == ".h5ad" or not out.exists():
+        can_create(out)
+
+
+def add_to_copy(path: Path, out: Path, found: Annotation) -> None:
+    """Copy a file and add an annotation to it; `out` appears whole or not at all."""
+    if path.suffix == ".zarr":
+        _add_to_zarr(path, out, found)
+        return
+    with replacing(out) as temporary:
+        shutil.copyfile(path, temporary)
+        with h5py.File(temporary, "r+") as file:
+            _add(file, found)
+
+
+def _add_to_zarr(path: Path, out: Path, found: Annotation) -> None:
+    import zarr
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sweep_stores(out)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.parts")
+    old = out.with_name(f".{out.name}.{os.getpid()}.old.parts")
     try:
+        shutil.copytree(path, temporary)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return anndata.read_h5ad(path)
-    except Exception as error:
-        first = str(error).strip().split("\n")[0]
-        raise InputError(
-            f"{path} cannot be read ({first}); copy it again, or write it anew with anndata"
-        ) from error
+            group = zarr.open_group(store=str(temporary), mode="r+")
+            _add(group, found)
+            zarr.consolidate_metadata(str(temporary))
+        if out.exists():
+            out.rename(old)
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep_stores(out: Path) -> None:
+    """Remove what killed processes of this machine left of a store beside it."""
+    sweep(out.parent, out.name)
+    for left in out.parent.glob(f".{out.name}.*.parts"):
+        owner = left.name.removeprefix(f".{out.name}.").split(".")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _add(store: Any, found: Annotation) -> None:
+    """Write the new columns of obs and the element of uns into an open copy."""
+    from anndata.io import write_elem
+
+    obs = store["obs"]
+    order = [str(name) for name in np.asarray(obs.attrs.get("column-order", [])).tolist()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, values in found.columns().items():
+            if name in obs:
+                del obs[name]
+            write_elem(obs, name, _plain(values))
+            if name not in order:
+                order.append(name)
+        is_zarr = not isinstance(store, h5py.Group)
+        obs.attrs["column-order"] = order if is_zarr else np.array(order, dtype=object)
+        if "uns" not in store:
+            write_elem(store, "uns", {})
+        if found.key in store["uns"]:
+            del store["uns"][found.key]
+        write_elem(store["uns"], found.key, found.uns)
+
+
+def _plain(values: Any) -> Any:
+    """Return categories as text that every reader knows, whatever pandas holds them in."""
+    if not isinstance(values, pd.Categorical):
+        return values
+    names = pd.Index(values.categories.astype(object), dtype=object)
+    return pd.Categorical.from_codes(values.codes, names)
+
+
+def write_labels(data: Data, found: Annotation, path: Path) -> None:
+    """Write a table of all cells as CSV, as R and Seurat read it."""
+    columns = found.columns()
+    key = found.key
+    named = {
+        "label": columns[key],
+        "ontology_term_id": columns[f"{key}_ontology_term_id"],
+        "confidence": columns[f"{key}_confidence"],
+        "coarse": columns[f"{key}_coarse"],
+        "fine": columns[f"{key}_fine"],
+    }
+    names = np.append(np.array(found.clusters.names, dtype=object), "")
+    table = pd.DataFrame({"cluster": names[found.clusters.codes], **named}, index=data.cell_names())
+    table.index.name = "barcode"
+    text = StringIO()
+    table.to_csv(text, float_format="%.6g", quoting=csv.QUOTE_MINIMAL)
+    with replacing(path) as temporary:
+        temporary.write_text(text.getvalue(), "utf-8")
 
 
 def read_reference(path: Path, key: str) -> Any:
@@ -44,25 +198,9 @@ def read_reference(path: Path, key: str) -> Any:
     InputError
         When it has no such column.
     """
-    import anndata
-
-    with open_h5ad(path):
-        pass
-    obs = anndata.read_h5ad(path, backed="r").obs
-    if key not in obs:
-        raise InputError(f"{path} has no obs column {key!r}{obs_columns(obs)}; name another")
-    return obs[key]
-
-
-def write_cells(adata: Any, path: Path) -> None:
-    """Write an .h5ad file so that it appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    try:
-        adata.write_h5ad(temporary, compression="gzip")
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with open_h5ad(path) as file:
+        obs = open_table(file, "obs")
+        if key not in obs:
+            named = ", ".join(sorted(obs)[:30]) or "no columns"
+            raise InputError(f"{path} has no obs column {key!r}; obs has {named}: name another")
+        return pd.Series(obs.column(key))

@@ -1,4 +1,4 @@
-"""What stands for a cluster in a batch: one of its cells, a sum of them, or its own genes."""
+"""What a language model is shown of a cluster: one cell, a sum of cells, or its own genes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from scipy.sparse import csr_matrix
 
 from cello1.annotate.batches import Genes, Pool
 from cello1.annotate.clusters import Clusters
-from cello1.cells.loaded import Expression, rank_cells, rank_rows
+from cello1.annotate.data import Data
+from cello1.cells.genes import index_symbols
+from cello1.cells.loaded import Expression, rank_rows
+from cello1.cells.rank import rank_chunks
 from cello1.errors import InputError
 from cello1.recipes import AnnotateSettings
 from cello1.runs import named_rng
@@ -22,9 +25,7 @@ Mask = npt.NDArray[np.bool_]
 GenesOf = Callable[[Pool, int, int, int], Genes]
 
 
-def cell_lists(
-    adata: Any, expression: Expression, clusters: Clusters, settings: AnnotateSettings
-) -> tuple[Mask, GenesOf]:
+def cell_lists(data: Data, clusters: Clusters, settings: AnnotateSettings) -> tuple[Mask, GenesOf]:
     """Rank the genes of every cell; shallow cells are used only where a cluster has no others.
 
     Returns
@@ -33,30 +34,27 @@ def cell_lists(
         Cells that may be drawn, shape (cells,).
     genes
         (pool, cluster, cell, number of the draw) -> gene list.
-
-    Raises
-    ------
-    InputError
-        When no cell of a cluster expresses any gene.
     """
-    members = np.flatnonzero(clusters.codes >= 0)
-    ranks, expressed = rank_cells(expression, members, settings.top_genes, adata.obs_names)
-    slot = np.full(adata.n_obs, -1)
-    slot[members] = np.arange(len(members))
-    usable = np.zeros(adata.n_obs, dtype=bool)
-    for c, name in enumerate(clusters.names):
+    symbols = index_symbols(data.genes)
+    inside = clusters.codes >= 0
+    members = np.flatnonzero(inside)
+    ranks = np.full((len(members), settings.top_genes), -1, dtype=np.int32)
+    expressed = np.zeros(len(members), dtype=np.int32)
+    slot = np.cumsum(inside) - 1
+    for ranked in rank_chunks(data.chunks(), symbols, inside, settings.top_genes):
+        rows = np.arange(ranked.rows.start, ranked.rows.stop)
+        keep = inside[rows]
+        ranks[slot[rows[keep]]] = ranked.ranks[keep]
+        expressed[slot[rows[keep]]] = ranked.expressed[keep]
+    usable = np.zeros(data.n_cells, dtype=bool)
+    for c in range(len(clusters.names)):
         mine = np.flatnonzero(clusters.codes[members] == c)
         deep = mine[expressed[mine] >= settings.min_genes]
         any_gene = mine[expressed[mine] > 0]
-        if not len(any_gene):
-            raise InputError(
-                f"no cell of cluster {name!r} expresses any gene in {expression.name}; drop these "
-                "cells, or name another matrix with layer"
-            )
         # When cells themselves are labelled, every one that says anything is asked about.
         good = deep if len(deep) and settings.unit == "cluster" else any_gene
         usable[members[good]] = True
-    names = expression.symbols.names
+    names = symbols.names
 
     def genes(pool: Pool, cluster: int, cell: int, turn: int) -> Genes:
         return tuple(names[r] for r in ranks[slot[cell]].tolist() if r >= 0)
@@ -65,7 +63,7 @@ def cell_lists(
 
 
 def pseudobulk_lists(
-    adata: Any, expression: Expression, clusters: Clusters, settings: AnnotateSettings
+    data: Data, clusters: Clusters, settings: AnnotateSettings
 ) -> tuple[Mask, GenesOf]:
     """Sum the counts of up to 50 cells of the cluster and donor, drawn anew for every batch.
 
@@ -74,12 +72,13 @@ def pseudobulk_lists(
     InputError
         When there are no counts to sum.
     """
-    if expression.values != "counts":
+    if data.values != "counts":
         raise InputError(
-            f"a pseudobulk sums raw counts, but {expression.name} holds log-normalised values; "
+            f"a pseudobulk sums raw counts, but {data.matrix} holds log-normalised values; "
             "put the counts into layers['counts'], or use rank='cells' or rank='specific'"
         )
-    usable, _ = cell_lists(adata, expression, clusters, settings)
+    usable, _ = cell_lists(data, clusters, settings)
+    expression = data.expression()
     names = expression.symbols.names
 
     def genes(pool: Pool, cluster: int, cell: int, turn: int) -> Genes:
@@ -94,32 +93,25 @@ def pseudobulk_lists(
 
 
 def specific_lists(
-    adata: Any, expression: Expression, clusters: Clusters, settings: AnnotateSettings
+    data: Data, clusters: Clusters, settings: AnnotateSettings
 ) -> tuple[Mask, GenesOf]:
-    """List the genes that set a cluster apart from the rest, strongest first.
-
-    An existing result of scanpy's `rank_genes_groups` for these clusters is used; else its t-test
-    is computed on a copy.
+    """List the genes that set a cluster apart from the rest by scanpy's t-test, strongest first.
 
     Raises
     ------
     InputError
         When nothing sets a cluster apart.
     """
-    usable, _ = cell_lists(adata, expression, clusters, settings)
-    result = adata.uns.get("rank_genes_groups")
-    known = result is not None and result["params"].get("groupby") == clusters.key
-    if known and result["params"].get("reference") == "rest":
-        raw = result["params"].get("use_raw") and adata.raw is not None
-        index = adata.raw.var_names if raw else adata.var_names
-    else:
-        result, index = _rank_genes(expression, clusters), None
-    of_column = _column_symbols(adata, expression, index)
+    usable, _ = cell_lists(data, clusters, settings)
+    expression = data.expression()
+    result = _rank_genes(expression, clusters)
+    names, rank = expression.symbols.names, expression.symbols.rank.tolist()
     lists = []
     for name in clusters.names:
         scores = np.asarray(result["scores"][name])
-        found = [of_column.get(str(g), "") for g in np.asarray(result["names"][name])[scores > 0]]
-        genes = [g for g in dict.fromkeys(found) if g][: settings.top_genes]
+        columns = np.asarray(result["names"][name])[scores > 0]
+        found = [names[rank[int(c)]] for c in columns if rank[int(c)] >= 0]
+        genes = list(dict.fromkeys(found))[: settings.top_genes]
         if not genes:
             raise InputError(f"no gene sets cluster {name!r} apart; use rank='cells'")
         lists.append(tuple(genes))
@@ -158,14 +150,3 @@ def _rank_genes(expression: Expression, clusters: Clusters) -> Any:
         warnings.simplefilter("ignore")
         sc.tl.rank_genes_groups(copy, "cluster", method="t-test", use_raw=False)
     return copy.uns["rank_genes_groups"]
-
-
-def _column_symbols(adata: Any, expression: Expression, index: Any) -> dict[str, str]:
-    """Name of a gene in a test result -> its symbol."""
-    names, rank = expression.symbols.names, expression.symbols.rank
-    symbols = [names[r] if r >= 0 else "" for r in rank.tolist()]
-    if index is None:
-        return {str(i): s for i, s in enumerate(symbols)}
-    own = adata.raw.var_names if expression.name == "raw.X" else adata.var_names
-    known = dict(zip(map(str, own), symbols, strict=True))
-    return {str(name): known.get(str(name), str(name)) for name in index}

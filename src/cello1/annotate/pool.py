@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import softmax
 from scipy.stats import binom
 
 from cello1.annotate.batches import Batch
+from cello1.annotate.levels import broad_type
 from cello1.errors import InputError
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.puzzle import label_key
 from cello1.scoring.calibration import positions
-from cello1.solvers.assign import assign_jointly, probabilities
 from cello1.solvers.base import Floats
 
 # With fewer cells in a batch, their median says hardly anything.
@@ -57,26 +56,6 @@ class Votes:
         m = self.shares.shape[1]
         share = (self.shares + _PRIOR / m) / (self.counts[:, None] + _PRIOR)
         return np.asarray(np.log(share))
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """What is decided for K units.
-
-    Attributes
-    ----------
-    best, second
-        The candidate chosen and the runner-up, shape (K,).
-    probabilities
-        Of every candidate, shape (K, M).
-    none
-        No candidate is better than chance, shape (K,).
-    """
-
-    best: npt.NDArray[np.intp]
-    second: npt.NDArray[np.intp]
-    probabilities: Floats
-    none: npt.NDArray[np.bool_]
 
 
 def count_votes(
@@ -137,38 +116,6 @@ def count_votes(
     return Votes(shares, chosen, ahead, compared, counts, unread)
 
 
-def settle(votes: Votes, *, temperature: float = 1.0, unique: bool = False) -> Verdicts:
-    """Decide.
-
-    Parameters
-    ----------
-    votes
-        What was said.
-    temperature
-        The log-shares are divided by it.
-    unique
-        Give every candidate to one unit at most, by the assignment of the highest total; the
-        probabilities are then those under one-to-one.
-
-    Raises
-    ------
-    InputError
-        When labels are to be unique and there are more units than candidates.
-    """
-    logits = votes.logits / temperature
-    k, m = logits.shape
-    if unique and k > m:
-        raise InputError(
-            f"{k} clusters cannot have unique labels from {m} candidates; name more candidates, "
-            "or allow one type for several clusters (unique=False)"
-        )
-    p = probabilities(logits)[0] if unique else np.asarray(softmax(logits, axis=1))
-    best = assign_jointly(logits) if unique else np.argmax(logits, axis=1)
-    others = p.copy()
-    others[np.arange(k), best] = -1.0
-    return Verdicts(best, np.argmax(others, axis=1), p, _by_chance(votes, best))
-
-
 def _rivals(scores: Floats) -> Floats:
     """Return what each cell has to beat: the median of the other cells of its column."""
     n = len(scores)
@@ -176,17 +123,24 @@ def _rivals(scores: Floats) -> Floats:
     return np.asarray(others)
 
 
-def _by_chance(votes: Votes, best: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-    """Say for which units the best candidate is no better than chance.
+def by_chance(votes: Votes, candidates: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Say for which units neither a candidate nor a broad type is given more often than by chance.
 
-    Either it was not given significantly more often than one time in M (binomial test at 5 %, for
-    any of M candidates; not asked of so few batches that even full agreement proves nothing). Or,
-    where there are scores, the unit fitted it no better than the median cell of its batches in
-    half of them: then it only took what the others had left over.
+    That is, not significantly more often than the candidates' share of it (binomial test at 5 %,
+    for any of them). So few answers that even full agreement proves nothing prove nothing. Or,
+    where there are scores, the unit fitted its best candidate no better than the median cell of
+    its batches in half of them: then it only took what the others had left over.
     """
-    rows, m = np.arange(len(best)), votes.shares.shape[1]
-    p = m * binom.sf(votes.chosen[rows, best] - 1, votes.counts, 1 / m)
-    telling = m ** (1.0 - votes.counts) <= LEVEL
-    rare = telling & (p > LEVEL)
+    m = len(candidates)
+    broad = [broad_type(label) for label in candidates]
+    names = sorted(set(broad))
+    member = np.array([[b == name for name in names] for b in broad], dtype=float)
+    rows, best = np.arange(len(votes.chosen)), votes.chosen.argmax(axis=1)
+    fine = m * binom.sf(votes.chosen[rows, best] - 1, votes.counts, 1 / m)
+    wide = votes.chosen @ member
+    widest = wide.argmax(axis=1)
+    share = member.sum(axis=0)[widest] / m
+    coarse = len(names) * binom.sf(wide[rows, widest] - 1, votes.counts, share)
+    rare = np.minimum(fine, np.where(share < 1, coarse, 1.0)) > LEVEL
     behind = (votes.compared > 0) & (votes.ahead[rows, best] <= votes.compared / 2)
     return np.asarray((rare | behind) & (votes.counts > 0))

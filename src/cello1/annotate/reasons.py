@@ -1,19 +1,26 @@
-"""Why a cluster has its label: the genes cited for its cells, checked, and a reason in words."""
+"""Why a cluster has its label: one verdict from all its evidence, in words.
+
+The genes that set the cluster apart and speak for the type, what speaks against it, what would
+tell it from the runner-up. What a language model wrote is quoted as such, and genes that it cites
+and that are in no list are struck through.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
+import numpy.typing as npt
 
 from cello1.annotate.batches import Batch
+from cello1.annotate.data import Counted
+from cello1.annotate.evidence import Evidence, Knowledge
+from cello1.annotate.levels import Level
 from cello1.annotate.plan import Plan
-from cello1.annotate.table import Outcome
 from cello1.citations.aliases import Aliases, read_aliases
 from cello1.citations.citations import Citation, citations, passage
 from cello1.citations.evidence import strike, support
@@ -22,20 +29,171 @@ from cello1.puzzles.puzzle import label_key
 from cello1.solvers.base import Floats
 from cello1.solvers.classical.markers import Markers
 
-_SHOWN = 12
+_SHOWN, _IN_WORDS, _BETWEEN = 12, 6, 3
+_DOTS, _MOST_DOTS = 5, 200
+# Cited as speaking against: a gene of the type that so few cells of the cluster express.
+_RARE, _COMMON = 0.05, 0.2
 _CELL = re.compile(r"\b([Cc])ell (\d+)\b")
+# In every cell, or in every cell that is stressed or dividing: no reason for any type.
+_EVERYWHERE = re.compile(
+    r"^(MT-|M?RP[LS]\d|RPLP\d|RPSA|MALAT1$|NEAT1$|XIST$|ACTB$|ACTG1$|B2M$|EEF1|EEF2$|TMSB4X$|"
+    r"TMSB10$|FTL$|FTH1$|GAPDH$|TPT1$|PTMA$|UB[BC]$|HSP|FOS[B]?$|JUN[BD]?$|MT[12][A-Z]$)",
+    re.IGNORECASE,
+)
 Records = Mapping[str, Mapping[str, Any]]
 
 
-def reasons(
-    plan: Plan, outcome: Outcome, records: Records, *, markers: Path | None, aliases: Path | None
-) -> dict[int, dict[str, Any]]:
-    """Return evidence and reason of every cluster.
+@dataclass(frozen=True)
+class Shares:
+    """How many cells express each gene, shape (clusters, symbols)."""
+
+    inside: Floats
+    outside: Floats
+
+
+def shares(counted: Counted) -> Shares:
+    """Return the share of cells that express each gene, in each cluster and in all others."""
+    detected = np.minimum(counted.detected, counted.sizes[:, None])
+    others = np.maximum(counted.sizes.sum() - counted.sizes, 1)[:, None]
+    return Shares(
+        detected / np.maximum(counted.sizes, 1)[:, None],
+        (detected.sum(axis=0) - detected) / others,
+    )
+
+
+def verdicts(
+    counted: Counted, knowledge: Knowledge, evidence: Evidence, levels: Sequence[Level],
+    names: Sequence[str], sources: Mapping[str, str],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return evidence and reason of every cluster, from what a classical solver knows.
 
     Parameters
     ----------
-    plan, outcome, records
-        What was asked, decided and said.
+    counted, knowledge, evidence
+        What the cells list, what the solver knows, what it makes of it.
+    levels
+        What was decided.
+    names
+        Of the clusters.
+    sources
+        Type -> where the solver knows it from, in words.
+    """
+    share = shares(counted)
+    symbols = counted.symbols.names
+    usable = np.array([not _EVERYWHERE.match(symbol) for symbol in symbols], dtype=bool)
+    index = {label: j for j, label in enumerate(knowledge.labels)}
+    found = []
+    for k, level in enumerate(levels):
+        j, r = index[level.fine], index[level.runner_up]
+        own, rival = knowledge.weights[:, j], knowledge.weights[:, r]
+        inside, outside = share.inside[k], share.outside[k]
+        gain = evidence.apart[k] * own
+        speaks = _best(np.where(usable & (own > 0) & (inside > outside), gain, 0.0), _SHOWN)
+        lacking = usable & (own > 0) & (inside < _RARE) & (inside <= outside)
+        against = _best(np.where(lacking, own, 0.0), _BETWEEN)
+        foreign = usable & (own < 0) & (inside > outside) & (inside > _COMMON)
+        against += _best(np.where(foreign, -gain, 0.0), _BETWEEN)
+        between = own - rival
+        for_own = _best(np.where(usable & (own > 0) & (inside > outside), between * inside, 0.0),
+                        _BETWEEN)  # fmt: skip
+        for_rival = _best(np.where(usable & (rival > 0), -between, 0.0), _BETWEEN)
+        items = [
+            {
+                "gene": symbols[g], "inside": _rounded(inside[g]), "outside": _rounded(outside[g]),
+                "marker": bool(own[g] > 0), "speaks": way, "weight": round(float(gain[g]), 4),
+            }
+            for way, genes in (("for", speaks), ("against", against)) for g in genes
+        ]  # fmt: skip
+
+        def told(genes: list[int], k: int = k) -> str:
+            return ", ".join(
+                f"{symbols[g]} ({_percent(share.inside[k, g])} of its cells, "
+                f"{_percent(share.outside[k, g])} of others)"
+                for g in genes
+            )
+
+        lines = [headline(names[k], level, counted, k)]
+        if speaks:
+            where = sources.get(level.fine)
+            lines.append(
+                f"For {level.fine} speak {told(speaks[:_IN_WORDS])}"
+                + (f"; known from {where}." if where else ".")
+            )
+        else:
+            lines.append("No gene sets it apart that speaks for any type on offer.")
+        if against:
+            lines.append(f"Against it: {told(against)}.")
+        if level.runner_up_probability > 0:
+            part = [f"The runner-up is {level.runner_up} ({level.runner_up_probability:.2f})"]
+            if for_rival:
+                part.append(f"for which {_listing([symbols[g] for g in for_rival])} would speak")
+            if for_own:
+                part.append(f"and against which {_listing([symbols[g] for g in for_own])} do")
+            lines.append(", ".join(part) + ".")
+        found.append(
+            {
+                "supported": [symbols[g] for g in speaks],
+                "unsupported": [],
+                "evidence": items,
+                "reason": " ".join(lines),
+            }
+        )
+    return found
+
+
+def dots(counted: Counted, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the share of every cluster that expresses the first genes of each: for a dot plot."""
+    place = {symbol: g for g, symbol in enumerate(counted.symbols.names)}
+    genes = list(dict.fromkeys(
+        gene for n in range(_DOTS) for row in rows for gene in row.get("supported", [])[n : n + 1]
+        if gene in place
+    ))[:_MOST_DOTS]  # fmt: skip
+    inside = shares(counted).inside[:, [place[gene] for gene in genes]]
+    return {"genes": genes, "shares": inside.round(3).tolist()}
+
+
+def headline(name: str, level: Level, counted: Counted, k: int) -> str:
+    """Say what a cluster is, in a sentence."""
+    cells, donors = int(counted.sizes[k]), int(counted.donors[k])
+    who = f"Cluster {name} ({cells:,} cell{'s' * (cells != 1)}"
+    who += f", {donors} donors)" if donors > 1 else ")"
+    if level.level == "none":
+        return (
+            f"{who} is none of these: its cells look like no type on offer, nor like a close "
+            f"relative of one. The nearest is {level.fine} ({level.fine_confidence:.2f})."
+        )
+    if level.level == "unknown":
+        return (
+            f"{who} is unknown: no label is sure enough. The likeliest is {level.fine} "
+            f"({level.fine_confidence:.2f})."
+        )
+    if level.level == "ancestor":
+        return (
+            f"{who} is {level.label}, with probability {level.confidence:.2f}; its subtypes cannot "
+            f"be told apart. The likeliest is {level.fine} ({level.fine_confidence:.2f})."
+        )
+    return f"{who} is {level.label}, with probability {level.confidence:.2f}."
+
+
+def quotes(
+    plan: Plan,
+    best: Sequence[int],
+    records: Records,
+    counted: Counted,
+    *,
+    markers: Path | None,
+    aliases: Path | None,
+) -> dict[int, dict[str, Any]]:
+    """Return what a language model cites and says for every cluster, checked.
+
+    Parameters
+    ----------
+    plan, records
+        What was asked and said.
+    best
+        The candidate that each cluster was given.
+    counted
+        What the cells express.
     markers, aliases
         Tables; by default those of the package.
 
@@ -44,71 +202,49 @@ def reasons(
     dict
         Cluster -> ``supported`` genes (in the lists, and more frequent in the cluster than
         elsewhere), ``unsupported`` ones (cited, but never in a list), ``evidence`` (every gene
-        with its figures), and ``reason``: what the solver wrote in the surest batch that gives
-        the cluster its label, with false citations struck through.
+        with its figures), and ``reason``: what was written in the surest batch that gives the
+        cluster its label, quoted, with false citations struck through.
     """
     known = read_aliases(aliases)
     table = Markers.from_file(markers)
-    names = plan.expression.symbols.names
-    inside, outside = expressed(plan)
-    cited, surest = _read(plan, outcome, records, known)
+    names, share = counted.symbols.names, shares(counted)
+    labels = [label_key(plan.candidates[j]) for j in best]
+    cited, surest = _read(plan, labels, records, known, frozenset(names))
     found: dict[int, dict[str, Any]] = {}
-    for k in range(len(plan.clusters.names)):
-        label = plan.candidates[int(outcome.verdicts.best[k])]
-        entry = table.entry(label)
+    for k in range(len(labels)):
+        entry = table.entry(plan.candidates[best[k]])
         weights = None if entry is None else {g for g, w in table.weights[entry].items() if w > 0}
         items = support(
             cited[k],
-            dict(zip(names, inside[k].tolist(), strict=True)),
-            dict(zip(names, outside[k].tolist(), strict=True)),
+            dict(zip(names, share.inside[k].tolist(), strict=True)),
+            dict(zip(names, share.outside[k].tolist(), strict=True)),
             weights,
         )
+        items = [s for s in items if not _EVERYWHERE.match(s.gene)]
         apart = [s for s in items if s.listed and (s.inside or 0) > (s.outside or 0)]
         found[k] = {
             "supported": [s.gene for s in apart][:_SHOWN],
             "unsupported": [s.gene for s in items if not s.listed][:_SHOWN],
             "evidence": [asdict(s) for s in items[:_SHOWN]],
-            "reason": surest.get(k, ""),
         }
+        if k in surest:
+            text, answers = surest[k]
+            found[k]["quote"] = f"one of {answers} answers said: \N{LEFT DOUBLE QUOTATION MARK}" \
+                f"{text}\N{RIGHT DOUBLE QUOTATION MARK}"  # fmt: skip
     return found
 
 
-def expressed(plan: Plan) -> tuple[Floats, Floats]:
-    """Return the share of cells that express each gene, shape (clusters, symbols), twice.
-
-    First within each cluster, then among all other cells that have a cluster. Columns that share
-    a symbol count as one.
-    """
-    codes, symbols = plan.clusters.codes, plan.expression.symbols
-    cells = np.flatnonzero(codes >= 0)
-    matrix = plan.expression.matrix[cells]
-    seen = csr_matrix(
-        ((matrix.data > 0).astype(np.float64), matrix.indices, matrix.indptr), matrix.shape
-    )
-    columns = np.flatnonzero(symbols.rank >= 0)
-    to_symbol = csr_matrix(
-        (np.ones(len(columns)), (columns, symbols.rank[columns])),
-        shape=(matrix.shape[1], len(symbols.names)),
-    )
-    seen = csr_matrix((seen @ to_symbol).minimum(1.0))
-    k = len(plan.clusters.names)
-    member = csr_matrix(
-        (np.ones(len(cells)), (codes[cells], np.arange(len(cells)))), shape=(k, len(cells))
-    )
-    counts = np.asarray((member @ seen).todense())
-    sizes = np.bincount(codes[cells], minlength=k)[:, None]
-    others = np.maximum(len(cells) - sizes, 1)
-    return counts / sizes, (counts.sum(axis=0) - counts) / others
-
-
 def _read(
-    plan: Plan, outcome: Outcome, records: Records, aliases: Aliases
-) -> tuple[list[list[Citation]], dict[int, str]]:
+    plan: Plan,
+    labels: Sequence[str],
+    records: Records,
+    aliases: Aliases,
+    vocabulary: frozenset[str],
+) -> tuple[list[list[Citation]], dict[int, tuple[str, int]]]:
     """Collect the citations for each cluster where it was given its label, and the best reason."""
-    vocabulary = frozenset(plan.expression.symbols.names)
-    labels = [label_key(plan.candidates[int(j)]) for j in outcome.verdicts.best]
     cited: list[list[Citation]] = [[] for _ in labels]
     surest: dict[int, tuple[float, str]] = {}
+    answers = np.zeros(len(labels), dtype=np.intp)
     for batch in plan.batches:
         record = records.get(batch.puzzle.id, {})
         said = parse_response(record.get("text", ""))
@@ -116,6 +252,7 @@ def _read(
             continue
         found = citations(batch.puzzle, said.reasoning, vocabulary, aliases, denied=True)
         for i, (cluster, label) in enumerate(zip(batch.clusters, said.labels, strict=True)):
+            answers[cluster] += 1
             if label_key(label) != labels[cluster]:
                 continue
             own = [c for c in found if c.cell == i + 1]
@@ -124,7 +261,7 @@ def _read(
             text = passage(said.reasoning, i + 1, batch.puzzle)
             if text and (cluster not in surest or sure > surest[cluster][0]):
                 surest[cluster] = (sure, _name(strike(text, own), batch, plan))
-    return cited, {cluster: text for cluster, (_, text) in surest.items()}
+    return cited, {k: (text, int(answers[k])) for k, (_, text) in surest.items()}
 
 
 def _sureness(batch: Batch, record: Mapping[str, Any], i: int, label: str) -> float:
@@ -143,3 +280,21 @@ def _name(text: str, batch: Batch, plan: Plan) -> str:
         return f"{match[1]}luster {plan.clusters.names[batch.clusters[i]]}"
 
     return _CELL.sub(named, text)
+
+
+def _best(values: npt.NDArray[Any], n: int) -> list[int]:
+    """Return the places of the n highest positive values, highest first."""
+    some = np.argsort(-values, kind="stable")[:n]
+    return [int(i) for i in some if values[i] > 0]
+
+
+def _listing(genes: Sequence[str]) -> str:
+    return genes[0] if len(genes) == 1 else f"{', '.join(genes[:-1])} and {genes[-1]}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.005 or share == 0 else "< 1 %"
+
+
+def _rounded(share: float) -> float:
+    return round(float(share), 4)

@@ -1,4 +1,4 @@
-"""What `cello1 annotate` prints: contexts and prompts beforehand, the labels afterwards."""
+"""What `cello1 annotate` prints: prompts beforehand, the labels afterwards."""
 
 from __future__ import annotations
 
@@ -9,69 +9,66 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cello1.annotate.plan import Plan
+from cello1.annotate.data import Data
 from cello1.annotate.run import prepare
-from cello1.annotate.table import read_uns
+from cello1.annotate.table import opened
 from cello1.puzzles.prompt import CHARACTERS_PER_TOKEN, messages
 from cello1.puzzles.puzzle import Puzzle
-from cello1.solvers.base import Solver
 from cello1.terminal.tables import show
 
-
-def contexts(plan: Plan, solver: Solver) -> str:
-    """Say what is asked, of whom, and what the prompts tell of the donors."""
-    where = solver.settings.get("base_url") or "this machine"
-    lines = [
-        f"{len(plan.puzzles)} batches of up to {max(len(b.clusters) for b in plan.batches)} of "
-        f"{len(plan.clusters.names)} clusters, {len(plan.candidates)} candidates, ranked by "
-        f"{plan.expression.name} ({plan.expression.values}); {solver.name} on {where} is told:"
-    ]
-    return "\n".join([*lines, *(f"  {context}" for context in plan.contexts)])
+_GENES = 3
 
 
-def requests(adata: Any, options: Mapping[str, Any]) -> Iterator[Any]:
+def requests(data: Data, options: Mapping[str, Any]) -> Iterator[Any]:
     """Yield every prompt, then to whom it would go, tokens and cost as far as they are known."""
-    prepared = prepare(adata, options)
-    asked: list[Puzzle] = [*prepared.plan.puzzles, *(p for f in prepared.folds for p in f.puzzles)]
+    prepared = prepare(data, options, lambda what, share: None)
+    plan = prepared.plan
+    asked: list[Puzzle] = []
+    held_out = 0
+    if plan is not None:
+        folds = [batch.puzzle for fold in prepared.folds for batch in fold.batches(plan)]
+        checks = list({puzzle.id: puzzle for puzzle in folds}.values())
+        asked, held_out = [*plan.puzzles, *checks], len(checks)
     solver: Any = prepared.solver
-    sends = hasattr(solver, "dry_run")
-    chats = solver.dry_run(asked) if sends else ([m._asdict() for m in messages(p)] for p in asked)
+    chats = (
+        solver.dry_run(asked)
+        if prepared.sends
+        else ([m._asdict() for m in messages(p)] for p in asked)
+    )
     characters = 0
     for chat in chats:
         characters += sum(len(message["content"]) for message in chat)
         yield chat
-    known = solver.estimate(asked) if sends else {}
+    known = solver.estimate(asked) if prepared.sends else {}
     yield (
         {
             "solver": solver.name,
-            "sent_to": solver.settings.get("base_url") if sends else None,
-            "contexts": prepared.plan.contexts,
-            "batches": len(prepared.plan.puzzles),
-            "for_calibration": sum(len(f.puzzles) for f in prepared.folds),
+            "sent_to": solver.settings.get("base_url") if prepared.sends else None,
+            "contexts": [] if plan is None else plan.contexts,
+            "batches": 0 if plan is None else len(plan.puzzles),
+            "for_calibration": held_out,
             "prompt_tokens": characters // CHARACTERS_PER_TOKEN,
+            "notes": prepared.notes,
         }
         | known
     )
 
 
-def show_annotation(adata: Any, key: str) -> None:
-    """Show the clusters with their labels."""
-    found = read_uns(adata, key)
+def show_annotation(uns: Mapping[str, Any]) -> None:
+    """Show the clusters with their labels, and what was decided, guessed or not known."""
+    found = opened(uns)
     table = Table(title=f"{found['solver']}, clusters of {found['groupby']}", title_justify="left")
-    for column in ("cluster", "cells", "label", "confidence", "runner-up", "votes", "evidence"):
-        table.add_column(column, justify="right" if column in ("cells", "confidence") else "left")
+    for column in ("cluster", "cells", "label", "confidence", "runner-up", "evidence"):
+        table.add_column(column, justify="right" if column in ("cells", "confidence") else "left",
+                         overflow="fold")  # fmt: skip
     for row in found["clusters"]:
-        if "best" not in row:
-            table.add_row(escape(row["cluster"]), str(row["cells"]), row["label"])
-            continue
-        label = row["label"] if row["label"] == row["best"] else f"{row['label']} ({row['best']}?)"
+        label = row["label"]
+        if row["level"] != "type":
+            label += f" ({row['best']}?)"
         table.add_row(
             escape(row["cluster"]), f"{row['cells']:,}", escape(label),
             f"{row['confidence']:.2f}",
             escape(f"{row['runner_up']} {row['runner_up_probability']:.2f}"),
-            f"{row['votes']}/{row['batches']}",
-            escape(", ".join(row.get("supported", [])[:5])),
+            escape(", ".join(row.get("supported", [])[:_GENES])),
         )  # fmt: skip
-    fitted = found["calibration"]
-    note = f"confidence: temperature {fitted['temperature']:.2f}, {fitted['source']}"
-    show(table, Text(note, style="dim"))
+    show(table, *(Text(f"note: {note}", style="dim") for note in found["notes"]))

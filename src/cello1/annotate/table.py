@@ -1,11 +1,11 @@
-"""What an annotation leaves in an AnnData, and how it is read back."""
+"""What an annotation says, as fields of an AnnData, and how it is read back."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,131 +16,203 @@ import pandas as pd
 
 from cello1.annotate.calibrate import Fit
 from cello1.annotate.candidates import NONE, UNKNOWN
-from cello1.annotate.plan import Plan
-from cello1.annotate.pool import Verdicts, Votes
+from cello1.annotate.clusters import Clusters
+from cello1.annotate.levels import Level
 from cello1.errors import InputError
 from cello1.puzzles.prompt import PROMPT_VERSION
 from cello1.runs import file_hash
 from cello1.scoring.ontology import term_id
-from cello1.solvers.base import Solver
+from cello1.solvers.base import Floats, Solver
 
 _DIGITS = 6
+_NESTED = (
+    "solver_settings", "learned_from", "params", "candidates", "contexts", "calibration",
+    "clusters", "probabilities", "notes", "dots",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What was decided.
+class PerCell:
+    """Labels of single cells, shape (cells,).
 
     Attributes
     ----------
-    votes, verdicts
-        Of the clusters.
+    names
+        Every label that is given.
+    label, coarse, fine
+        Positions in `names`.
+    confidence
+        Of the label.
+    """
+
+    names: list[str]
+    label: npt.NDArray[np.intp]
+    coarse: npt.NDArray[np.intp]
+    fine: npt.NDArray[np.intp]
+    confidence: Floats
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What was found out about a data set.
+
+    Attributes
+    ----------
+    key
+        Name of the result in obs and uns.
+    clusters
+        The clusters.
+    candidates
+        The types on offer.
+    levels
+        What is said of each cluster.
+    probabilities
+        Of every candidate for every cluster.
+    rows
+        The table of the clusters, as JSON values.
+    uns
+        What goes into uns[key].
     cells
-        Positions of the cells that were labelled themselves, and their verdicts; or None.
+        Labels of single cells, where they were asked for.
+    notes
+        What was decided, guessed or not known, for people to read.
     """
 
-    votes: Votes
-    verdicts: Verdicts
-    cells: tuple[npt.NDArray[np.intp], Verdicts] | None
+    key: str
+    clusters: Clusters
+    candidates: list[str]
+    levels: list[Level]
+    probabilities: Floats = field(repr=False)
+    rows: list[dict[str, Any]] = field(repr=False)
+    uns: dict[str, Any] = field(repr=False)
+    cells: PerCell | None = field(repr=False, default=None)
+    notes: list[str] = field(default_factory=list)
 
-
-def labels_of(plan: Plan, verdicts: Verdicts, none: npt.NDArray[np.bool_]) -> list[str]:
-    """Return the label of each unit: a candidate, ``none of these`` or ``unknown``."""
-    sure = verdicts.probabilities[np.arange(len(none)), verdicts.best]
-    return [
-        NONE if nothing else UNKNOWN if p < plan.settings.min_confidence else plan.candidates[j]
-        for j, p, nothing in zip(verdicts.best.tolist(), sure.tolist(), none.tolist(), strict=True)
-    ]
-
-
-def write_obs(adata: Any, plan: Plan, outcome: Outcome, key: str) -> None:
-    """Write label, ontology id and confidence of every cell."""
-    clusters, verdicts = plan.clusters, outcome.verdicts
-    met = outcome.votes.counts > 0
-    given = labels_of(plan, verdicts, verdicts.none)
-    # Cells without a cluster, and clusters that no batch holds, come last.
-    names = np.array([g if m else UNKNOWN for g, m in zip(given, met, strict=True)] + [UNKNOWN])
-    sure = verdicts.probabilities[np.arange(len(given)), verdicts.best]
-    levels = np.append(np.where(met, sure, np.nan), np.nan)
-    label, confidence = names[clusters.codes].astype(object), levels[clusters.codes]
-    if outcome.cells is not None:
-        cells, own = outcome.cells
-        nothing = own.none | verdicts.none[clusters.codes[cells]]
-        label[:], confidence[:] = UNKNOWN, np.nan
-        label[cells] = labels_of(plan, own, nothing)
-        confidence[cells] = own.probabilities[np.arange(len(cells)), own.best]
-    shown = [name for name in (*plan.candidates, NONE, UNKNOWN) if name in set(label)]
-    terms = {name: term_id(name) or UNKNOWN for name in plan.candidates}
-    ids = [terms.get(name, UNKNOWN) for name in label]
-    adata.obs[key] = pd.Categorical(label, categories=shown)
-    adata.obs[f"{key}_ontology_term_id"] = pd.Categorical(ids)
-    adata.obs[f"{key}_confidence"] = np.asarray(confidence, dtype=np.float64)
-    if clusters.computed:
-        values = np.array([*clusters.names, None], dtype=object)[clusters.codes]
-        adata.obs[clusters.key] = pd.Categorical(values, categories=clusters.names)
-
-
-def write_uns(
-    adata: Any,
-    plan: Plan,
-    outcome: Outcome,
-    solver: Solver,
-    learned: Mapping[str, str],
-    fitted: Fit,
-    key: str,
-    said: Mapping[int, Mapping[str, Any]],
-) -> None:
-    """Write how it was made and a table of the clusters; nested values are JSON text.
-
-    `learned` are the hashes of what the solver learned from; `said` holds evidence and reason of
-    each cluster.
-    """
-    verdicts, votes = outcome.verdicts, outcome.votes
-    given = labels_of(plan, verdicts, verdicts.none)
-    sizes = np.bincount(plan.clusters.codes[plan.clusters.codes >= 0], minlength=len(given))
-    rows = []
-    for k, name in enumerate(plan.clusters.names):
-        best, second = int(verdicts.best[k]), int(verdicts.second[k])
-        row: dict[str, Any] = {"cluster": name, "cells": int(sizes[k])}
-        if votes.counts[k]:
-            label = given[k]
-            row |= {
-                "label": label,
-                "ontology_term_id": term_id(label) if label not in (NONE, UNKNOWN) else None,
-                "confidence": round(float(verdicts.probabilities[k, best]), _DIGITS),
-                "best": plan.candidates[best],
-                "runner_up": plan.candidates[second],
-                "runner_up_probability": round(float(verdicts.probabilities[k, second]), _DIGITS),
-                "votes": int(votes.chosen[k, best]),
-                "batches": int(votes.counts[k]),
-                "unread": int(votes.unread[k]),
-                **said.get(k, {}),
-            }
+    def columns(self) -> dict[str, Any]:
+        """Return the new columns of obs: categories, and one of floats."""
+        key = self.key
+        if self.cells is None:
+            # Cells without a cluster come last.
+            codes = self.clusters.codes
+            of = [*self.levels, _NOTHING]
+            label = [level.label for level in of]
+            coarse = [level.coarse if level.level != "none" else NONE for level in of]
+            fine = [level.fine if level.level != "none" else NONE for level in of]
+            sure = np.array([level.confidence for level in of], dtype=np.float64)[codes]
+            parts = [_categories(names, codes, self.candidates) for names in (label, coarse, fine)]
         else:
-            row |= {"label": UNKNOWN, "reason": "shares no donor with another cluster"}
-        rows.append(row)
-    settings = plan.settings.model_dump()
-    adata.uns[key] = {
+            names, sure = self.cells.names, self.cells.confidence
+            parts = [
+                _categories(names, codes, self.candidates)
+                for codes in (self.cells.label, self.cells.coarse, self.cells.fine)
+            ]
+        ids = {name: term_id(name) or UNKNOWN for name in parts[0].categories}
+        terms = sorted(set(ids.values()))
+        place = np.array([terms.index(ids[name]) for name in parts[0].categories], dtype=np.intp)
+        found: dict[str, Any] = {
+            key: parts[0],
+            f"{key}_ontology_term_id": _from_codes(place[parts[0].codes], terms),
+            f"{key}_confidence": np.asarray(sure, dtype=np.float64),
+            f"{key}_coarse": parts[1],
+            f"{key}_fine": parts[2],
+        }
+        if self.clusters.computed:
+            found[self.clusters.key] = _from_codes(self.clusters.codes, self.clusters.names)
+        return found
+
+    def write_to(self, adata: Any) -> None:
+        """Put everything into an AnnData; nothing else of it is changed."""
+        for name, values in self.columns().items():
+            adata.obs[name] = values
+        adata.uns[self.key] = self.uns
+
+
+_NOTHING = Level(
+    UNKNOWN, float("nan"), UNKNOWN, float("nan"), UNKNOWN, float("nan"), "", 0.0, "unknown"
+)
+
+
+def _categories(
+    names: Sequence[str], codes: npt.NDArray[np.intp], candidates: Sequence[str]
+) -> Any:
+    """Return one category a name that is used: candidates in their order, then all others."""
+    used = {names[c] for c in np.unique(codes).tolist()}
+    order = dict.fromkeys([*candidates, *sorted(used - {NONE, UNKNOWN}), NONE, UNKNOWN])
+    shown = [name for name in order if name in used]
+    place = {name: i for i, name in enumerate(shown)}
+    at = np.array([place.get(name, 0) for name in names], dtype=np.intp)
+    return _from_codes(at[codes], shown)
+
+
+def _from_codes(codes: npt.NDArray[np.intp], names: Sequence[str]) -> Any:
+    return pd.Categorical.from_codes(codes, pd.Index(list(names), dtype=object))
+
+
+def row_of(
+    name: str, cells: int, donors: int, level: Level, said: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return one row of the table of the clusters."""
+    is_type = level.level in ("type", "ancestor")
+    return {
+        "cluster": name,
+        "cells": cells,
+        "donors": donors,
+        "label": level.label,
+        "ontology_term_id": term_id(level.label) if is_type else None,
+        "confidence": round(level.confidence, _DIGITS),
+        "level": level.level,
+        "coarse": level.coarse,
+        "coarse_confidence": round(level.coarse_confidence, _DIGITS),
+        "best": level.fine,
+        "best_probability": round(level.fine_confidence, _DIGITS),
+        "runner_up": level.runner_up,
+        "runner_up_probability": round(level.runner_up_probability, _DIGITS),
+        **said,
+    }
+
+
+def make_uns(
+    *,
+    clusters: Clusters,
+    candidates: Sequence[str],
+    solver: str,
+    solver_settings: Mapping[str, Any],
+    solver_hash: str,
+    learned: Mapping[str, str],
+    params: Mapping[str, Any],
+    values: str,
+    contexts: Sequence[str],
+    batches: int,
+    fitted: Fit,
+    rows: Sequence[Mapping[str, Any]],
+    probabilities: Floats,
+    notes: Sequence[str],
+    dots: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return how an annotation was made and its table of clusters; nested values as JSON text."""
+    return {
         "cello1_version": metadata.version("cello1"),
         "prompt_version": PROMPT_VERSION,
-        "groupby": plan.clusters.key,
-        "solver": solver.name,
-        "solver_settings": _json(solver.settings),
-        "solver_hash": fingerprint(solver, learned),
+        "groupby": clusters.key,
+        "solver": solver,
+        "solver_settings": _json(solver_settings),
+        "solver_hash": solver_hash,
         "learned_from": _json(learned),
-        "params": _json(settings | {"size": max(len(b.clusters) for b in plan.batches)}),
-        "values": f"{plan.expression.name} ({plan.expression.values})",
-        "candidates": _json(plan.candidates),
-        "contexts": _json(plan.contexts),
-        "batches": len(plan.batches),
+        "params": _json(params),
+        "values": values,
+        "candidates": _json(list(candidates)),
+        "contexts": _json(list(contexts)),
+        "batches": batches,
         "calibration": _json(asdict(fitted)),
-        "clusters": _json(rows),
-        "probabilities": _json(verdicts.probabilities.round(_DIGITS).tolist()),
+        "clusters": _json(list(rows)),
+        "probabilities": _json(probabilities.round(_DIGITS).tolist()),
+        "notes": _json(list(notes)),
+        "dots": _json(dots),
     }
 
 
 def read_uns(adata: Any, key: str = "cello1") -> dict[str, Any]:
-    """Return what :func:`write_uns` wrote, with its JSON read.
+    """Return what an annotation wrote into uns, with its JSON read.
 
     Raises
     ------
@@ -154,11 +226,12 @@ def read_uns(adata: Any, key: str = "cello1") -> dict[str, Any]:
             f"adata.uns has no annotation {key!r} (it has {', '.join(found) or 'none'}); run "
             "cello1.tl.annotate first, or name the key it was written to"
         )
-    nested = (
-        "solver_settings", "learned_from", "params", "candidates", "contexts", "calibration",
-        "clusters", "probabilities",
-    )  # fmt: skip
-    return {k: json.loads(v) if k in nested else v for k, v in stored.items()}
+    return opened(stored)
+
+
+def opened(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the JSON in what stands in uns."""
+    return {k: json.loads(v) if k in _NESTED else v for k, v in stored.items()}
 
 
 def fingerprint(solver: Solver, learned: Mapping[str, str]) -> str:

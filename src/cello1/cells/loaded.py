@@ -98,7 +98,7 @@ def read_expression(adata: Any, layer: str | None = None) -> Expression:
     name, values, stored = _choose(_matrices(adata), layer)
     table = adata.raw.var if name == "raw.X" else adata.var
     where = "raw.var" if name == "raw.X" else "var"
-    genes = _symbols(table, adata.var, where, _organism(adata))
+    genes = symbols_of(table, adata.var, where, _organism(adata))
     matrix = csr_matrix(stored)
     return Expression(name, values, matrix, index_symbols(genes.symbols), genes.told())
 
@@ -260,7 +260,7 @@ def _sample(matrix: Any) -> npt.NDArray[Any]:
     return np.asarray(values[:: max(1, len(values) // _SAMPLE)])
 
 
-def _symbols(own: pd.DataFrame, var: pd.DataFrame, name: str, organism: str | None) -> Chosen:
+def symbols_of(own: pd.DataFrame, var: pd.DataFrame, name: str, organism: str | None) -> Chosen:
     """Return a symbol for every gene; `raw` often has bare ids, which `var` may know."""
     index = [str(n) for n in own.index]
     candidates = {

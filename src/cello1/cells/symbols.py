@@ -291,7 +291,8 @@ def _unlike(names: Sequence[str], origin: str) -> str:
         return start + (
             "they look like mouse spelling or lower case. Of human cells: adata.var_names = "
             "adata.var_names.str.upper(); of mouse cells name the species in "
-            "adata.uns['organism'] = 'Mus musculus', or map the genes to human ones"
+            "adata.uns['organism'] = 'Mus musculus' (annotate: --organism mouse), or map the genes "
+            "to human ones"
         )
     looks = {
         _DATE.pattern: "they are dates that a spreadsheet made of something",

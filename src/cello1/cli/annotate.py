@@ -13,16 +13,18 @@ from cello1.recipes import AnnotateSettings, AnnotateSolveSettings
 
 
 def annotate(
-    file: Annotated[Path, typer.Argument(help="Your cells, an .h5ad file.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The annotated .h5ad to write.")],
+    file: Annotated[Path, typer.Argument(help="Your cells: .h5ad or .zarr.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The annotated copy to write.")],
     settings: AnnotateSettings,
     solver: AnnotateSolveSettings,
-    groupby: Annotated[str | None, typer.Option(help="obs column of the clusters.")] = None,
+    groupby: Annotated[
+        str | None, typer.Option(help="obs column of the clusters [found, else computed].")
+    ] = None,
     leiden: Annotated[
         float | None, typer.Option(help="Compute Leiden clusters at this resolution.")
     ] = None,
     candidates: Annotated[
-        Path | None, typer.Option(help="Text file, one cell type on each line.")
+        Path | None, typer.Option(help="Text file, one cell type a line [those of the tissue].")
     ] = None,
     candidate: Annotated[
         list[str] | None, typer.Option(help="A candidate type; repeatable.")
@@ -31,6 +33,14 @@ def annotate(
         Path | None, typer.Option(help=".h5ad whose cell types are the candidates.")
     ] = None,
     reference_key: Annotated[str, typer.Option(help="Its obs column of types.")] = "cell_type",
+    tissue: Annotated[str | None, typer.Option(help="Of the cells [as obs says].")] = None,
+    organism: Annotated[str | None, typer.Option(help="human or mouse [as the data say].")] = None,
+    beside: Annotated[
+        str | None,
+        typer.Option("--with", help="Pool a language model with the evidence of: atlas, markers."),
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Page to write as well.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="CSV of all cells to write as well.")] = None,
     puzzles: Annotated[
         Path | None, typer.Option(help="Folder of a build: to learn from, to fit confidence on.")
     ] = None,
@@ -46,41 +56,40 @@ def annotate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Label the clusters of a data set together. Can be interrupted: rerun to resume."""
-    from cello1.annotate.files import read_cells, read_reference, write_cells
-    from cello1.annotate.run import annotate as run_annotate
-    from cello1.annotate.show import contexts, requests, show_annotation
-    from cello1.terminal.progress import watching
+    """Name the cell types of your data. Can be interrupted: rerun to resume."""
+    from cello1.annotate.data import open_data
+    from cello1.annotate.files import annotate_file, check_out, read_reference
+    from cello1.annotate.run import species
+    from cello1.annotate.show import requests, show_annotation
+    from cello1.annotate.table import opened
+    from cello1.terminal.progress import telling, watching
 
     if len([source for source in (candidates, candidate or None, reference) if source]) > 1:
         raise UseError("give --candidates, --candidate or --reference, not several of them")
-    if out.suffix != ".h5ad" or out.resolve() == file.resolve():
-        raise UseError(f"--out is {out}; expected another .h5ad file than the input")
-    adata = read_cells(file)
+    check_out(file, out, key_added)
     offered: Any = candidates or candidate or None
     if reference is not None:
         offered = read_reference(reference, reference_key)
     options = settings.model_dump() | {
         "groupby": groupby, "leiden": leiden, "candidates": offered, "solver": solver,
-        "puzzles": puzzles, "key_added": key_added, "aliases": aliases,
+        "puzzles": puzzles, "key_added": key_added, "aliases": aliases, "tissue": tissue,
+        "organism": organism, "beside": beside,
     }  # fmt: skip
     if dry_run:
-        for request in requests(adata, options):
-            print_json(request)
+        columns = (groupby, settings.donor_key, settings.batch_key)
+        with open_data(
+            file, layer=settings.layer, organism=species(organism), columns=columns
+        ) as data:
+            for request in requests(data, options):
+                print_json(request)
         return
-    with watching() as watch:
-        run_annotate(
-            adata,
-            **options,
-            run=run or out.with_name(f"{out.name}.run"),
-            watch=watch,
-            say=lambda plan, solver: typer.echo(contexts(plan, solver), err=True),
-        )
-    write_cells(adata, out)
+    with watching() as watch, telling():
+        found = annotate_file(
+            file, out, report=report, labels=labels, watch=watch,
+            run=run or out.with_name(f"{out.name}.run"), **options,
+        )  # fmt: skip
     if as_json:
-        from cello1.annotate.table import read_uns
-
-        print_json(read_uns(adata, key_added))
+        print_json(opened(found.uns))
     else:
-        show_annotation(adata, key_added)
+        show_annotation(found.uns)
         typer.echo(f"written to {out}")

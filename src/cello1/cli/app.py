@@ -61,7 +61,7 @@ VERBS: tuple[tuple[Callable[..., None], str], ...] = (
     (evaluate, "cello1 eval runs/centroids runs/markers"),
     (report, "cello1 report runs/centroids runs/markers -o report.html"),
     (play, "cello1 play puzzles --out runs/me --beside runs/centroids"),
-    (annotate, "cello1 annotate cells.h5ad -o labelled.h5ad --groupby leiden"),
+    (annotate, "cello1 annotate cells.h5ad -o labelled.h5ad"),
     (atlas, 'cello1 atlas show "plasma cell"'),
     (behaviour, "cello1 behaviour runs/sft runs/rl"),
     (rate, "cello1 rate runs/sft runs/rl --out rating"),

@@ -33,6 +33,7 @@ PAGES = {
     ),
     "play": Parts(("base.css", "play.css"), ("base.js", "play.js")),
     "rate": Parts(("rate.css",), ("rate.js",)),
+    "annotation": Parts(("base.css", "annotation.css"), ("base.js", "annotation.js")),
 }
 
 

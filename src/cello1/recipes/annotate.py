@@ -11,7 +11,7 @@ from cello1.recipes.solve import SolveSettings
 
 
 class AnnotateSettings(Section):
-    """How the clusters of a data set become batches, and when a label is given."""
+    """What is labelled, how a language model is shown it, and when a label is given."""
 
     unit: Annotated[
         Literal["cluster", "cell"], Field(description="What is labelled: clusters, or each cell.")
@@ -19,22 +19,29 @@ class AnnotateSettings(Section):
     rank: Annotated[
         Literal["cells", "pseudobulk", "specific"],
         Field(
-            description="What stands for a cluster: one of its cells, a sum of cells, or the "
-            "genes specific to it."
+            description="What a language model is shown of a cluster: one of its cells, a sum of "
+            "cells, or the genes specific to it."
         ),
     ] = "cells"
     batches: Annotated[
         int | None,
-        Field(ge=1, description="Batches per cluster or cell; by default 20 and 3."),
+        Field(
+            ge=1,
+            description="How often a language model is shown each cluster (20) or cell (3).",
+        ),
     ] = None
     batch_size: Annotated[
         int | None,
-        Field(ge=2, description="Most clusters in a batch; by default half of them."),
+        Field(
+            ge=2,
+            description="Clusters a language model is shown at a time; by default half of them.",
+        ),
     ] = None
     unique: Annotated[bool, Field(description="Give every type to one cluster at most.")] = False
     min_confidence: Annotated[
-        float, Field(ge=0, le=1, description="Below it, a cluster is unknown.")
-    ] = 0.0
+        float | None,
+        Field(ge=0, le=1, description="Least probability of a label; by default as fitted."),
+    ] = None
     unknown_types: Annotated[
         bool, Field(description="Allow candidates that the Cell Ontology does not know.")
     ] = False
@@ -66,6 +73,7 @@ class AnnotateSolveSettings(SolveSettings):
     solver: Annotated[
         str,
         Field(
-            description="Who answers: markers, centroids, mini, hf:FOLDER_OR_NAME or openai:MODEL."
+            description="Who answers: atlas, markers, centroids, mini, hf:FOLDER_OR_NAME or "
+            "openai:MODEL."
         ),
-    ] = "markers"
+    ] = "atlas"

@@ -74,7 +74,9 @@ class Source:
 
 
 @contextmanager
-def open_source(path: Path, layer: str | None = None) -> Iterator[Source]:
+def open_source(
+    path: Path, layer: str | None = None, *, organism: str | None = None
+) -> Iterator[Source]:
     """Open a file and find its expression values and gene symbols.
 
     Parameters
@@ -84,6 +86,8 @@ def open_source(path: Path, layer: str | None = None) -> Iterator[Source]:
     layer
         ``X``, ``raw.X`` or the name of a layer; by default the first matrix of raw counts, else
         the first without negative values.
+    organism
+        Of the cells, where the file does not say it or is wrong.
 
     Raises
     ------
@@ -97,7 +101,8 @@ def open_source(path: Path, layer: str | None = None) -> Iterator[Source]:
             raise InputError(
                 f"{matrix.name} has {matrix.shape[0]} rows for {len(obs)} cells; file is damaged"
             )
-        yield Source(path, path.stem, file, obs, matrix, values, find_symbols(file, matrix, obs))
+        genes = find_symbols(file, matrix, organism or organism_in(file, obs))
+        yield Source(path, path.stem, file, obs, matrix, values, genes)
 
 
 @contextmanager
@@ -220,7 +225,7 @@ def choose_matrix(file: Any, layer: str | None) -> tuple[Matrix, Values]:
     )
 
 
-def find_symbols(file: Any, matrix: Matrix, obs: Table) -> Chosen:
+def find_symbols(file: Any, matrix: Matrix, organism: str | None) -> Chosen:
     """Return a symbol for every column of the matrix, and where it came from.
 
     A gene without symbol keeps its name. `raw` often has bare ids; then the symbols that `var`
@@ -233,7 +238,7 @@ def find_symbols(file: Any, matrix: Matrix, obs: Table) -> Chosen:
     kinds = next((key for key in TYPE_COLUMNS if key in table), None)
     types = None if kinds is None else table.texts(kinds).to_pylist()
     candidates = _candidates(file, table, own)
-    return choose_symbols(candidates, types, table=own, organism=organism_in(file, obs))
+    return choose_symbols(candidates, types, table=own, organism=organism)
 
 
 def _candidates(file: Any, table: Table, own: str) -> Iterator[tuple[str, pa.StringArray]]:

@@ -1,0 +1,275 @@
+"""What the genes of a cluster say of every type, compared with all other cells of the data set.
+
+Classical solvers are linear: a type has a weight for every gene, and a cell is rated by the sum
+over its list. So the rating of a cluster follows from how often its cells list each gene, and the
+comparison with all other cells is a difference of such shares. Nothing is drawn; no seed matters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cello1.annotate.data import Counted
+from cello1.atlas.atlas import Atlas
+from cello1.atlas.genes import current, is_housekeeping
+from cello1.atlas.tissues import system
+from cello1.errors import InputError, UseError
+from cello1.puzzles.puzzle import label_key
+from cello1.scoring.ontology import term_id, term_label
+from cello1.solvers.base import Floats
+from cello1.solvers.classical.centroids import Centroids
+from cello1.solvers.classical.markers import Markers
+
+# How much of a cluster's own level counts beside its difference from all cells: in a data set of
+# one kind of cells differences alone say nothing. Chosen on pancreas and two donors of Kang.
+OWN_LEVEL = 0.1
+# Fewer genes than this share of what a solver knows, and a fitted confidence does not transfer.
+PANEL = 0.5
+
+
+# In every tissue: cells of the blood, vessels, and what holds tissues together.
+EVERYWHERE = (
+    "B cell", "plasma cell", "CD4-positive, alpha-beta T cell", "CD8-positive, alpha-beta T cell",
+    "regulatory T cell", "natural killer cell", "classical monocyte", "non-classical monocyte",
+    "macrophage", "conventional dendritic cell", "plasmacytoid dendritic cell", "mast cell",
+    "neutrophil", "erythrocyte", "platelet", "endothelial cell",
+    "endothelial cell of lymphatic vessel", "pericyte", "smooth muscle cell", "fibroblast",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a classical solver knows, for the genes of a data set.
+
+    Attributes
+    ----------
+    labels
+        The L types: first the candidates, then others that may be there instead.
+    weights
+        Of every gene and type, shape (G, L).
+    known
+        Which types the solver knows anything of, shape (L,).
+    discount
+        What a gene at each place of a list counts, shape (k,).
+    genes, measured
+        Genes with a weight for any type, and how many of them the data measure.
+    name
+        Of the solver.
+    """
+
+    labels: list[str]
+    weights: Floats = field(repr=False)
+    known: npt.NDArray[np.bool_]
+    discount: Floats = field(repr=False)
+    genes: int
+    measured: int
+    name: str
+
+    @property
+    def transfers(self) -> bool:
+        """Say whether the data measure enough of the genes for a fitted confidence to hold."""
+        return self.measured >= PANEL * self.genes
+
+
+def telling(genes: Sequence[str]) -> list[str]:
+    """Return the current symbol of every gene; none for those that nearly all cells express."""
+    names = [current(gene) for gene in genes]
+    return ["" if is_housekeeping(name) else name for name in names]
+
+
+def knows(expert: Any, label: str) -> bool:
+    """Say whether an expert knows anything of a type."""
+    if isinstance(expert, Markers):
+        return expert.entry(label) is not None
+    if isinstance(expert, Centroids):
+        return label_key(label) in expert.types
+    return bool(_atlas(expert).knows(label).how != "not at all")
+
+
+def sources_of(expert: Any, labels: Iterable[str]) -> dict[str, str]:
+    """Return where an expert knows types from, in words."""
+    found = {}
+    for label in sorted(labels):
+        if isinstance(expert, Markers):
+            if (entry := expert.entry(label)) is not None:
+                near = f" of {entry}" if label_key(entry) != label_key(label) else ""
+                found[label] = f"the markers{near} ({expert.settings['markers']})"
+        elif not isinstance(expert, Centroids):
+            how, through = _atlas(expert).knows(label)
+            some = ", ".join(through[:3]) + (f" and {len(through) - 3} more" * (len(through) > 3))
+            words = {"source": "", "relative": "the relatives ", "markers only": "the markers of "}
+            if how in words:
+                found[label] = f"{words[how]}{some}"
+    return found
+
+
+def tissue_candidates(expert: Any, tissues: Sequence[str]) -> tuple[list[str], str]:
+    """Return the types an expert knows of some tissues, and what is found in every tissue.
+
+    Without a tissue, all types it knows.
+    """
+    if isinstance(expert, Markers):
+        return sorted(expert.weights), "all that the table of markers knows"
+    if isinstance(expert, Centroids):
+        return sorted(expert.types), "all that the puzzles show"
+    atlas = _atlas(expert)
+    wanted = {system(tissue) for tissue in tissues} - {None}
+    columns = [c for source in atlas.sources if source.is_table for c in source.columns]
+    there = {c.key for c in columns if system(c.tissue) in wanted}
+    names = {c.key: (term_label(c.term) if c.term else None) or c.label for c in columns}
+    if not wanted or not there:
+        where = f"nothing is known of {', '.join(tissues)}" if tissues else "no tissue is named"
+        return sorted(set(names.values())), f"all that the atlas knows, for {where}"
+    found = {names[key] for key in there} | set(EVERYWHERE)
+    return sorted(found), f"those of {', '.join(tissues)} and what is found everywhere"
+
+
+def know(
+    expert: Any,
+    candidates: Sequence[str],
+    symbols: Sequence[str],
+    k: int,
+    *,
+    tissue: str | None = None,
+    others: bool = True,
+) -> Knowledge:
+    """Ask an expert for its weights.
+
+    Parameters
+    ----------
+    expert
+        `markers`, `centroids` or the atlas.
+    candidates
+        The types on offer.
+    symbols
+        The G genes of the data.
+    k
+        Length of the lists.
+    tissue
+        Of the cells, where it is one.
+    others
+        Add the types that the expert knows beside the candidates.
+
+    Raises
+    ------
+    InputError
+        When none of its genes is measured.
+    """
+    if isinstance(expert, Markers | Centroids):
+        genes, labels, table, known, discount = _of_table(expert, candidates, k, others)
+    else:
+        genes, labels, table, known, discount = _of_atlas(expert, candidates, k, tissue, others)
+    place = {symbol: i for i, symbol in enumerate(symbols)}
+    at = np.array([place.get(gene, -1) for gene in genes], dtype=np.intp)
+    measured = at >= 0
+    weights = np.zeros((len(symbols), len(labels)))
+    weights[at[measured]] = table[measured]
+    if not measured.any():
+        raise InputError(
+            f"0 of {len(symbols):,} genes are known to {expert.name} (the data have "
+            f"{', '.join(map(repr, symbols[:3]))}, ...); expected symbols of human genes such as "
+            "CD3D: put them into var_names or var['feature_name']"
+        )
+    return Knowledge(labels, weights, known, discount, len(genes), int(measured.sum()), expert.name)
+
+
+def _of_table(
+    expert: Markers | Centroids, candidates: Sequence[str], k: int, others: bool
+) -> tuple[list[str], list[str], Floats, npt.NDArray[np.bool_], Floats]:
+    """Return genes, types, weights (genes x types), which types are known, and the discount."""
+    if isinstance(expert, Markers):
+        table, every = _of_markers(expert), list(expert.weights)
+        # A marker at the top of the list counts twice one at its end.
+        discount = 2.0 - np.arange(k) / k
+        offered = [expert.entry(label) for label in candidates]
+    else:
+        table, every, discount = _of_centroids(expert), list(expert.types), np.ones(k)
+        keys = [label_key(label) for label in candidates]
+        offered = [key if key in expert.types else None for key in keys]
+    rest = [kind for kind in every if others and kind not in offered]
+    entries = [*offered, *rest]
+    genes = sorted({current(gene) for weights in table.values() for gene in weights})
+    place = {gene: i for i, gene in enumerate(genes)}
+    weights = np.zeros((len(genes), len(entries)))
+    for j, entry in enumerate(entries):
+        for gene, weight in table.get(entry, {}).items() if entry is not None else ():
+            weights[place[current(gene)], j] = weight
+    known = np.array([entry is not None for entry in entries], dtype=bool)
+    return genes, [*candidates, *rest], weights, known, discount
+
+
+def _of_atlas(
+    expert: Any, candidates: Sequence[str], k: int, tissue: str | None, others: bool
+) -> tuple[list[str], list[str], Floats, npt.NDArray[np.bool_], Floats]:
+    atlas = _atlas(expert)
+    terms = {term_id(label) or label_key(label) for label in candidates}
+    rest = [term_label(key) or key for key in atlas.keys if others and key not in terms]
+    labels = [*candidates, *rest]
+    rows = atlas.rows(labels, tissue=tissue).astype(np.float64)
+    known = np.array([atlas.knows(label).how != "not at all" for label in labels], dtype=bool)
+    return list(atlas.genes), labels, rows.T, known, np.ones(k)
+
+
+def _atlas(expert: Any) -> Atlas:
+    """Return the atlas of an expert.
+
+    Raises
+    ------
+    UseError
+        When it has none: it does not rate cells by their genes.
+    """
+    found = getattr(expert, "atlas", None)
+    if not isinstance(found, Atlas):
+        raise UseError(f"{expert.name} cannot annotate: it does not rate cells by their genes")
+    return found
+
+
+def _of_markers(expert: Markers) -> dict[str, dict[str, float]]:
+    # Long marker lists are met more often by accident.
+    return {
+        kind: {g: w / math.sqrt(1 + math.log(len(genes))) for g, w in genes.items()}
+        for kind, genes in expert.weights.items()
+        if genes
+    }
+
+
+def _of_centroids(expert: Centroids) -> dict[str, dict[str, float]]:
+    names = list(expert.genes)
+    return {
+        kind: dict(zip(names, expert.model.weights[:, j].tolist(), strict=True))
+        for kind, j in expert.types.items()
+    }
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for the types, for K clusters and L types.
+
+    Attributes
+    ----------
+    scores
+        Sum over genes of (share of cells that list it, above that of all cells) times its weight,
+        shape (K, L).
+    apart
+        That difference, shape (K, G).
+    """
+
+    scores: Floats
+    apart: Floats = field(repr=False)
+
+
+def weigh(counted: Counted, knowledge: Knowledge) -> Evidence:
+    """Compare every cluster with all cells of the data set.
+
+    With a single cluster there is nothing to compare with, and its own level is all there is.
+    """
+    level = 1.0 if len(counted.sizes) == 1 else OWN_LEVEL
+    apart = counted.listed - (1.0 - level) * counted.everyone
+    scores = apart @ knowledge.weights
+    return Evidence(np.where(knowledge.known, scores, 0.0), apart)

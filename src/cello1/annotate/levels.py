@@ -1,0 +1,246 @@
+"""The right level: a label that the evidence carries, and its common ancestor where it does not.
+
+Every type is a term of the Cell Ontology. Where the evidence cannot tell the subtypes of a type
+apart, their common ancestor has the sum of their probabilities, and is the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
+
+from cello1.annotate.candidates import NONE, UNKNOWN
+from cello1.puzzles.puzzle import label_key
+from cello1.scoring.ontology import LINEAGES, ancestors, distance, lineage, term_id, term_label
+from cello1.solvers.base import Floats
+
+# The broad types of the field; a type belongs to the most special one above it.
+BROAD = (
+    "CL:0000084",  # T cell
+    "CL:0000945",  # lymphocyte of B lineage
+    "CL:0001065",  # innate lymphoid cell
+    "CL:0000576",  # monocyte
+    "CL:0000235",  # macrophage
+    "CL:0000451",  # dendritic cell
+    "CL:0000094",  # granulocyte
+    "CL:0000097",  # mast cell
+    "CL:0000764",  # erythroid lineage cell
+    "CL:0000233",  # platelet
+    "CL:0000556",  # megakaryocyte
+    "CL:0008001",  # hematopoietic precursor cell
+    "CL:0000115",  # endothelial cell
+    "CL:0000057",  # fibroblast
+    "CL:0000669",  # pericyte
+    "CL:0000187",  # muscle cell
+    "CL:0000136",  # adipocyte
+    "CL:0000077",  # mesothelial cell
+    "CL:0000163",  # endocrine cell
+    "CL:0000066",  # epithelial cell
+    "CL:0000540",  # neuron
+    "CL:0000125",  # glial cell
+    "CL:0011026",  # progenitor cell
+    "CL:0000586",  # germ cell
+    "CL:0000738",  # leukocyte
+    "CL:0002320",  # connective tissue cell
+)
+# Above these nothing is said: a "cell" is no answer.
+_TOP = frozenset(("CL:0000000", "CL:0000003", "CL:0000255", "CL:0000548"))
+
+
+@dataclass(frozen=True)
+class Level:
+    """The answer for one cluster.
+
+    Attributes
+    ----------
+    label, confidence
+        What is said of it, and how probable that is.
+    coarse, coarse_confidence
+        Its broad type.
+    fine, fine_confidence
+        The candidate that fits best.
+    runner_up, runner_up_probability
+        The next candidate.
+    level
+        ``type`` (a candidate), ``ancestor`` (of several candidates), ``none`` or ``unknown``.
+    """
+
+    label: str
+    confidence: float
+    coarse: str
+    coarse_confidence: float
+    fine: str
+    fine_confidence: float
+    runner_up: str
+    runner_up_probability: float
+    level: str
+
+
+class Tree:
+    """The types on offer and those that may be there instead, in the Cell Ontology.
+
+    Parameters
+    ----------
+    labels
+        All types; the first `offered` of them are the candidates.
+    offered
+        Their number, M.
+    """
+
+    def __init__(self, labels: Sequence[str], offered: int) -> None:
+        self.labels, self.offered = list(labels), offered
+        self.terms = [term_id(label) for label in labels]
+        self.above = [frozenset() if t is None else ancestors(t) | {t} for t in self.terms]
+        self.broad = [broad_type(label) for label in labels]
+        self.share = self._shares()
+
+    def _shares(self) -> Floats:
+        """Return to which candidates the probability of each type goes, shape (L, M).
+
+        A subtype of a candidate counts for it. What is wider than candidates counts for all of
+        them alike. Any other type counts for none.
+        """
+        share = np.zeros((len(self.labels), self.offered))
+        share[: self.offered] = np.eye(self.offered)
+        for h in range(self.offered, len(self.labels)):
+            term = self.terms[h]
+            if term is None:
+                continue
+            over = [c for c in range(self.offered) if self.terms[c] in self.above[h]]
+            if over:  # the most special of them
+                deepest = max(over, key=lambda c: len(self.above[c]))
+                share[h, deepest] = 1.0
+                continue
+            under = [c for c in range(self.offered) if term in self.above[c]]
+            if under and term not in _TOP:
+                share[h, under] = 1.0 / len(under)
+        return share
+
+    def settle(
+        self, p: Floats, least: float, *, chosen: int | None = None, allowed: bool = True
+    ) -> Level:
+        """Find the level for one cluster.
+
+        Parameters
+        ----------
+        p
+            Probability of every type, shape (L,).
+        least
+            The least probability a label must have.
+        chosen
+            The candidate it must be, where labels are unique.
+        allowed
+            Whether any candidate fits better than chance.
+        """
+        m = self.offered
+        fine = p @ self.share
+        order = np.argsort(-fine, kind="stable")
+        best = int(order[0]) if chosen is None else chosen
+        second = int(order[1] if order[0] == best else order[0])
+        broad = self._broad(p, fine)
+        coarse = self.broad[best] if chosen is not None else max(broad, key=lambda b: (broad[b], b))
+        in_none = float(sum(
+            p[h] for h in range(m, len(p))
+            if not self.share[h].any() and self.broad[h] not in self.broad[:m]
+        ))  # fmt: skip
+        facts = (
+            coarse, min(1.0, broad[coarse]), self.labels[best], float(fine[best]),
+            self.labels[second], float(fine[second]),
+        )  # fmt: skip
+        if not allowed or in_none >= broad[coarse]:
+            return Level(NONE, in_none if allowed else float(fine[best]), *facts, "none")
+        inside = [j for j in order.tolist() if self.broad[j] == coarse]
+        if chosen is None and inside and inside[0] != best:
+            # The broad type is settled first: many close subtypes together outweigh one stranger.
+            best = inside[0]
+            second = next(j for j in order.tolist() if j != best)
+            facts = (
+                coarse, min(1.0, broad[coarse]), self.labels[best], float(fine[best]),
+                self.labels[second], float(fine[second]),
+            )  # fmt: skip
+        if fine[best] >= least or (chosen is not None and least <= 0):
+            return Level(self.labels[best], float(fine[best]), *facts, "type")
+        for label, mass in self._wider(best, p, fine):
+            if mass >= least:
+                is_candidate = label_key(label) in {label_key(x) for x in self.labels[:m]}
+                return Level(label, mass, *facts, "type" if is_candidate else "ancestor")
+        return Level(UNKNOWN, float(fine[best]), *facts, "unknown")
+
+    def _broad(self, p: Floats, fine: Floats) -> dict[str, float]:
+        """Return the probability of every broad type among the candidates.
+
+        Close relatives of the candidates that are not on offer count for it.
+        """
+        found: dict[str, float] = {}
+        for j in range(self.offered):
+            found[self.broad[j]] = found.get(self.broad[j], 0.0) + float(fine[j])
+        for h in range(self.offered, len(p)):
+            if not self.share[h].any() and self.broad[h] in found:
+                found[self.broad[h]] += float(p[h])
+        return found
+
+    def _wider(self, best: int, p: Floats, fine: Floats) -> list[tuple[str, float]]:
+        """Return ancestors of a candidate that stand above more than it, the nearest first."""
+        term = self.terms[best]
+        if term is None:
+            return []
+        found: dict[str, tuple[int, int, float]] = {}
+        for node in self.above[best] - {term} - _TOP:
+            if not _is_said(node):
+                continue
+            under = [j for j in range(self.offered) if node in self.above[j]]
+            rest = [
+                h for h in range(self.offered, len(p))
+                if not self.share[h].any() and node in self.above[h]
+            ]  # fmt: skip
+            if len(under) < 2 and not rest:
+                continue
+            mass = float(fine[under].sum() + p[rest].sum())
+            found[node] = (len(under) + len(rest), distance(node, term) or 0, mass)
+        order = sorted(found, key=lambda n: (found[n][0], found[n][1], n))
+        return [(str(term_label(node)), min(1.0, found[node][2])) for node in order]
+
+
+def broad_type(label: str) -> str:
+    """Return the broad type of a label or term: one of `BROAD`, its lineage, or itself."""
+    term = term_id(label)
+    if term is None:
+        return label
+    over = {term, *ancestors(term)}
+    found = [root for root in BROAD if root in over]
+    if found:
+        return str(term_label(max(found, key=lambda t: (len(ancestors(t)), t))))
+    return lineage(term) or label
+
+
+def _is_said(term: str) -> bool:
+    """Say whether anybody would answer so: not "motile cell", true as it may be."""
+    return term in LINEAGES or any(root in ancestors(term) | {term} for root in BROAD)
+
+
+def probabilities(scores: Floats, offered: int, *, temperature: float, other: float) -> Floats:
+    """Return the probability of every type, rows summing to 1, shape (K, L).
+
+    Parameters
+    ----------
+    scores
+        Log-evidence, shape (K, L).
+    offered
+        Number of candidates; they come first.
+    temperature
+        Evidence is divided by it.
+    other
+        How probable beforehand a type that is not on offer is, against one that is.
+    """
+    prior = np.zeros(scores.shape[1])
+    prior[offered:] = np.log(other) if other > 0 else -np.inf
+    return np.asarray(softmax(scores / temperature + prior, axis=1))
+
+
+def better_than_chance(scores: Floats, offered: int) -> npt.NDArray[np.bool_]:
+    """Say which clusters fit any candidate better than the average cell does, shape (K,)."""
+    return np.asarray(scores[:, :offered].max(axis=1) > 0)
