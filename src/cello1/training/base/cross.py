@@ -41,25 +41,25 @@ class Pools:
             self.homes[home] += cells
 
     def draw(
-        self, mould: Puzzle, label: str, rng: np.random.Generator, parents: int
+        self, template: Puzzle, label: str, rng: np.random.Generator, parents: int
     ) -> tuple[str, ...]:
-        """Return a cell of a type of the mould's donor and batch, made of so many."""
-        pool = self.cells[_home(mould), label_key(label)]
+        """Return a cell of a type of the template's donor and batch, made of so many."""
+        pool = self.cells[_home(template), label_key(label)]
         return cross([pool[i] for i in rng.permutation(len(pool))[:parents]], rng)
 
-    def soil(
-        self, mould: Puzzle, cell: tuple[str, ...], share: float, rng: np.random.Generator
+    def add_ambient(
+        self, template: Puzzle, cell: tuple[str, ...], share: float, rng: np.random.Generator
     ) -> tuple[str, ...]:
         """Replace a share of a list, by chance, with genes of any cells of donor and batch."""
-        others, listed = self.homes[_home(mould)], set(cell)
-        soiled = list(cell)
+        others, listed = self.homes[_home(template)], set(cell)
+        mixed = list(cell)
         for place in np.flatnonzero(rng.random(len(cell)) < share).tolist():
             other = others[int(rng.integers(len(others)))]
             gene = other[int(rng.integers(len(other)))]
             if gene not in listed:
                 listed.add(gene)
-                soiled[place] = gene
-        return tuple(soiled)
+                mixed[place] = gene
+        return tuple(mixed)
 
 
 def cross(parents: Sequence[tuple[str, ...]], rng: np.random.Generator) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ def cross(parents: Sequence[tuple[str, ...]], rng: np.random.Generator) -> tuple
     parents
         Lists of genes, strongest first; a single one is returned as it is.
     rng
-        The dice.
+        The random generator.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def cross(parents: Sequence[tuple[str, ...]], rng: np.random.Generator) -> tuple
 def cross_puzzles(
     puzzles: Sequence[Puzzle], count: int, seed: int, ambient: float = 0.0
 ) -> list[Puzzle]:
-    """Make new puzzles in the mould of built ones, with crossed cells in a new order.
+    """Make new puzzles from built ones as templates, with crossed cells in a new order.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def cross_puzzles(
     count
         How many; puzzle i depends on (seed, i) alone.
     seed
-        Of every draw.
+        Seed for all random choices.
     ambient
         Share of every list that is replaced by genes of any cells of the donor and batch, as
         ambient RNA would: so a model is as unsure of donors it knows as of others.
@@ -120,31 +120,33 @@ def cross_puzzles(
     InputError
         When no puzzle has an answer.
     """
-    moulds = [puzzle for puzzle in puzzles if puzzle.answer is not None]
-    if not moulds:
+    templates = [puzzle for puzzle in puzzles if puzzle.answer is not None]
+    if not templates:
         raise InputError(
             f"none of the {len(puzzles)} puzzles has an answer, so no cell's type is known; "
             "expected a train split"
         )
-    pools = Pools(moulds)
-    dice = (np.random.default_rng([seed, i]) for i in range(count))
-    made = (_crossed(moulds[int(rng.integers(len(moulds)))], pools, ambient, rng) for rng in dice)
+    pools = Pools(templates)
+    rngs = (np.random.default_rng([seed, i]) for i in range(count))
+    made = (
+        _crossed(templates[int(rng.integers(len(templates)))], pools, ambient, rng) for rng in rngs
+    )
     return list({puzzle.id: puzzle for puzzle in made}.values())
 
 
-def _crossed(mould: Puzzle, pools: Pools, ambient: float, rng: np.random.Generator) -> Puzzle:
-    answer = tuple(mould.answer or ())
+def _crossed(template: Puzzle, pools: Pools, ambient: float, rng: np.random.Generator) -> Puzzle:
+    answer = tuple(template.answer or ())
     types = tuple(answer[i] for i in rng.permutation(len(answer)))
-    cells = [pools.draw(mould, label, rng, PARENTS) for label in types]
+    cells = [pools.draw(template, label, rng, PARENTS) for label in types]
     if ambient:
-        cells = [pools.soil(mould, cell, ambient, rng) for cell in cells]
+        cells = [pools.add_ambient(template, cell, ambient, rng) for cell in cells]
     return replace(
-        mould,
+        template,
         cells=tuple(cells),
-        candidates=tuple(mould.candidates[i] for i in rng.permutation(len(mould.candidates))),
+        candidates=tuple(template.candidates[i] for i in rng.permutation(len(template.candidates))),
         answer=types,
         meta={
-            **{k: v for k, v in mould.meta.items() if not k.startswith(("cell_", "assistant_"))},
+            **{k: v for k, v in template.meta.items() if not k.startswith(("cell_", "assistant_"))},
             CROSSED: PARENTS,
         },
     )

@@ -53,7 +53,7 @@ def tell(
     evidence
         Tells which genes of a cell speak for one type against another.
     rng
-        The dice of the wording.
+        Random generator of the wording.
     """
     words = Wording(rng)
     lines = [words.opening(puzzle.context, len(puzzle.cells), len(puzzle.candidates))]

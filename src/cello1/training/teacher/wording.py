@@ -1,4 +1,4 @@
-"""How the offline teacher words its steps: a small grammar with dice of its own.
+"""How the offline teacher words its steps: a small grammar with a random generator of its own.
 
 The lines are short, for a small model learns from them: about 18 words for a plain cell and 25
 for a hard one. Every gene is followed by a comma and a blank, as in the prompt, so that a gene
@@ -108,7 +108,7 @@ class Wording:
     Parameters
     ----------
     rng
-        The dice; the same dice give the same words.
+        Random generator; the same state gives the same words.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
