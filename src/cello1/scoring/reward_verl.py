@@ -1,4 +1,4 @@
-"""The rewards in the shape that verl calls, on the rows that `training/verl_rows.py` writes."""
+"""The rewards in the shape that verl calls, on the rows that `training/rl/verl/verl.py` writes."""
 
 from __future__ import annotations
 

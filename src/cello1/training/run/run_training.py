@@ -1,7 +1,7 @@
 """The life of a training: claim the run folder, train or resume, publish the best model.
 
-Every training (`base`, `sft`, `rl` by any engine) runs through :func:`run_training`. Those that
-keep checkpoints also share :func:`train_with_checkpoints` and :func:`publish_best`.
+Every training (`base`, `sft`, `rl` by any engine) runs through :func:`run_training`; those that
+keep checkpoints, through :func:`run_with_checkpoints`.
 """
 
 from __future__ import annotations
@@ -152,23 +152,23 @@ class Trainer(Protocol):
         ...
 
 
-def train_with_checkpoints(
+def run_with_checkpoints(
     folder: Path,
     record: Mapping[str, Any],
     prepare: Callable[[], tuple[Trainer, dict[str, Any]]],
     *,
+    inputs: Sequence[Path],
+    final: str = "model",
     patience: int | None = None,
     logs: Sequence[str] = (LOG,),
     main_first: AbstractContextManager[Any] | None = None,
-) -> None:
-    """Train from the newest complete checkpoint, or from the start.
+) -> Path:
+    """Train from the newest complete checkpoint, or from the start, and publish the best one.
 
     Parameters
     ----------
-    folder
-        The run folder.
-    record
-        For ``training.json``.
+    folder, record, inputs, final
+        As for :func:`run_training`.
     prepare
         Makes the trainer and counts the data; called only when there is something left to do.
     patience
@@ -177,36 +177,56 @@ def train_with_checkpoints(
         Files in the run folder with a ``step`` in every line; lines beyond the checkpoint go.
     main_first
         Lets the main process of several go first.
+
+    Raises
+    ------
+    InputError
+        As for :func:`run_training`, or when a checkpoint is damaged.
     """
-    places = folder / "checkpoints"
-    with main_first or nullcontext():
-        if is_main():
-            clear_torn(places)
-    newest = next(reversed(checkpoints(places)), None)
-    if newest is not None:
-        check_checkpoint(newest)
-        state = read_state(newest)
-        over = state["global_step"] >= state["max_steps"]
-        if over or out_of_patience(state["log_history"], patience):
+
+    def train() -> None:
+        with main_first or nullcontext():
+            if is_main():
+                clear_torn(folder / "checkpoints")
+        newest = next(reversed(checkpoints(folder / "checkpoints")), None)
+        if newest is not None and _is_over(newest, patience):
             return
-    trainer, counts = prepare()
-    begun = trainer.begin() if newest is None else {}
-    if begun.get("eval_format_validity") == 0:
-        _logger.warning(
-            "before training, no response to %d held-out puzzles is in the format, so that all are "
-            "worth the same and little can be learned: fine-tune the model first (cello1 sft)",
-            begun["eval_solved"],
-        )
-    if is_main():
-        for name in logs:
-            cut_log(folder / name, step_of(newest) if newest else -1)
-        if newest is None:
-            append_line(folder / LOG, {"step": 0, "event": "start", **counts, **begun})
-        write_json(folder / RECORD, {**record, "data": counts})
-    trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+        trainer, counts = prepare()
+        begun = trainer.begin() if newest is None else {}
+        if begun.get("eval_format_validity") == 0:
+            _logger.warning(
+                "before training, no response to %d held-out puzzles is in the format, so that all "
+                "are worth the same and little can be learned: fine-tune the model first "
+                "(cello1 sft)",
+                begun["eval_solved"],
+            )
+        if is_main():
+            for name in logs:
+                cut_log(folder / name, step_of(newest) if newest else -1)
+            if newest is None:
+                append_line(folder / LOG, {"step": 0, "event": "start", **counts, **begun})
+            write_json(folder / RECORD, {**record, "data": counts})
+        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+
+    return run_training(
+        folder,
+        record,
+        inputs=inputs,
+        train=train,
+        publish=lambda made: _publish_best(folder, made),
+        final=final,
+    )
 
 
-def publish_best(folder: Path, final: Path) -> None:
+def _is_over(checkpoint: Path, patience: int | None) -> bool:
+    """Say whether training ended with this checkpoint, in steps or in patience."""
+    check_checkpoint(checkpoint)
+    state = read_state(checkpoint)
+    over: bool = state["global_step"] >= state["max_steps"]
+    return over or out_of_patience(state["log_history"], patience)
+
+
+def _publish_best(folder: Path, final: Path) -> None:
     """Copy the best checkpoint to its place, with the record of how it came about."""
     places = folder / "checkpoints"
     if not (found := checkpoints(places)):

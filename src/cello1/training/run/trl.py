@@ -35,7 +35,10 @@ from cello1.training.run.run_training import append_line
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-    from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
+    from transformers import PreTrainedModel
+    from transformers import TrainerControl as Control
+    from transformers import TrainerState as State
+    from transformers import TrainingArguments as Arguments
 
     from cello1.recipes import RlSettings, SftSettings
     from cello1.recipes.sft import AdapterSection
@@ -315,15 +318,11 @@ class Reporter(TrainerCallback):
         self.trainer: SolvingTrainer | None = None
         self.seconds, self.began = 0.0, 0.0
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
-    ) -> None:
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
         """Start the clock: only training counts for tokens per second."""
         self.began = time.perf_counter()
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
-    ) -> None:
+    def on_step_end(self, args: Arguments, state: State, control: Control, **_: Any) -> None:
         """Stop the clock and show progress."""
         self.seconds += time.perf_counter() - self.began
         self.watch("steps", state.global_step / max(1, state.max_steps))
@@ -337,14 +336,7 @@ class Reporter(TrainerCallback):
             control.should_evaluate = control.should_evaluate or args.eval_strategy == "steps"
             control.should_save = control.should_save or args.save_strategy != "epoch"
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **more: Any,
-    ) -> None:
+    def on_log(self, args: Arguments, state: State, *_: Any, logs: Any = None, **__: Any) -> None:
         """Append one line."""
         if not state.is_world_process_zero or self.trainer is None:
             return
@@ -356,9 +348,7 @@ class Reporter(TrainerCallback):
             self.seconds = 0.0
         append_line(self.log, line)
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
-    ) -> None:
+    def on_evaluate(self, args: Arguments, state: State, control: Control, **_: Any) -> None:
         """Keep every evaluated state, and stop when they get no better."""
         control.should_save = True
         if out_of_patience(state.log_history, self.patience):

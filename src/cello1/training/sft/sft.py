@@ -20,10 +20,8 @@ from cello1.solvers.local.prompter import Prompter
 from cello1.training.run.data import input_files
 from cello1.training.run.run_training import (
     new_record,
-    publish_best,
     quiet,
-    run_training,
-    train_with_checkpoints,
+    run_with_checkpoints,
 )
 from cello1.training.run.trl import load_trainee, make_config, passed_through
 from cello1.training.sft.data import SftData, read_sft_data
@@ -86,19 +84,14 @@ def sft(
         trainer, data = make_trainer(settings, folder, base, config, watch)
         return trainer, data.counts
 
-    return run_training(
+    return run_with_checkpoints(
         folder,
         record,
+        prepare,
         inputs=input_files(settings.traces, settings.validation, "traces"),
-        train=lambda: train_with_checkpoints(
-            folder,
-            record,
-            prepare,
-            patience=settings.patience,
-            main_first=config.main_process_first(local=False),
-        ),
-        publish=lambda final: publish_best(folder, final),
         final="model" if settings.method == "full" else "adapter",
+        patience=settings.patience,
+        main_first=config.main_process_first(local=False),
     )
 
 

@@ -46,13 +46,7 @@ from cello1.training.run.held_out import (
     selection_score,
     solve_greedily,
 )
-from cello1.training.run.run_training import (
-    append_line,
-    new_record,
-    publish_best,
-    run_training,
-    train_with_checkpoints,
-)
+from cello1.training.run.run_training import append_line, new_record, run_with_checkpoints
 
 _NUMBERS, _TENSORS = "trainer_state.json", "trainer_state.safetensors"
 _SHOWN = 2  # held-out responses that the log keeps of every validation
@@ -101,13 +95,7 @@ def ppo(
         trainer = PpoTrainer(settings, folder, base, watch)
         return trainer, {"max_steps": trainer.steps, **trainer.data.counts}
 
-    return run_training(
-        folder,
-        record,
-        inputs=rl_files(settings),
-        train=lambda: train_with_checkpoints(folder, record, prepare),
-        publish=lambda final: publish_best(folder, final),
-    )
+    return run_with_checkpoints(folder, record, prepare, inputs=rl_files(settings))
 
 
 @dataclass

@@ -22,10 +22,8 @@ from cello1.solvers.local.prompter import Prompter
 from cello1.training.rl.data import RlData, read_rl_data, rl_files
 from cello1.training.run.run_training import (
     new_record,
-    publish_best,
     quiet,
-    run_training,
-    train_with_checkpoints,
+    run_with_checkpoints,
 )
 from cello1.training.run.trl import load_trainee, make_config, passed_through
 
@@ -57,20 +55,15 @@ def grpo(settings: RlSettings, out: str | Path, *, watch: Watch = lambda what, s
         trainer, data = make_trainer(settings, folder, base, config, watch)
         return trainer, data.counts
 
-    return run_training(
+    return run_with_checkpoints(
         folder,
         record,
+        prepare,
         inputs=inputs,
-        train=lambda: train_with_checkpoints(
-            folder,
-            record,
-            prepare,
-            patience=settings.patience,
-            logs=(LOG, "samples.jsonl"),
-            main_first=config.main_process_first(local=False),
-        ),
-        publish=lambda final: publish_best(folder, final),
         final="model" if settings.method == "full" else "adapter",
+        patience=settings.patience,
+        logs=(LOG, "samples.jsonl"),
+        main_first=config.main_process_first(local=False),
     )
 
 

@@ -11,10 +11,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from cello1.errors import InputError, UseError
+from cello1.puzzles.answer import TAGS
+from cello1.puzzles.prompt import gold_message, messages
+from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import VerlSettings
 from cello1.recipes.read import resolve
 from cello1.recipes.section import takes
@@ -24,10 +31,10 @@ from cello1.solvers.local.prompter import Prompter
 from cello1.training.rl.data import read_rl_data, rl_files
 from cello1.training.rl.verl.config import compose, need_verl
 from cello1.training.rl.verl.convert import convert_verl
-from cello1.training.rl.verl.rows import write_rows
 from cello1.training.run.model_identity import RECORD, read_record
 from cello1.training.run.run_training import claim, new_record, run_training
 
+SOURCE = "cello1"  # of every row, for verl
 _CONFIG = "config.yaml"
 _LATEST = "latest_checkpointed_iteration.txt"
 _SCORE = "val-core/cello1/acc/mean@1"
@@ -39,6 +46,24 @@ from cello1.scoring.reward_verl import compute_score as _compute_score
 
 compute_score = partial(_compute_score, reward={reward!r})
 '''
+_SCHEMA = pa.schema(
+    [
+        ("data_source", pa.string()),
+        ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+        ("reward_model", pa.struct([("style", pa.string()), ("ground_truth", pa.string())])),
+        (
+            "extra_info",
+            pa.struct(
+                [
+                    ("index", pa.int64()),
+                    ("id", pa.string()),
+                    ("candidates", pa.list_(pa.string())),
+                    ("opened", pa.bool_()),
+                ]
+            ),
+        ),
+    ]
+)
 
 
 @takes(VerlSettings)
@@ -137,6 +162,57 @@ def _write(settings: VerlSettings, folder: Path, record: dict[str, Any], base: P
     local = settings.model_copy(update={"model": str(base.resolve())})
     write_atomic(folder / _CONFIG, OmegaConf.to_yaml(compose(local, folder, log=log)).encode())
     write_json(folder / RECORD, {**record, "data": data.counts})
+
+
+def write_rows(puzzles: Sequence[Puzzle], prompter: Prompter, path: Path) -> None:
+    """Write puzzles with answers for verl; the file appears whole or not at all.
+
+    Raises
+    ------
+    InputError
+        When verl would ask something else than our solvers, or would not see the tags.
+    """
+    _check_template(prompter, puzzles[0])
+    rows = []
+    for index, puzzle in enumerate(puzzles):
+        assert puzzle.answer is not None
+        gold = {"style": "rule", "ground_truth": gold_message(puzzle.answer)}
+        extra = {
+            "index": index,
+            "id": puzzle.id,
+            "candidates": list(puzzle.candidates),
+            "opened": prompter.prompt(puzzle)[1],
+        }
+        chat = [message._asdict() for message in messages(puzzle)]
+        rows.append(
+            {"data_source": SOURCE, "prompt": chat, "reward_model": gold, "extra_info": extra}
+        )
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), sink, compression="zstd")
+    write_atomic(path, sink.getvalue().to_pybytes())
+
+
+def _check_template(prompter: Prompter, puzzle: Puzzle) -> None:
+    """See that verl, which renders the chat and decodes responses itself, does as we do."""
+    tokenizer = prompter.tokenizer
+    chat = [message._asdict() for message in messages(puzzle)]
+    try:
+        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # jinja raises its own kinds of errors
+        raise InputError(
+            f"the chat template of {prompter.source} does not take a system message ({error}), so "
+            "verl could not ask what our solvers ask; use a template that does"
+        ) from error
+    if prompter.vocabulary.encode(str(text)) != prompter.prompt(puzzle)[0]:
+        raise InputError(f"verl would ask {prompter.source} in other tokens than our solvers do")
+    said = "".join(TAGS)
+    ids = prompter.vocabulary.encode(said)
+    if tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") != said:
+        raise InputError(
+            f"the tokenizer of {prompter.source} has the tags as special tokens; verl leaves those "
+            "out when it decodes, so every response would be invalid: use an instruct model such "
+            "as Qwen2.5, or --engine ppo"
+        )
 
 
 def _need_gpus(wanted: int) -> None:
