@@ -23,13 +23,14 @@ from cello1.cells.h5ad.read import open_h5ad, open_table
 from cello1.cells.jobs import Engine, Job, Part, run_jobs
 from cello1.cells.report import FileReport
 from cello1.cells.split import SPLITS, refuse_names, split_puzzles
+from cello1.cells.workers import leave_unguarded_script
 from cello1.errors import InputError
 from cello1.puzzles.table import read_puzzles, read_splits, write_puzzles
 from cello1.recipes import BuildSettings
 from cello1.recipes.census import CensusSettings
 from cello1.recipes.read import resolve
 from cello1.recipes.section import takes
-from cello1.runs import Run, Watch, write_json
+from cello1.runs import Run, Watch, sweep, write_json
 
 LAST = "audit.json"
 
@@ -106,6 +107,7 @@ def build(
         When no file yields a puzzle, the splits cannot be made, the splits leak, or `out` holds
         something else.
     """
+    leave_unguarded_script()
     settings = resolve(BuildSettings, settings, changes)
     refuse_names(settings)
     folder, query = Path(out), query or CensusSettings()
@@ -127,10 +129,16 @@ def build(
         for leftover in folder.glob(".*.part"):
             leftover.unlink()
         kept = folder / ".parts"
+        if kept.is_symlink():
+            raise InputError(f"{kept} is a symbolic link; expected a folder of ours: remove it")
         kept.mkdir(exist_ok=True)
+        sweep(kept)
         several = len(paths) > 1 or engine == "ray"
         jobs = [Job(path, run.inputs[str(path)], kept, settings, several) for path in paths]
-        parts = run_jobs(jobs, workers, watch, engine, address)
+        try:
+            parts = run_jobs(jobs, workers, watch, engine, address)
+        finally:
+            sweep(kept)  # what a worker was writing when it was ended
         reports = [part.report for part in parts]
         try:
             result = _assemble(folder, parts, settings)

@@ -9,15 +9,14 @@ import hashlib
 import json
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from cello1.cells.make import make_puzzles
 from cello1.cells.report import FileReport
+from cello1.cells.workers import Pool
 from cello1.engine import each_task
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
@@ -77,7 +76,7 @@ class Part(NamedTuple):
     puzzles: list[Puzzle]
 
 
-def _run_job(job: Job, watch: Callable[[float], None]) -> Part:
+def run_job(job: Job, watch: Callable[[float], None]) -> Part:
     """Make one part; whatever goes wrong concerns this file only."""
     try:
         puzzles, report = make_puzzles(job.path, job.settings, watch)
@@ -101,21 +100,6 @@ def _failed(job: Job, message: str) -> Part:
     return Part(FileReport(str(job.path), job.path.stem, status="failed", message=message), [])
 
 
-_shares: Any = None
-
-
-def _start_worker(shares: Any) -> None:
-    global _shares
-    _shares = shares
-
-
-def _run_in_worker(job: Job, slot: int) -> Part:
-    def watch(share: float) -> None:
-        _shares[slot] = share
-
-    return _run_job(job, watch)
-
-
 def run_jobs(
     jobs: Sequence[Job],
     workers: int,
@@ -131,10 +115,12 @@ def run_jobs(
         parts |= _run_on_ray(todo, address, watch)
     elif workers <= 1:
         for job in todo:
-            parts[job.path] = _run_job(job, lambda share, name=job.path.stem: watch(name, share))  # type: ignore[misc]
+            parts[job.path] = run_job(job, lambda share, name=job.path.stem: watch(name, share))  # type: ignore[misc]
             watch(job.path.stem, 1.0)
     else:
-        parts |= _run_parallel(todo, workers, watch)
+        with Pool(todo, workers, f"{__name__}:run_job") as pool:
+            for job, part in pool.run(lambda job, share: watch(job.path.stem, share)):
+                parts[job.path] = part if isinstance(part, Part) else _failed(job, part)
     return [parts[job.path] for job in jobs]
 
 
@@ -142,7 +128,7 @@ def _run_on_ray(todo: Sequence[Job], address: str | None, watch: Watch) -> dict[
     """Make parts as tasks of Ray; they come back as files, which every machine must reach."""
 
     def work(job: Job) -> dict[str, str]:
-        return {"report": json.dumps(asdict(_run_job(job, lambda share: None).report))}
+        return {"report": json.dumps(asdict(run_job(job, lambda share: None).report))}
 
     parts: dict[Path, Part] = {}
     for place, row in each_task(work, todo, address):
@@ -152,26 +138,4 @@ def _run_on_ray(todo: Sequence[Job], address: str | None, watch: Watch) -> dict[
             job, f"its part is not in {job.parts}, which every machine of the cluster must share"
         )
         watch(job.path.stem, 1.0)
-    return parts
-
-
-def _run_parallel(todo: Sequence[Job], workers: int, watch: Watch) -> dict[Path, Part]:
-    context = get_context("spawn")
-    shares = context.Array("d", len(todo))
-    parts: dict[Path, Part] = {}
-    with ProcessPoolExecutor(workers, context, _start_worker, (shares,)) as pool:
-        jobs = {pool.submit(_run_in_worker, job, i): (i, job) for i, job in enumerate(todo)}
-        running = set(jobs)
-        while running:
-            finished, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-            for future in finished:
-                i, job = jobs[future]
-                shares[i] = 1.0
-                try:
-                    parts[job.path] = future.result()
-                except BrokenExecutor:
-                    why = "a worker process died (out of memory?); use fewer --workers, run again"
-                    parts[job.path] = _failed(job, why)
-            for i, job in enumerate(todo):
-                watch(job.path.stem, shares[i])
     return parts

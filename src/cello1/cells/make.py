@@ -91,7 +91,7 @@ def _rank_all(
 ) -> npt.NDArray[np.int32]:
     """Rank the genes of all kept cells into `lists`; return how many each expresses."""
     expressed = np.zeros(source.n_cells, dtype=np.int32)
-    chunks = row_chunks(source.matrix)
+    chunks = row_chunks(source.matrix, beat=lambda: progress(0.0))
     for done in rank_chunks(chunks, symbols, cells.keep, settings.top_genes):
         expressed[done.rows] = done.expressed
         if done.faults.any():

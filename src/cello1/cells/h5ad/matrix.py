@@ -7,7 +7,7 @@ consecutive rows. A column-major (CSC) matrix is first dealt into temporary row 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import cycle, pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -77,9 +77,12 @@ def open_matrix(name: str, node: Any) -> Matrix:
     return Matrix(name, node, kind, (int(shape[0]), int(shape[1])))
 
 
-def row_chunks(matrix: Matrix, values: int | None = None) -> Iterator[Chunk]:
+def row_chunks(
+    matrix: Matrix, values: int | None = None, beat: Callable[[], None] = lambda: None
+) -> Iterator[Chunk]:
     """Yield all rows in order, about `values` stored numbers at a time (at least one row).
 
+    `beat` is called now and then while columns are dealt, long before the first rows are whole.
     A chunk and the one after it are whole; the memory of older ones is used again.
     """
     plain = matrix.kind == "csr" and not _is_packed(matrix.node["data"])
@@ -87,7 +90,7 @@ def row_chunks(matrix: Matrix, values: int | None = None) -> Iterator[Chunk]:
     if matrix.kind == "csr":
         yield from _csr_chunks(matrix, values)
     elif matrix.kind == "csc":
-        yield from _csc_chunks(matrix, values)
+        yield from _csc_chunks(matrix, values, beat)
     else:
         step = max(1, values // max(1, matrix.shape[1]))
         for start in range(0, matrix.shape[0], step):
@@ -203,7 +206,7 @@ def _from_dense(start: int, block: Array) -> Chunk:
     return Chunk(start, indptr, columns.astype(np.int32), block[rows, columns])
 
 
-def _csc_chunks(matrix: Matrix, values: int) -> Iterator[Chunk]:
+def _csc_chunks(matrix: Matrix, values: int, beat: Callable[[], None]) -> Iterator[Chunk]:
     """Deal the columns into row buckets on disk, then yield the buckets as CSR."""
     n_rows, n_columns = matrix.shape
     indptr = _checked_indptr(matrix, n_columns)
@@ -214,6 +217,7 @@ def _csc_chunks(matrix: Matrix, values: int) -> Iterator[Chunk]:
     buckets = [tempfile.TemporaryFile() for _ in range(n_buckets)]  # noqa: SIM115
     try:
         for low in range(0, len(data), values):
+            beat()
             high = min(low + values, len(data))
             block = np.empty(high - low, dtype=record)
             block["row"] = indices[low:high]

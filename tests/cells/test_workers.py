@@ -1,0 +1,172 @@
+"""Workers end with the process that started them, and one that dies costs its file only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from cello1.cells import workers as rooms
+from cello1.cells.build import build
+
+COMMAND = [sys.executable, "-m", "cello1", "build"]
+MANY = ["--workers", "2", "--split", "none", "--n-min", "4", "--n-max", "6", "--per-n", "9"]
+
+
+def children(process: int) -> set[int]:
+    """Return the worker processes of a process."""
+    listed = Path(f"/proc/{process}/task/{process}/children")
+    found = {int(pid) for pid in listed.read_text().split()} if listed.exists() else set()
+    return {pid for pid in found if b"spawn_main" in command_line(pid)}
+
+
+def command_line(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def is_running(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def until(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    return condition()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, make_cells):
+    folder = tmp_path_factory.mktemp("cells")
+    paths = [folder / f"{name}.h5ad" for name in "abcdefgh"]
+    for seed, path in enumerate(paths):
+        make_cells(seed=seed, donors=3).write_h5ad(path)
+    return paths
+
+
+@pytest.fixture
+def started(files, tmp_path):
+    """Start a build in a group of its own, with two workers at work; kill what is left of it."""
+    out = tmp_path / "out"
+    running = subprocess.Popen(
+        [*COMMAND, *map(str, files), "--out", str(out), *MANY],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    workers = until(lambda: children(running.pid) if len(children(running.pid)) == 2 else None)
+    assert workers
+    # At work, and no longer about to start.
+    assert until(lambda: list((out / ".parts").glob("*.parquet")) or not is_running(running.pid))
+    yield running, workers, out
+    for process in (running.pid, *workers):
+        if is_running(process):
+            os.kill(process, signal.SIGKILL)
+    running.communicate()
+
+
+def test_workers_die_with_a_build_that_is_killed(started, files, tmp_path, contents):
+    running, workers, out = started
+    running.kill()
+    running.wait()
+    assert until(lambda: not any(map(is_running, workers)), 5)
+    again = subprocess.run(
+        [*COMMAND, *map(str, files), "--out", str(out), *MANY], capture_output=True, check=False
+    )
+    assert again.returncode == 0
+    assert {path.name for path in out.iterdir()} == {
+        "all.parquet", "audit.json", "build.json", "run.json", ".lock",
+    }  # fmt: skip
+
+
+def test_workers_that_hang_die_with_it_too(started):
+    """As within a library that holds the interpreter and never comes back."""
+    running, workers, _ = started
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    running.kill()
+    running.wait()
+    assert until(lambda: not any(map(is_running, workers)), 5)
+
+
+@pytest.mark.parametrize(
+    ("sent", "to_all", "status"),
+    [(signal.SIGTERM, False, 143), (signal.SIGINT, False, 130), (signal.SIGINT, True, 130)],
+)
+def test_a_build_that_is_stopped_says_one_line_and_leaves_nothing(started, sent, to_all, status):
+    running, workers, out = started
+    before = time.monotonic()
+    (os.killpg if to_all else os.kill)(running.pid, sent)
+    _, said = running.communicate(timeout=20)
+    took = time.monotonic() - before
+    assert running.returncode == status
+    assert len(said.strip().splitlines()) == 1, said
+    assert "rerun the same command to resume" in said
+    assert until(lambda: not any(map(is_running, workers)), 2)
+    assert took < 10  # well under 2 s where the machine is not busy
+    assert not list(out.glob("**/*.part"))
+
+
+def test_a_worker_that_stands_still_costs_its_file_only(files, tmp_path, small, monkeypatch):
+    monkeypatch.setattr(rooms, "STALLED_SECONDS", 10.0)
+    stopped = []
+
+    def stop_one():
+        found = until(lambda: children(os.getpid()))
+        stopped.append(min(found))
+        until(lambda: list((tmp_path / "out" / ".parts").glob("*.json")))
+        os.kill(stopped[0], signal.SIGSTOP)
+
+    helper = threading.Thread(target=stop_one)
+    helper.start()
+    built = build(files, tmp_path / "out", small(split="none"), workers=2)
+    helper.join()
+    status = [report.status for report in built.reports]
+    failed = [report.message for report in built.reports if report.status == "failed"]
+    assert status.count("built") >= len(files) - 1
+    assert all("nothing came of it for 10 seconds" in message for message in failed)
+    assert not is_running(stopped[0])
+
+
+def test_a_worker_that_dies_costs_its_file_only(files, tmp_path, small):
+    def kill_one():
+        os.kill(min(until(lambda: children(os.getpid()))), 0)
+        until(lambda: list((tmp_path / "out" / ".parts").glob("*.json")))
+        for process in sorted(children(os.getpid()))[:1]:
+            os.kill(process, signal.SIGKILL)
+
+    helper = threading.Thread(target=kill_one)
+    helper.start()
+    built = build(files, tmp_path / "out", small(split="none"), workers=2)
+    helper.join()
+    failed = [report for report in built.reports if report.status == "failed"]
+    assert len(failed) <= 1
+    assert all("a worker process died" in report.message for report in failed)
+    assert build(files, tmp_path / "out", small(split="none"), workers=2).ok
+
+
+def test_a_script_without_a_guard_is_told_what_it_lacks(files, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import cello1 as co\n"
+        f"co.build({[str(path) for path in files]}, {str(tmp_path / 'out')!r}, workers=2)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert said.returncode == 1
+    assert 'if __name__ == "__main__":' in said.stderr.strip().splitlines()[-1]
+    assert said.stderr.count("Traceback") == 1  # of the script itself, none of a worker
