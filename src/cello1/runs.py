@@ -44,6 +44,7 @@ LOG = "log.jsonl"  # of a training, one JSON object a line
 _WHOLE_HASH_BYTES = 64 << 20
 _SAMPLED_BLOCKS, _BLOCK_BYTES = 256, 64 << 10
 _FSYNC_SECONDS = 1.0
+_SEVERAL = re.compile(r"[*{]")
 _REPORTED_PACKAGES = ("numpy", "scipy", "pandas", "anndata", "scikit-learn", "numba", "pyarrow")
 
 
@@ -156,13 +157,38 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, text.encode() + b"\n")
 
 
+def named_files(path: Path) -> list[Path]:
+    """Return the files that a path names: itself, or several.
+
+    The last part may be a pattern (``train-*.parquet``) or a list (``{a.parquet,b/*.parquet}``).
+    """
+    text = str(path)
+    start = text.find("/{") + 1
+    if path.exists() or not _SEVERAL.search(text):
+        return [path]
+    if start and text.endswith("}"):
+        parts = [Path(text[:start]) / part for part in text[start + 1 : -1].split(",")]
+    else:
+        parts = [path]
+    found: dict[Path, None] = {}
+    for part in parts:
+        # Folders that are there are taken by their names, whatever letters those have.
+        folder = next((f for f in part.parents if f.is_dir()), Path())
+        found |= dict.fromkeys(sorted(folder.glob(str(part.relative_to(folder)))))
+    return [name for name in found if name.is_file()]
+
+
 def file_hash(path: Path) -> str:
     """Hash a file's content: all of it up to 64 MiB, beyond that its size and 256 spread blocks.
 
     Hashing a file of hundreds of gigabytes would take longer than building puzzles from it. The
     prefix says which kind it is: ``sha256:`` or ``sampled-sha256:``. Of a folder (a zarr store)
     the names and sizes of all files count, and the content of up to 256 that are spread over it.
+    Of several files (see :func:`named_files`) the hashes are hashed.
     """
+    if _SEVERAL.search(str(path)) and not path.exists():
+        each = "".join(map(file_hash, named_files(path)))
+        return "files-sha256:" + hashlib.sha256(each.encode()).hexdigest()
     if path.is_dir():
         return _folder_hash(path)
     size = path.stat().st_size

@@ -12,9 +12,10 @@ from itertools import combinations
 
 import pytest
 
-from cello1.cells.build import build, read_splits
+from cello1.cells.build import build
 from cello1.errors import InputError
 from cello1.puzzles.prompt import response_text
+from cello1.puzzles.source import find_splits
 from cello1.puzzles.table import read_puzzles
 from cello1.recipes import BuildSettings
 from cello1.scoring.score import score
@@ -35,7 +36,7 @@ def real(cells_dir, tmp_path_factory):
 def test_real_files_yield_splits_that_share_no_donor_and_no_cell(real):
     assert real.ok
     assert (real.audit.leaks, real.audit.duplicates, real.audit.gold_failures) == (0, 0, [])
-    splits = parts(read_splits(real.folder))
+    splits = parts(find_splits(real.folder))
     assert {name: len(members) > 0 for name, members in splits.items()} == dict.fromkeys(
         ("train", "validation", "test"), True
     )
@@ -45,7 +46,7 @@ def test_real_files_yield_splits_that_share_no_donor_and_no_cell(real):
 
 
 def test_every_puzzle_of_the_real_files_keeps_the_contract(real):
-    puzzles = [p for members in parts(read_splits(real.folder)).values() for p in members]
+    puzzles = [p for members in parts(find_splits(real.folder)).values() for p in members]
     assert len(puzzles) == sum(report.puzzles for report in real.reports) == 320
     for p in puzzles:
         assert score(p, response_text("", p.answer)).reward == 1.0

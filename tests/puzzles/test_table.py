@@ -183,8 +183,13 @@ def test_a_missing_file_and_a_foreign_folder_are_named(tmp_path):
     with pytest.raises(InputError, match=r"none\.parquet does not exist"):
         read_puzzles(tmp_path / "none.parquet")
     write_puzzles(PUZZLES, tmp_path / "test.parquet")
-    with pytest.raises(InputError, match=r"a folder with test\.parquet; name one file"):
+    assert read_puzzles(tmp_path) == PUZZLES
+    write_puzzles(PUZZLES, tmp_path / "train.parquet")
+    with pytest.raises(InputError, match=r"has the splits train, test; name one"):
         read_puzzles(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"holds no puzzles \(in it: nothing\)"):
+        read_puzzles(tmp_path / "empty")
 
 
 def test_a_refused_write_leaves_no_file(tmp_path):

@@ -47,7 +47,8 @@ from cello1.cells.loaded import Home
 from cello1.cells.symbols import HUMAN, human_genes
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
-from cello1.puzzles.table import read_puzzles, read_splits, write_puzzles
+from cello1.puzzles.source import find_splits
+from cello1.puzzles.table import read_puzzles, write_puzzles
 from cello1.recipes import AnnotateSettings, SolveSettings, checked
 from cello1.runs import file_hash
 from cello1.solvers.assign import assign_jointly
@@ -386,7 +387,7 @@ def species(organism: str | None) -> str | None:
 
 def _training(puzzles: str | Path | None) -> tuple[dict[str, list[Puzzle]], list[Path]]:
     """Read the training and validation splits of a build (both may be empty), with their files."""
-    found = {} if puzzles is None else read_splits(Path(puzzles))
+    found = {} if puzzles is None else find_splits(puzzles)
     named = {"train": found.get("train", found.get("all")), "validation": found.get("validation")}
     splits = {name: read_puzzles(path) if path else [] for name, path in named.items()}
     return splits, [path for path in named.values() if path]

@@ -22,7 +22,8 @@ from cello1.citations.citations import gene_vocabulary
 from cello1.errors import InputError
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.puzzle import Puzzle
-from cello1.puzzles.table import SUFFIXES, read_puzzles
+from cello1.puzzles.source import SUFFIXES
+from cello1.puzzles.table import read_puzzles
 from cello1.scoring.evaluate import donors_of
 from cello1.scoring.score import score
 from cello1.scoring.statistics import Interval, clustered_interval

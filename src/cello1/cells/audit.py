@@ -91,13 +91,29 @@ class Audit:
         )
 
     @property
+    def unknown(self) -> list[str]:
+        """What cannot be known to be apart, for the puzzles do not say: ``donors``, ``cells``.
+
+        Where donors are told, other donors have other cells.
+        """
+        silent = [pair for pair in self.shared if pair.donors is None]
+        cells = ["cells"] if any(pair.cells is None for pair in silent) else []
+        return ["donors", *cells] if silent else []
+
+    @property
     def passed(self) -> bool:
         """No leaks, and every gold answer scores 1."""
         return not self.leaks and not self.gold_failures
 
     def to_json(self) -> dict[str, Any]:
         """Return the findings as plain values."""
-        return {**asdict(self), "leaks": self.leaks, "passed": self.passed}
+        return {
+            **asdict(self),
+            # None found where donors are not told is no proof that there is none.
+            "leaks": None if self.unknown and not self.leaks else self.leaks,
+            "unknown": self.unknown,
+            "passed": self.passed,
+        }
 
 
 def audit(splits: Mapping[str, Sequence[Puzzle]]) -> Audit:

@@ -25,7 +25,8 @@ from cello1.cells.report import FileReport
 from cello1.cells.split import SPLITS, refuse_names, split_puzzles
 from cello1.cells.workers import leave_unguarded_script
 from cello1.errors import InputError
-from cello1.puzzles.table import read_puzzles, read_splits, write_puzzles
+from cello1.puzzles.source import find_splits
+from cello1.puzzles.table import read_puzzles, write_puzzles
 from cello1.recipes import BuildSettings
 from cello1.recipes.census import CensusSettings
 from cello1.recipes.read import resolve
@@ -188,7 +189,7 @@ def _reports(folder: Path) -> list[FileReport]:
 
 def _finished(folder: Path) -> Build:
     """Read back what an earlier, finished run of the same command made."""
-    findings = audit({n: read_puzzles(path) for n, path in read_splits(folder).items()})
+    findings = audit({n: read_puzzles(path) for n, path in find_splits(folder).items()})
     return Build(folder, _reports(folder), findings)
 
 

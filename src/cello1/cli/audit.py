@@ -7,23 +7,25 @@ from typing import Annotated
 
 import typer
 
-from cello1.cli.options import AsJson, print_json
+from cello1.cli.options import SOURCE, AsJson, Revision, print_json
 
 
 def audit(
-    source: Annotated[Path, typer.Argument(help="Folder of a build, or files of splits.")],
+    source: Annotated[Path, typer.Argument(help=f"{SOURCE}, or files of splits.")],
     more: Annotated[list[Path] | None, typer.Argument(help="Further files of splits.")] = None,
+    revision: Revision = None,
     as_json: AsJson = False,
 ) -> None:
     """Look for leaks: shared donors, cells and gene lists. Fails if there are any."""
     from cello1.cells.audit import audit as run_audit
-    from cello1.puzzles.table import read_puzzles, read_splits
+    from cello1.puzzles.source import find_puzzles, find_splits
+    from cello1.puzzles.table import read_puzzles
     from cello1.terminal.tables import audit_table, show
 
-    if source.is_dir() and not more:
-        paths = read_splits(source)
+    if more:
+        paths = {path.stem: find_puzzles(path) for path in (source, *more)}
     else:
-        paths = {path.stem: path for path in (source, *(more or []))}
+        paths = find_splits(source, revision=revision)
     findings = run_audit({name: read_puzzles(path) for name, path in paths.items()})
     if as_json:
         print_json(findings.to_json())

@@ -25,7 +25,7 @@ def cross(
     with watching() as watch:
         for i, path in enumerate(puzzles):
             made += cross_puzzles(
-                read_puzzles(path), each + (i < rest), settings.seed, settings.ambient
+                read_puzzles(path, "train"), each + (i < rest), settings.seed, settings.ambient
             )
             watch("files", (i + 1) / len(puzzles))
     write_puzzles(made, out)

@@ -7,20 +7,23 @@ from typing import Annotated
 
 import typer
 
-from cello1.cli.options import AsJson, Out, print_json
+from cello1.cli.options import SOURCE, AsJson, Out, Revision, print_json
 from cello1.recipes import DistillSettings
 from cello1.recipes.distill import SPLIT
 
 
 def distill(
-    puzzles: Annotated[Path, typer.Argument(help="Folder of a build, or one file of puzzles.")],
+    puzzles: Annotated[Path, typer.Argument(help=SOURCE)],
     out: Out,
     settings: DistillSettings,
     train: Annotated[
         Path | None, typer.Option(help="Centroids learn from these [other donors' puzzles].")
     ] = None,
     validation: Annotated[Path | None, typer.Option(help="Puzzles to choose a model on.")] = None,
-    split: Annotated[str, typer.Option(help="Which split of a folder to ask.")] = SPLIT,
+    split: Annotated[
+        str, typer.Option(help="Which split to ask, where there are several.")
+    ] = SPLIT,
+    revision: Revision = None,
     as_json: AsJson = False,
 ) -> None:
     """Let a teacher answer puzzles and keep what is right as traces. Resumes when rerun."""
@@ -36,6 +39,7 @@ def distill(
             out,
             settings,
             split=split,
+            revision=revision,
             train=train,
             validation=validation,
             watch=lambda n, of: watch("traces" if target else "responses", n / max(1, of)),

@@ -33,6 +33,8 @@ _LONGEST = 2_000
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Puzzles = Annotated[Path | None, typer.Option(help="The puzzles, if they were moved.")]
+SOURCE = "File or folder of puzzles, or a name on the Hugging Face hub"
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of puzzles on the hub.")]
 Overrides = list[str] | None
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cello1.cli.options import Out, print_json
+from cello1.cli.options import SOURCE, Out, Revision, print_json
 from cello1.errors import UseError
 from cello1.recipes import SolveSettings
 from cello1.recipes.solve import SPLIT
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 
 def solve(
-    puzzles: Annotated[Path, typer.Argument(help="Folder of a build, or one file of puzzles.")],
+    puzzles: Annotated[Path, typer.Argument(help=SOURCE)],
     out: Out,
     settings: SolveSettings,
-    split: Annotated[str, typer.Option(help="Which split of a folder to solve.")] = SPLIT,
+    split: Annotated[
+        str, typer.Option(help="Which split to solve, where there are several.")
+    ] = SPLIT,
+    revision: Revision = None,
     train: Annotated[
         Path | None, typer.Option(help="centroids: puzzles to learn from [those of the folder].")
     ] = None,
@@ -38,7 +41,9 @@ def solve(
     from cello1.solvers.run import solve as run_solve
     from cello1.terminal.progress import watching
 
-    chosen = choose_for(puzzles, settings, split=split, train=train, validation=validation)
+    chosen = choose_for(
+        puzzles, settings, split=split, revision=revision, train=train, validation=validation
+    )
     if dry_run:
         _show_requests(chosen.solver, chosen.puzzles)
         return

@@ -18,19 +18,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cello1.errors import InputError, UseError, brief
+from cello1.errors import InputError, brief
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.prompt import gold_message, read_user_message, system_message, user_message
 from cello1.puzzles.puzzle import Puzzle
-from cello1.runs import write_atomic
+from cello1.puzzles.source import SUFFIXES, find_puzzles
+from cello1.runs import named_files, write_atomic
 
 FILTERS = ("dataset", "donor_id", "tissue", "disease")
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("system_msg", "user_msg", "assistant_msg", "id", *FILTERS)]
     + [("n_cells", pa.int32()), ("meta", pa.string())]
 )
-SPLIT_NAMES = ("all", "train", "validation", "test", "unseen")
-SUFFIXES = (".parquet", ".json", ".jsonl", ".ndjson")
 
 
 def puzzle_from_row(row: Mapping[str, Any]) -> Puzzle:
@@ -91,25 +90,35 @@ def row_from_puzzle(puzzle: Puzzle) -> dict[str, Any]:
     }
 
 
-def read_puzzles(path: str | Path) -> list[Puzzle]:
-    """Read puzzles from .parquet, .json, .jsonl or a folder saved by `datasets`.
+def read_puzzles(
+    source: str | Path, split: str | None = None, *, revision: str | None = None
+) -> list[Puzzle]:
+    """Read puzzles from wherever they lie (:mod:`cello1.puzzles.source`).
+
+    Parameters
+    ----------
+    source
+        A file (.parquet, .json, .jsonl), a folder of a build or of `datasets`, a folder in the
+        shape of the Hugging Face hub, or a name there, such as ``ncbi/CellPuzzles``.
+    split
+        Which split, where there are several.
+    revision
+        Branch, tag or commit of a name on the hub.
 
     Raises
     ------
+    UseError
+        When there are several splits and none, or no such one, is named.
     InputError
         When the file is missing, of another kind, or damaged; a bad row is named by number.
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(
-            f"{path} does not exist; expected a file of puzzles ({', '.join(SUFFIXES)})"
-        )
     puzzles = []
-    for number, row in enumerate(_read_rows(path), start=1):
-        try:
-            puzzles.append(puzzle_from_row(row))
-        except InputError as error:
-            raise InputError(f"{path}, row {number}: {error}") from error
+    for path in named_files(find_puzzles(source, split, revision=revision)):
+        for number, row in enumerate(_read_rows(path), start=1):
+            try:
+                puzzles.append(puzzle_from_row(row))
+            except InputError as error:
+                raise InputError(f"{path}, row {number}: {error}") from error
     return puzzles
 
 
@@ -135,37 +144,6 @@ def write_puzzles(puzzles: Iterable[Puzzle], path: str | Path) -> None:
         write_atomic(path, "".join(lines).encode())
     else:
         raise InputError(f"cannot write {path.name}: expected one of {', '.join(SUFFIXES)}")
-
-
-def read_splits(folder: Path) -> dict[str, Path]:
-    """Return the puzzle files of a build by the name of the split.
-
-    Raises
-    ------
-    InputError
-        When the folder holds none.
-    """
-    found = {name: folder / f"{name}.parquet" for name in SPLIT_NAMES}
-    found = {name: path for name, path in found.items() if path.exists()}
-    if not found:
-        raise InputError(f"{folder} holds no puzzles; expected train.parquet, test.parquet, ...")
-    return found
-
-
-def choose_split(path: Path, split: str) -> Path:
-    """Return the file of a split in the folder of a build; a file of puzzles is itself.
-
-    Raises
-    ------
-    UseError
-        When the folder has no such split (one that was not split has ``all``).
-    """
-    if not path.is_dir() or (path / "dataset_info.json").exists():
-        return path
-    splits = read_splits(path)
-    if (found := splits.get(split, splits.get("all"))) is None:
-        raise UseError(f"{path} has no split {split!r}; it has {', '.join(splits)}")
-    return found
 
 
 def to_dataset(puzzles: Iterable[Puzzle]) -> Any:
@@ -231,9 +209,15 @@ def read_json(text: str, what: str) -> Any:
 
 
 def _read_saved_dataset(path: Path) -> Sequence[Mapping[str, Any]]:
-    if not (path / "dataset_info.json").exists():
-        inside = ", ".join(sorted(p.name for p in path.glob("*.parquet"))) or "no .parquet file"
-        raise InputError(f"{path} is a folder with {inside}; name one file of puzzles")
-    from datasets import load_from_disk
-
-    return list(load_from_disk(str(path)))
+    try:
+        from datasets import load_from_disk
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{path} was saved by datasets, which is not installed; install it with: "
+            "pip install 'cello1[train]', or save it as Parquet (Dataset.to_parquet)"
+        ) from error
+    try:
+        return list(load_from_disk(str(path)))
+    except Exception as error:  # whatever a damaged folder leads to
+        said = str(error).strip().split("\n")[0]
+        raise InputError(f"{path} cannot be read as saved by datasets: {said}") from error

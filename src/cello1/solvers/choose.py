@@ -10,7 +10,8 @@ from pathlib import Path
 
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
-from cello1.puzzles.table import choose_split, read_puzzles, read_splits
+from cello1.puzzles.source import find_puzzles, find_splits
+from cello1.puzzles.table import read_puzzles
 from cello1.recipes import SolveSettings
 from cello1.recipes.solve import SPLIT
 from cello1.solvers.base import Solver
@@ -80,6 +81,7 @@ def choose_for(
     settings: SolveSettings,
     *,
     split: str = SPLIT,
+    revision: str | None = None,
     train: str | Path | None = None,
     validation: str | Path | None = None,
 ) -> Chosen:
@@ -88,11 +90,13 @@ def choose_for(
     Parameters
     ----------
     puzzles
-        A file of puzzles, or the folder of a build.
+        Where they lie: see :mod:`cello1.puzzles.source`.
     settings
         Who answers, and how.
     split
-        Which split of a folder to solve.
+        Which split to solve, where there are several.
+    revision
+        Branch, tag or commit of puzzles on the hub.
     train, validation
         Files that centroids learn from and choose a model on; by default those of the folder.
 
@@ -104,14 +108,14 @@ def choose_for(
     InputError
         When a file, a model or a table cannot be used.
     """
-    given = Path(puzzles)
-    path = choose_split(given, split)
-    beside = read_splits(given) if path != given else {}
+    path = find_puzzles(puzzles, split, revision=revision)
     files: dict[str, Path] = {}
     if settings.solver == "centroids":
         named = {"train": train, "validation": validation}
-        found = {name: file or beside.get(name) for name, file in named.items()}
-        files = {name: Path(file) for name, file in found.items() if file}
+        beside = find_splits(puzzles, revision=revision) if None in named.values() else {}
+        for name, file in named.items():
+            found = find_puzzles(file, name) if file else beside.get(name)
+            files |= {name: found} if found else {}
         if "train" not in files:
             raise UseError("centroids learn from puzzles with answers: name a file with --train")
     solver = choose_solver(settings, **{name: read_puzzles(file) for name, file in files.items()})

@@ -10,12 +10,13 @@ from typing import Any
 from cello1.errors import InputError, UseError, brief
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
-from cello1.puzzles.table import choose_split, read_puzzles
+from cello1.puzzles.source import find_puzzles, find_splits
+from cello1.puzzles.table import read_puzzles
 from cello1.recipes import SolveSettings
 from cello1.recipes.read import resolve
 from cello1.recipes.section import takes
 from cello1.recipes.solve import SPLIT
-from cello1.runs import Count, Run, file_hash, read_records, read_run
+from cello1.runs import Count, Run, file_hash, named_files, read_records, read_run
 from cello1.solvers.base import Failure, Response, Solver
 from cello1.solvers.choose import choose_for
 
@@ -30,6 +31,7 @@ def solve(
     out: str | Path,
     *,
     split: str = SPLIT,
+    revision: str | None = None,
     train: str | Path | None = None,
     validation: str | Path | None = None,
     inputs: Sequence[Path] = (),
@@ -41,13 +43,16 @@ def solve(
     Parameters
     ----------
     puzzles
-        A file of puzzles, or the folder of a build.
+        Where they lie: a file, a folder, or a name on the Hugging Face hub
+        (:mod:`cello1.puzzles.source`).
     solver
         Who answers: a name such as ``centroids`` or ``openai:MODEL``, settings, or a solver.
     out
         The run folder.
     split
-        Which split of a folder to solve.
+        Which split to solve, where there are several.
+    revision
+        Branch, tag or commit of puzzles on the hub.
     train, validation
         Files that centroids learn from and choose a model on; by default those of the folder.
     inputs
@@ -66,12 +71,14 @@ def solve(
         named = {"solver": solver} if isinstance(solver, str) else {}
         given = None if isinstance(solver, str) else solver
         settings = resolve(SolveSettings, given, named | changes)
-        chosen = choose_for(puzzles, settings, split=split, train=train, validation=validation)
+        chosen = choose_for(
+            puzzles, settings, split=split, revision=revision, train=train, validation=validation
+        )
         path, solver, inputs = chosen.puzzles, chosen.solver, [*chosen.learned, *inputs]
     elif changes:
         raise UseError(f"{', '.join(changes)} cannot be changed of a solver that was made already")
     else:
-        path = choose_split(Path(puzzles), split)
+        path = find_puzzles(puzzles, split, revision=revision)
     todo = {puzzle.id: puzzle for puzzle in read_puzzles(path)}
     total = len(todo)
     config = {"puzzles": file_hash(path), **solver.settings}
@@ -112,12 +119,18 @@ def read_solved(
     wanted = info["config"].get("puzzles")
     if info.get("command") != "solve" or wanted is None:
         raise InputError(f"{run} is a run of {info.get('command')!r}; expected one of 'solve'")
-    path = puzzles or next((Path(p) for p, h in info["inputs"].items() if h == wanted), None)
+    path = next((Path(p) for p, h in info["inputs"].items() if h == wanted), None)
     if path is None:
         raise InputError(f"{run / 'run.json'} names no puzzles: it was altered; solve them again")
-    if not path.exists():
+    if puzzles is not None:
+        # Of several splits it is the one that was solved.
+        splits = find_splits(puzzles).values()
+        path = next((p for p in splits if file_hash(p) == wanted), None)
+        if path is None:
+            raise InputError(f"{puzzles} holds other puzzles than {run} was made of")
+    elif not any(file.exists() for file in named_files(path)):
         raise InputError(f"the puzzles of {run} are no longer at {path}; say where with --puzzles")
-    if file_hash(path) != wanted:
+    elif file_hash(path) != wanted:
         raise InputError(f"{path} has changed since {run} was made; solve it again")
     records = {r["id"]: r for r in read_records(run) if "failure" not in r}
     if odd := [i for i, record in records.items() if not isinstance(record.get("text"), str)]:

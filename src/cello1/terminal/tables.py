@@ -159,7 +159,7 @@ def audit_table(audit: Audit) -> RenderableType:
     )
     for s in audit.shared:
         what = ", ".join(
-            f"{'?' if n is None else n} {kind}"
+            f"{'an unknown number of' if n is None else n} {kind}"
             for kind, n in (("donors", s.donors), ("cells", s.cells), ("gene lists", s.gene_lists))
         )
         line = f"{what}" + (
@@ -173,6 +173,16 @@ def audit_table(audit: Audit) -> RenderableType:
     parts += [text(f"note: {mark}", "yellow") for mark in audit.marks]
     if audit.leaks:
         parts.append(text(f"{audit.leaks} LEAK(S) between splits", "bold red"))
+    elif audit.unknown:
+        told = " and ".join(audit.unknown)
+        parts.append(
+            text(
+                f"leaks unknown: the puzzles do not tell their {told}; no gene list is shared",
+                "yellow",
+            )
+        )
+    elif audit.passed and not audit.shared:
+        parts.append(text("one split: nothing to leak to; every gold answer scores 1", "green"))
     elif audit.passed:
         parts.append(text("0 leaks; every gold answer scores 1", "green"))
     return Group(*parts)

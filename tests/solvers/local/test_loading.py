@@ -158,7 +158,7 @@ def test_the_end_of_a_turn_need_not_be_the_end_token(toys, tmp_path, special):
 
 
 def test_a_folder_that_is_not_there_is_told_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(loading, "_reachable", lambda endpoint: False)
+    monkeypatch.setattr("cello1.hub.reachable", lambda endpoint: False)
     for source in (tmp_path / "gone", "models/gema", "no such model!"):
         begun = time.monotonic()
         with pytest.raises(InputError, match="there is no model folder"):

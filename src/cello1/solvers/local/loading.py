@@ -7,19 +7,17 @@ used and never asked about, and weights are read from safetensors only, because 
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from cello1.errors import InputError, first_line
+from cello1.hub import snapshot
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md", "LICENSE*"]
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_HUB_SECONDS = 5.0
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "adapter_model.bin")
 
 
@@ -53,29 +50,10 @@ def model_folder(source: str | Path) -> Path:
     expected = "expected a folder with config, safetensors and tokenizer, or a name on the hub"
     if not _HUB_NAME.fullmatch(str(source)):
         raise InputError(f"{missing}, and it is no name on the Hugging Face hub; {expected}")
-    from huggingface_hub import constants, snapshot_download
-
-    offline = constants.HF_HUB_OFFLINE or not _reachable(constants.ENDPOINT)
     try:
-        return Path(
-            snapshot_download(str(source), allow_patterns=_WANTED, local_files_only=offline)
-        )
-    except Exception as error:  # the client raises errors of several libraries
-        why = "cannot be reached" if offline else f"gave none ({first_line(error)})"
-        raise InputError(f"{missing}, and the Hugging Face hub {why}; {expected}") from error
-
-
-def _reachable(endpoint: str) -> bool:
-    """Say whether a server answers; the hub's client would retry for a minute before it says no."""
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
-        return True  # the proxy knows
-    address = urlparse(endpoint)
-    port = address.port or (80 if address.scheme == "http" else 443)
-    try:
-        with socket.create_connection((address.hostname or "", port), timeout=_HUB_SECONDS):
-            return True
-    except OSError:
-        return False
+        return snapshot(str(source), "model", patterns=_WANTED)
+    except InputError as error:
+        raise InputError(f"{missing}: {error}; {expected}") from error
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:

@@ -23,7 +23,7 @@ from cello1.training.base.stream import Stream
 from cello1.training.base.tokens import make_tokenizer
 from cello1.training.run.card import model_card
 from cello1.training.run.checkpoints import STATE, appearing
-from cello1.training.run.data import read_answered
+from cello1.training.run.data import input_files, read_answered
 from cello1.training.run.model_identity import RECORD
 from cello1.training.run.run_training import new_record, run_training
 
@@ -65,8 +65,8 @@ def base(
     settings = resolve(BaseModelSettings, settings, changes)
     if not settings.puzzles or not settings.stages:
         raise InputError("base needs puzzles (files of training puzzles) and stages; see recipes/")
-    folder, files = Path(out), [Path(name) for name in settings.puzzles]
-    sources = [read_answered(path) for path in files]
+    folder, files = Path(out), input_files(settings.puzzles, None, "puzzles")
+    sources = [read_answered(name) for name in settings.puzzles]
     start = None if settings.model is None else model_folder(settings.model)
     record = new_record("base", settings, start)
     made = []

@@ -17,7 +17,8 @@ import numpy as np
 from cello1.citations.citations import gene_vocabulary
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
-from cello1.puzzles.table import choose_split, read_puzzles, read_splits
+from cello1.puzzles.source import find_puzzles, find_splits
+from cello1.puzzles.table import read_puzzles
 from cello1.recipes import DistillSettings
 from cello1.recipes.distill import SPLIT
 from cello1.recipes.read import resolve
@@ -74,6 +75,7 @@ def distill(
     settings: DistillSettings | str | Path | None = None,
     *,
     split: str = SPLIT,
+    revision: str | None = None,
     train: str | Path | None = None,
     validation: str | Path | None = None,
     watch: Count = lambda done, total: None,
@@ -84,14 +86,16 @@ def distill(
     Parameters
     ----------
     puzzles
-        A file of puzzles with answers, or the folder of a build.
+        Where puzzles with answers lie: a file, a folder, or a name on the Hugging Face hub.
     out
         The run folder.
     settings, **changes
         Teacher, samples, filters and what to keep: :class:`cello1.recipes.DistillSettings` or a
         recipe, and its fields by keyword.
     split
-        Which split of a folder to ask.
+        Which split to ask, where there are several.
+    revision
+        Branch, tag or commit of puzzles on the hub.
     train, validation
         For centroids: what to learn from (default: for every donor the other donors' puzzles)
         and on what to choose the model (default: the validation split of the folder).
@@ -104,12 +108,13 @@ def distill(
         When a puzzle has no answer, or not a single response was accepted.
     """
     settings = resolve(DistillSettings, settings, changes)
-    given, folder = Path(puzzles), Path(out)
-    path = choose_split(given, split)
-    if path != given and settings.teacher == "centroids":
-        validation = validation or read_splits(given).get("validation")
+    folder, path = Path(out), find_puzzles(puzzles, split, revision=revision)
+    if settings.teacher == "centroids" and validation is None:
+        validation = find_splits(puzzles, revision=revision).get("validation")
+    train = None if train is None else find_puzzles(train, "train")
+    validation = None if validation is None else find_puzzles(validation, "validation")
     asked = _answered(path)
-    learned = [Path(p) for p in (train, validation) if p is not None]
+    learned = [p for p in (train, validation) if p is not None]
     teacher = choose_teacher(
         settings,
         list(asked.values()),

@@ -77,7 +77,7 @@ def read_rl_data(settings: Settings, prompter: Prompter, context: int, budget: i
     read = [puzzle for path in settings.puzzles for puzzle in read_answered(path)]
     puzzles = list({puzzle.id: puzzle for puzzle in read}.values())
     if settings.validation:
-        practise, asked = puzzles, read_answered(settings.validation)
+        practise, asked = puzzles, read_answered(settings.validation, "validation")
         refuse_shared(practise, asked, settings.validation)
     else:
         practise, asked = hold_out(puzzles, settings.held_out, settings.seed)

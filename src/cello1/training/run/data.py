@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
+from cello1.puzzles.source import find_puzzles
 from cello1.puzzles.table import read_puzzles
 
 
@@ -26,22 +27,33 @@ def input_files(named: Sequence[str], validation: str | None, what: str) -> list
     InputError
         When one is missing.
     """
-    paths = [Path(name) for name in (*named, *([validation] if validation else []))]
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path} does not exist; expected a file of {what}")
+    wanted = [(name, "train") for name in named]
+    wanted += [(validation, "validation")] if validation else []
+    paths = []
+    for name, split in wanted:
+        try:
+            paths.append(find_puzzles(name, split))
+        except InputError as error:
+            raise type(error)(f"{what}: {error}") from error
     return [f for p in paths for f in (sorted(p.glob("*.arrow")) if p.is_dir() else [p])]
 
 
-def read_answered(path: str | Path) -> list[Puzzle]:
-    """Read the puzzles of a file that have an answer.
+def read_answered(path: str | Path, split: str = "train") -> list[Puzzle]:
+    """Read the puzzles of a source that have an answer.
+
+    Parameters
+    ----------
+    path
+        A file, a folder, or a name on the hub, also as ``SOURCE:SPLIT``.
+    split
+        Which split, where there are several and none is named.
 
     Raises
     ------
     InputError
         When there is none.
     """
-    puzzles = [puzzle for puzzle in read_puzzles(path) if puzzle.answer is not None]
+    puzzles = [puzzle for puzzle in read_puzzles(path, split) if puzzle.answer is not None]
     if not puzzles:
         raise InputError(
             f"no puzzle of {path} has an answer, so no response could be rewarded or taught; "

@@ -96,7 +96,7 @@ def read_traces(path: str | Path) -> list[Puzzle]:
         row is named by number.
     """
     try:
-        traces = read_puzzles(path)
+        traces = read_puzzles(path, "train")
     except InputError as error:
         raise InputError(
             f"{error} (a trace is a puzzle in user_msg with its response in assistant_msg)"

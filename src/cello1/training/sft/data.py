@@ -168,12 +168,12 @@ def read_sft_data(settings: SftSettings, prompter: Prompter, context: int) -> Sf
 
 
 def _read(path: str, only_answers: bool) -> list[Puzzle]:
-    return answers_only(read_puzzles(path)) if only_answers else read_traces(path)
+    return answers_only(read_puzzles(path, "train")) if only_answers else read_traces(path)
 
 
 def _read_validation(settings: SftSettings) -> tuple[list[Puzzle], list[Puzzle]]:
     """Return what has a trace to take the loss on, and what can be solved."""
-    asked = read_answered(str(settings.validation))
+    asked = read_answered(str(settings.validation), "validation")
     if settings.answers_only:
         return answers_only(asked), asked
     return [puzzle for puzzle in asked if "assistant_msg" in puzzle.meta], asked
