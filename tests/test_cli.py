@@ -234,6 +234,7 @@ def test_whatever_happens_ends_in_one_line(run, monkeypatch, error, words, statu
         raise error
 
     monkeypatch.setattr("cello1.cells.audit.audit", audit)
+    monkeypatch.setattr("cello1.puzzles.source.find_puzzles", lambda path: path)
     monkeypatch.setattr("cello1.puzzles.table.read_puzzles", lambda path: [])
     code, out, err = run("audit", "a.parquet", "b.parquet")
     assert (code, out, len(err.splitlines())) == (status, "", 1)
@@ -255,9 +256,9 @@ def test_debug_adds_the_traceback(monkeypatch, capsys):
 def test_stopped_by_a_signal_is_one_line(tmp_path, kind):
     """The puzzles come through a pipe that never ends, so that it is stopped while it works."""
     code = (
-        "import sys, time, cello1.cli, cello1.puzzles.table as table\n"
+        "import sys, time, cello1.cli, cello1.puzzles.source as source\n"
         "def wait(path):\n    print('here', flush=True)\n    time.sleep(60)\n"
-        "table.read_puzzles = wait\n"
+        "source.find_puzzles = wait\n"
         "sys.argv = ['cello1', 'audit', 'a.parquet', 'b.parquet']\n"
         "cello1.cli.main()\n"
     )
