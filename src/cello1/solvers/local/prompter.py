@@ -44,7 +44,7 @@ class Prompter:
 
     def __init__(self, source: str | Path) -> None:
         self.source = str(source)
-        self.tokenizer: Any = load_tokenizer(source)
+        self.tokenizer = load_tokenizer(source)
         with _memory_limit(_PROBE_BYTES):
             self.render(_PROBE)
         self.vocabulary = Vocabulary(self.tokenizer)

@@ -223,7 +223,7 @@ def load_policy(folder: Path, device: str) -> PreTrainedModel:
     return model
 
 
-def logprobs(model: Any, rows: Rows) -> tuple[Tensor, Tensor]:
+def logprobs(model: PreTrainedModel, rows: Rows) -> tuple[Tensor, Tensor]:
     """Return the log-probability of every response token, and the entropy it was drawn with.
 
     Returns
@@ -291,7 +291,13 @@ class Learner:
         The section `ppo` of a recipe.
     """
 
-    def __init__(self, policy: Any, reference: Any, critic: Critic, settings: PpoSettings) -> None:
+    def __init__(
+        self,
+        policy: PreTrainedModel,
+        reference: PreTrainedModel | None,
+        critic: Critic,
+        settings: PpoSettings,
+    ) -> None:
         self.policy, self.reference, self.critic = policy, reference, critic
         self.settings = settings
         self.optimizers = {

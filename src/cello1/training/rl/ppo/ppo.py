@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -47,6 +47,9 @@ from cello1.training.run.held_out import (
     solve_greedily,
 )
 from cello1.training.run.run_training import append_line, new_record, run_with_checkpoints
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _NUMBERS, _TENSORS = "trainer_state.json", "trainer_state.safetensors"
 _SHOWN = 2  # held-out responses that the log keeps of every validation
@@ -249,7 +252,9 @@ def batch_of(puzzles: Sequence[Puzzle], step: int, settings: PpoSettings) -> lis
     return [puzzles[i] for i in order[place * size : (place + 1) * size]]
 
 
-def save_state(folder: Path, learner: Learner, tokenizer: Any, progress: Progress) -> None:
+def save_state(
+    folder: Path, learner: Learner, tokenizer: PreTrainedTokenizerBase, progress: Progress
+) -> None:
     """Write a checkpoint, then remove those that are neither the newest nor the best.
 
     The policy is a model folder, the rest is safetensors; nothing is pickled.

@@ -7,10 +7,13 @@ import os
 from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cello1.errors import UseError, first_line
 from cello1.recipes import VerlSettings
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def need_verl() -> None:
@@ -29,7 +32,7 @@ def need_verl() -> None:
         )
 
 
-def compose(settings: VerlSettings, folder: Path, *, log: Path) -> Any:
+def compose(settings: VerlSettings, folder: Path, *, log: Path) -> DictConfig:
     """Return the whole configuration of a training by verl, every reference resolved.
 
     Parameters
@@ -137,7 +140,7 @@ def _places(settings: VerlSettings, folder: Path, log: Path) -> dict[str, Any]:
     return places | {"ray_kwargs.ray_init.num_cpus": max(16, os.cpu_count() or 1)}
 
 
-def _validate(config: Any) -> None:
+def _validate(config: DictConfig) -> None:
     """Let verl check what it is given, before a cluster is started for it."""
     from hydra.errors import InstantiationException
     from verl.trainer.ppo.utils import need_critic, need_reference_policy

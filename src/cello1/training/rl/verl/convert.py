@@ -11,12 +11,12 @@ from __future__ import annotations
 import pickle
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
 from transformers import AutoModelForCausalLM
 
 from cello1.errors import InputError, first_line
@@ -136,7 +136,9 @@ def _join(parts: list[Tensor], name: str) -> Tensor:
     return joined.contiguous()
 
 
-def _assemble(parts: dict[int, Tensor], mesh: Tensor, placements: Any, name: str) -> Tensor:
+def _assemble(
+    parts: dict[int, Tensor], mesh: Tensor, placements: Sequence[Placement], name: str
+) -> Tensor:
     """Join parts along the first dimension of the mesh, each made of the dimensions behind it."""
     if mesh.ndim == 0:
         return parts[int(mesh)]

@@ -207,7 +207,7 @@ def _check_template(prompter: Prompter, puzzle: Puzzle) -> None:
         raise InputError(f"verl would ask {prompter.source} in other tokens than our solvers do")
     said = "".join(TAGS)
     ids = prompter.vocabulary.encode(said)
-    if tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") != said:
+    if str(tokenizer.decode(ids, skip_special_tokens=True)).replace(" ", "") != said:
         raise InputError(
             f"the tokenizer of {prompter.source} has the tags as special tokens; verl leaves those "
             "out when it decodes, so every response would be invalid: use an instruct model such "
