@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,18 +49,18 @@ from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.source import find_splits
 from cello1.puzzles.table import read_puzzles, write_puzzles
-from cello1.recipes import AnnotateSettings, SolveSettings, checked
-from cello1.runs import file_hash
+from cello1.recipes import AnnotateSettings, AnnotateSolveSettings, SolveSettings, checked
+from cello1.recipes.read import resolve
+from cello1.recipes.section import takes
+from cello1.runs import Watch, file_hash
 from cello1.solvers.assign import assign_jointly
 from cello1.solvers.assign import probabilities as one_to_one
-from cello1.solvers.base import Solver
+from cello1.solvers.base import RemoteSolver, Solver
 from cello1.solvers.choose import choose_solver
 from cello1.solvers.run import read_solved, remarks, solve, unanswered
 
 _log = logging.getLogger(__name__)
-Watch = Callable[[str, float], None]
 Records = Mapping[str, Mapping[str, Any]]
-DEFAULT = "atlas"
 # Solvers that rate cells by their genes; all others are asked in batches.
 CLASSICAL = ("markers", "centroids", "atlas")
 
@@ -98,36 +98,25 @@ LEAST = 0.2
 UNREADABLE = 0.5
 
 
+@takes(AnnotateSettings)
 def annotate(
     adata: Any,
+    settings: AnnotateSettings | None = None,
     *,
     groupby: str | None = None,
     leiden: float | None = None,
     candidates: str | Path | Iterable[str] | None = None,
     tissue: str | None = None,
     organism: str | None = None,
-    solver: str | SolveSettings = DEFAULT,
+    solver: str | SolveSettings | None = None,
     beside: str | None = None,
     puzzles: str | Path | None = None,
     aliases: str | Path | None = None,
     key_added: str = "cello1",
-    unit: Literal["cluster", "cell"] = "cluster",
-    rank: Literal["cells", "pseudobulk", "specific"] = "cells",
-    batches: int | None = None,
-    batch_size: int | None = None,
-    unique: bool = False,
-    min_confidence: float | None = None,
-    unknown_types: bool = False,
-    top_genes: int = 50,
-    min_genes: int = 50,
-    donor_key: str = "donor_id",
-    batch_key: str | None = None,
-    layer: str | None = None,
-    context_columns: Mapping[str, str] | None = None,
-    seed: int = 0,
     run: str | Path | None = None,
     copy: bool = False,
     watch: Watch = lambda what, share: None,
+    **changes: Any,
 ) -> Any:
     """Label the clusters (or cells) of a data set, each compared with all other cells.
 
@@ -136,6 +125,9 @@ def annotate(
     adata
         Cells, in memory, backed, lazy or a view, with counts or log-normalised values; `X` is
         never changed.
+    settings, **changes
+        :class:`cello1.recipes.AnnotateSettings`, and its fields by keyword, such as
+        ``unit="cell"``. Classical solvers make no random choices.
     groupby
         Column of obs with the clusters. By default the first of the usual ones (``leiden``,
         ``louvain``, ``seurat_clusters``, ...); where there is none, clusters are computed.
@@ -146,13 +138,14 @@ def annotate(
         ``reference.obs["cell_type"]``; short names of the field (``NK``, ``CD14 Mono``) are
         understood. By default the types that are known of the tissue.
     tissue
-        Of the cells; by default as obs says.
+        Tissue of the cells; by default as obs says.
     organism
         ``human`` or ``mouse``; by default as the data say. Genes of mouse are taken for the human
         genes of the same symbol.
     solver
         ``atlas``, ``markers``, ``centroids`` (learns from `puzzles`), ``mini``, ``hf:FOLDER``,
-        ``openai:MODEL``, or settings with all their options.
+        ``openai:MODEL``, or settings with all their options; by default the one of
+        :class:`cello1.recipes.AnnotateSolveSettings`.
     beside
         A classical solver whose evidence is pooled with the votes of a language model.
     puzzles
@@ -163,33 +156,9 @@ def annotate(
         some 100 proteins are known.
     key_added
         Name of the result in obs and uns.
-    unit
-        Label each ``cluster`` or each ``cell``.
-    rank, batches, batch_size
-        How a language model is shown the clusters: one of the ``cells`` of each, a ``pseudobulk``
-        of up to 50 (needs counts), or the genes that are ``specific`` to it; how often each
-        cluster is shown (default 20; of cells 3); how many clusters at a time.
-    unique
-        Give every type to one cluster only.
-    min_confidence
-        Least probability of a label. Where the evidence cannot tell subtypes apart, their common
-        ancestor is the label; where even that is less sure, it is ``unknown``.
-    unknown_types
-        Allow candidates that the Cell Ontology does not know.
-    top_genes, min_genes
-        Genes listed per cell; a language model is shown cells that express fewer than `min_genes`
-        only where a cluster has no others.
-    donor_key, batch_key
-        Columns of obs. Without `donor_key`, all cells are one donor.
-    layer
-        ``X``, ``raw.X`` or a layer; by default the first matrix with counts, or ``raw.X`` where
-        the others hold only some of its genes.
-    context_columns
-        Column -> sentence with ``{value}`` that a language model is told.
-    seed
-        Of every random choice. Classical solvers make none.
     run
-        Folder for questions and answers of a language model: a killed call goes on from there.
+        Folder for questions and answers of a language model, from which an interrupted call
+        resumes.
     copy
         Return an annotated copy and leave `adata` alone.
     watch
@@ -211,9 +180,14 @@ def annotate(
     InputError
         When the data cannot be used, or batches stay without an answer.
     """
-    options = {k: v for k, v in locals().items() if k not in ("adata", "copy", "watch")}
+    chosen = resolve(AnnotateSettings, settings, changes)
+    options = chosen.model_dump() | {
+        "groupby": groupby, "leiden": leiden, "candidates": candidates, "tissue": tissue,
+        "organism": organism, "solver": solver, "beside": beside, "puzzles": puzzles,
+        "aliases": aliases, "key_added": key_added, "run": run,
+    }  # fmt: skip
     adata = adata.copy() if copy else adata
-    with open_data(adata, layer=layer, organism=species(organism)) as data:
+    with open_data(adata, layer=chosen.layer, organism=species(organism)) as data:
         found = annotate_data(data, watch=watch, **options)
     found.write_to(adata)
     return adata if copy else None
@@ -271,15 +245,16 @@ class Prepared:
     @property
     def sends(self) -> bool:
         """Say whether prompts leave this machine."""
-        return hasattr(self.solver, "dry_run")
+        return isinstance(self.solver, RemoteSolver)
 
 
 def prepare(data: Data, options: Mapping[str, Any], watch: Watch) -> Prepared:
     """Check everything, find clusters and candidates, and draw what a language model is asked."""
     settings = checked(AnnotateSettings, _fields(options))
-    asked = options["solver"]
+    asked = options.get("solver")
     if not isinstance(asked, SolveSettings):
-        asked = checked(SolveSettings, {"solver": asked, "seed": settings.seed})
+        named = {} if asked is None else {"solver": asked}
+        asked = checked(AnnotateSolveSettings, {**named, "seed": settings.seed})
     notes = list(data.notes)
     symbols = _symbols(data, options.get("organism"), notes)
     splits, learned = _training(options.get("puzzles"))
@@ -754,7 +729,8 @@ def _ask(
     )
     owed, failures = unanswered(folder)
     if owed:
-        why = getattr(solver, "stopped", None) or (failures[0][0] if failures else "no answer")
+        stopped = solver.stopped if isinstance(solver, RemoteSolver) else None
+        why = stopped or (failures[0][0] if failures else "no answer")
         again = "run it again to go on" if resumes else "with a run folder it can go on"
         raise InputError(f"{owed} of {len(puzzles)} batches are unanswered ({why}); {again}")
     asked, records = read_solved(folder)
