@@ -135,7 +135,7 @@ def test_byte_order_mark_lower_case_and_several_genes_are_read(tmp_path: Path) -
     text = 'cell_type,gene\nB cell,"cd79a, MS4A1"\nB cell,Cd79b;BANK1\nT cell,CD3D/CD3E\n'
     (tmp_path / "m.csv").write_text("\ufeff" + text, "utf-8")
     table = read_markers(tmp_path / "m.csv")
-    assert set(table["B cell"]) == {"cd79a", "MS4A1", "Cd79b", "BANK1"}
+    assert set(table["B cell"]) == {"CD79A", "MS4A1", "CD79B", "BANK1"}
     (match,) = build_atlas(settings({"name": "m", "markers": "m.csv"}), tmp_path / "a", tmp_path)
     assert str(match) == "m: 6 of 6 genes, 2 of 2 types"
     (source,) = read_sources(tmp_path / "a")[0]

@@ -20,6 +20,7 @@ import pandas as pd
 from cello1.errors import InputError, brief
 from cello1.puzzles.puzzle import FORBIDDEN, Puzzle, label_key
 from cello1.scoring.ontology import suggestions, term_id, term_label
+from cello1.texts import read_lines
 
 NONE, UNKNOWN = "none of these", "unknown"
 _SUGGESTED, _SHORT = 3, 4
@@ -63,7 +64,8 @@ def read_candidates(
         When there are fewer than two, or one cannot be used or is not known.
     """
     if isinstance(given, str | Path):
-        names, source = _read_lines(Path(given)), f"read from {Path(given).name}"
+        names = read_lines(Path(given), "a text file with one cell type on each line")
+        source = f"read from {Path(given).name}"
     elif isinstance(given, pd.Series | pd.Categorical):
         names = sorted({str(value) for value in given if not pd.isna(value)})
         source = "types of the reference"
@@ -141,17 +143,6 @@ def tissue_types(puzzles: Sequence[Puzzle], tissues: Sequence[str]) -> list[str]
             for label in p.answer or ()
         }
     )
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"candidates cannot be read from {path} ({error}); expected a text file with one cell "
-            "type on each line"
-        ) from error
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def _not_known(names: Sequence[str]) -> str:

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from cello1.cells.symbols import human_genes
 from cello1.errors import InputError, brief
 from cello1.scoring.ontology import term_id
+from cello1.texts import read_table
 
 Table = dict[str, dict[str, float]]
 
@@ -40,7 +42,7 @@ def read_markers(path: Path, resources: Collection[str] = ()) -> Table:
         When it cannot be read, its layout is none of those known, it has no pair of a type and a
         gene, a weight is not a number, or none of the resources occurs.
     """
-    frame = _frame(path)
+    frame = read_table(path, "a marker table such as cell_type,gene")
     columns = set(frame.columns)
     table: Table = {}
     if {"official gene symbol", "cell type", "species"} <= columns:
@@ -90,27 +92,10 @@ def term_of_name(name: str) -> str | None:
     return term_id(_names().get(plain.casefold(), plain))
 
 
-def _frame(path: Path) -> pd.DataFrame:
-    try:
-        if path.suffix in (".xlsx", ".xls"):
-            return pd.read_excel(path)
-        tabs = ".tsv" in path.suffixes or ".txt" in path.suffixes
-        frame = pd.read_csv(path, sep="\t" if tabs else ",", encoding="utf-8-sig", low_memory=False)
-    except ImportError as error:
-        raise InputError(
-            f"{path}: reading a workbook needs openpyxl; install it or save the table as CSV"
-        ) from error
-    except pd.errors.EmptyDataError as error:
-        raise InputError(f"marker table {path} is empty; expected cell_type and gene") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"marker table {path} cannot be read: {error}") from error
-    return frame.rename(columns=lambda name: str(name).strip())
-
-
 def _weights(path: Path, frame: pd.DataFrame) -> list[float]:
     if "weight" not in frame.columns:
         return [1.0] * len(frame)
-    numbers = pd.to_numeric(frame["weight"], errors="coerce")
+    numbers = pd.to_numeric(frame["weight"].replace("", "1"), errors="coerce")
     if odd := [i for i, number in enumerate(numbers) if not abs(number) < float("inf")]:
         raise InputError(
             f"marker table {path} has the weight {brief(frame['weight'].iloc[odd[0]])} in line "
@@ -120,9 +105,15 @@ def _weights(path: Path, frame: pd.DataFrame) -> list[float]:
 
 
 def _add(table: Table, kind: object, genes: object, weight: float, *, more: bool = False) -> None:
-    if pd.isna(kind) or pd.isna(genes):  # type: ignore[call-overload]
-        return
     name = " ".join(str(kind).split())
-    for gene in filter(None, _BETWEEN.split(str(genes))):
+    if not name:
+        return
+    for gene in map(_spelled, filter(None, _BETWEEN.split(str(genes)))):
         known = table.setdefault(name, {})
         known[gene] = known.get(gene, 0.0) + weight if more else weight
+
+
+def _spelled(gene: str) -> str:
+    """Return the symbol that was meant: `cd79a` and `Cd79a` are CD79A."""
+    known = human_genes()
+    return gene.upper() if gene not in known and gene.upper() in known else gene

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from cello1.errors import InputError
+from cello1.texts import read_table
 
 Aliases = Mapping[str, tuple[str, ...]]
 
@@ -35,14 +36,15 @@ def read_aliases(path: Path | None = None) -> dict[str, tuple[str, ...]]:
         own.setdefault(name, set()).add(symbol)
     found: dict[str, set[str]] = {}
     if path is not None:
-        try:
-            table = pd.read_csv(path, sep="\t", dtype=str).fillna("")
-            columns = [table[c] for c in ("symbol", "alias_symbol", "prev_symbol")]
-        except (OSError, ValueError, KeyError) as error:
+        table = read_table(path, "HGNC's TSV with symbol, alias_symbol and prev_symbol")
+        wanted = ("symbol", "alias_symbol", "prev_symbol")
+        if missing := [c for c in wanted if c not in table]:
             raise InputError(
-                f"{path} cannot be read as a table of aliases ({error}); expected HGNC's TSV with "
-                "the columns symbol, alias_symbol and prev_symbol"
-            ) from error
+                f"{path} cannot be read as a table of aliases: it lacks {', '.join(missing)} and "
+                f"has {', '.join(table.columns[:8])}; expected HGNC's TSV with the columns "
+                f"{', '.join(wanted)}"
+            )
+        columns = [table[c] for c in wanted]
         for symbol, alias, previous in zip(*columns, strict=True):
             for name in f"{alias}|{previous}".split("|"):
                 if len(name) > 2 and any(c.isdigit() for c in name):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -77,3 +77,11 @@ class AnnotateSolveSettings(SolveSettings):
             "openai:MODEL."
         ),
     ] = "atlas"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _who_uses_the_table(cls, values: Any) -> Any:
+        """Ask who a table of markers is for, when nobody is named: the markers."""
+        if isinstance(values, dict) and values.get("markers") and "solver" not in values:
+            return {**values, "solver": "markers"}
+        return values

@@ -121,6 +121,8 @@ class SolveSettings(EndpointSettings):
         wrong = [k for k in local_only if not local and getattr(self, k) != fields[k].default]
         if self.solver != "atlas":
             wrong += [k for k in ("atlas", "atlas_only", "without") if getattr(self, k)]
+        if self.markers is not None and self.solver in ("atlas", "centroids", "chance"):
+            wrong.append("markers")
         if self.samples > 1 and not local and kind != "openai":
             wrong.append("samples")
         if self.base_url is not None and kind != "openai":
