@@ -13,6 +13,7 @@ from blood import MARKERS, TYPES, blood
 import cello1 as co
 from cello1.annotate.data import open_data
 from cello1.annotate.run import prepare
+from cello1.errors import InputError
 from cello1.recipes import SolveSettings
 from cello1.solvers.base import Response
 
@@ -231,3 +232,17 @@ def test_settings_of_a_solver_and_what_it_learned_from_are_on_record(cells, tmp_
     assert found["solver_hash"].startswith("sha256:")
     again = co.tl.annotate(cells, copy=True, **OPTIONS | {"candidates": TYPES})
     assert again.uns["cello1"]["solver_hash"] != found["solver_hash"]
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_what_leaves_this_machine_is_said_beforehand(cells, samples, caplog, monkeypatch):
+    pytest.importorskip("openai")
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    remote = SolveSettings(
+        solver="openai:m", base_url="http://localhost:9/v1", samples=samples, retries=0, timeout=5
+    )
+    with pytest.raises(InputError, match="unanswered"):
+        co.tl.annotate(cells, solver=remote, batches=1, **OPTIONS)
+    said = [record for record in caplog.records if "which is told" in record.message]
+    assert [record.levelname for record in said] == ["WARNING"]
+    assert "http://localhost:9/v1" in said[0].message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from cello1.annotate.pool import count_votes
 from cello1.annotate.table import PerCell
 from cello1.cells.genes import Symbols
 from cello1.cells.rank import rank_chunks
+from cello1.runs import Watch
 from cello1.solvers.base import Floats
 
 
@@ -35,7 +36,7 @@ def label_cells(
     temperature: float,
     other: float,
     least: float,
-    watch: Callable[[str, float], None],
+    watch: Watch,
 ) -> PerCell:
     """Label every cell that has a cluster, reading them once more.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from cello1.annotate.data import Data
 from cello1.cells.h5ad.categories import as_categories
 from cello1.cells.loaded import obs_columns
 from cello1.errors import InputError, UseError
+from cello1.runs import Watch
 
 # Far more than any tissue has types: a column with more values holds something else.
 MAX_CLUSTERS = 500
@@ -67,7 +68,7 @@ def find_clusters(
     *,
     seed: int,
     key: str,
-    watch: Callable[[str, float], None],
+    watch: Watch,
 ) -> Clusters:
     """Find the clusters: the column named, else Leiden if asked for, else what obs has.
 
@@ -137,9 +138,7 @@ def read_clusters(obs: pd.DataFrame, groupby: str) -> Clusters:
     return Clusters(names, np.asarray(values.codes, dtype=np.intp), groupby)
 
 
-def leiden(
-    data: Data, resolution: float, seed: int, key: str, watch: Callable[[str, float], None]
-) -> Clusters:
+def leiden(data: Data, resolution: float, seed: int, key: str, watch: Watch) -> Clusters:
     """Compute Leiden clusters; the data are not changed.
 
     The neighbour graph that the data bring is used if there is one. Else values are normalised to
@@ -179,7 +178,7 @@ def leiden(
     return Clusters(found.names, found.codes, key, computed=True)
 
 
-def _graph(data: Data, seed: int, watch: Callable[[str, float], None]) -> Any:
+def _graph(data: Data, seed: int, watch: Watch) -> Any:
     """Build the neighbour graph the usual way of scanpy."""
     import scanpy as sc
     from anndata import AnnData

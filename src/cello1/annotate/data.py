@@ -36,6 +36,7 @@ from cello1.cells.loaded import Expression, Home, homes, symbols_of
 from cello1.cells.obs import BATCH_COLUMNS
 from cello1.cells.rank import top_genes
 from cello1.errors import InputError, brief
+from cello1.runs import Watch
 
 _SAMPLE_VALUES, _PLACES = 200_000, 8
 # Columns that a data set says its tissue and its species in.
@@ -435,7 +436,7 @@ def count(
     *,
     k: int,
     discount: Floats,
-    watch: Callable[[str, float], None],
+    watch: Watch,
 ) -> Counted:
     """Read all cells once, and sum their lists over clusters.
 

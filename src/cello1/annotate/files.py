@@ -6,7 +6,6 @@ import csv
 import os
 import shutil
 import warnings
-from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,9 @@ from cello1.annotate.table import Annotation
 from cello1.cells.h5ad.read import open_h5ad, open_table
 from cello1.cells.h5ad.write import RESERVED, can_create
 from cello1.errors import InputError, UseError
-from cello1.runs import replacing, sweep
+from cello1.runs import Watch, replacing, sweep
 
 KINDS = (".h5ad", ".zarr")
-Watch = Callable[[str, float], None]
 
 
 def annotate_file(

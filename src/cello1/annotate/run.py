@@ -626,7 +626,9 @@ def _ask_all(
         return records
 
     where = prepared.solver.settings.get("base_url") or "this machine"
-    _log.info(
+    level = logging.WARNING if prepared.sends else logging.INFO  # shown unless silenced
+    _log.log(
+        level,
         "%d batches of %d clusters go to %s on %s, which is told:%s", len(plan.puzzles),
         len(plan.clusters.names), prepared.solver.name, where,
         "".join(f"\n  {context}" for context in plan.contexts),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import tempfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from cello1.atlas.markers import read_markers, term_of_name
 from cello1.atlas.source import Column, Source, read_sources, write_sources
 from cello1.errors import InputError, brief
 from cello1.recipes.atlas import AtlasSettings, AtlasSource
+from cello1.runs import Watch
 from cello1.scoring.ontology import suggestions
 
 # How far down a list a gene must stand: the mean over these is kept, so that a gene that is
@@ -31,7 +32,6 @@ _CONTENDERS = 2_500  # genes of a profile that can reach a list
 _SELDOM = 0.01  # mean share below which a gene is not kept
 _DEEP = 200  # genes ranked of a cell, so that 50 remain without housekeeping genes
 
-Watch = Callable[[str, float], None]
 FloatArray = npt.NDArray[np.float64]
 
 

@@ -33,6 +33,7 @@ import pandas as pd
 from cello1.cells.h5ad.categories import is_unnamed
 from cello1.errors import InputError, UseError
 from cello1.recipes.census import CensusSettings
+from cello1.runs import Watch
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -90,7 +91,7 @@ def fetch(
     settings: CensusSettings,
     folder: Path,
     seed: int,
-    watch: Callable[[str, float], None] = lambda name, share: None,
+    watch: Watch = lambda name, share: None,
 ) -> list[Path]:
     """Look a query up and write its extracts; see :func:`look_up` and :func:`extract`."""
     found = look_up(source, settings, seed, lambda share: watch("looking through obs", share))
@@ -130,7 +131,7 @@ def extract(
     found: Sequence[DataSet],
     folder: Path,
     seed: int,
-    watch: Callable[[str, float], None] = lambda name, share: None,
+    watch: Watch = lambda name, share: None,
 ) -> list[Path]:
     """Write the drawn cells of every data set as an `.h5ad` file; those that are there are kept.
 
@@ -167,7 +168,7 @@ def _retry(
     settings: CensusSettings,
     data: DataSet,
     path: Path,
-    watch: Callable[[str, float], None],
+    watch: Watch,
 ) -> None:
     """Write one extract; a connection that breaks is tried again, ever later."""
     for attempt in range(_TRIES):
