@@ -1,0 +1,1 @@
+"""Other people's tools: evaluation harnesses, batch files, repositories on the hub."""

@@ -1,0 +1,95 @@
+"""A task for Inspect (inspect-ai): `inspect eval cello1/cellpuzzles -T puzzles=test.parquet`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig
+from inspect_ai.scorer import Score as Scored
+from inspect_ai.scorer import Scorer, Target, accuracy, mean, scorer, stderr
+from inspect_ai.solver import TaskState, generate
+
+from cello1.interop.figures import answered, figures
+from cello1.puzzles.prompt import messages
+from cello1.puzzles.puzzle import Puzzle
+from cello1.puzzles.table import read_puzzles, row_from_puzzle
+
+
+@task
+def cellpuzzles(puzzles: str, max_tokens: int = 3_500) -> Task:
+    """Match the cells of a batch with their types.
+
+    Parameters
+    ----------
+    puzzles
+        A file of puzzles with answers.
+    max_tokens
+        Budget of a response.
+    """
+    samples = [_sample(puzzle) for puzzle in answered(read_puzzles(Path(puzzles)), puzzles)]
+    return Task(
+        dataset=MemoryDataset(samples, name="cellpuzzles"),
+        solver=generate(),
+        scorer=[batch_accuracy(), cell_accuracy(), format_validity(), uniqueness()],
+        config=GenerateConfig(max_tokens=max_tokens),
+    )
+
+
+def _sample(puzzle: Puzzle) -> Sample:
+    system, user = messages(puzzle)
+    row = row_from_puzzle(puzzle)
+    # Rows without a donor stand for themselves: nothing is known that they share.
+    donor = "/".join(str(row[key]) for key in ("dataset", "donor_id") if row[key]) or puzzle.id
+    return Sample(
+        input=[ChatMessageSystem(content=system.content), ChatMessageUser(content=user.content)],
+        target=row["assistant_msg"],
+        id=puzzle.id,
+        metadata={"donor_id": donor, "row": row},
+    )
+
+
+def _scored(name: str, state: TaskState, target: Target) -> Scored:
+    text = state.output.completion
+    return Scored(value=figures(state.metadata["row"], text)[name], answer=text)
+
+
+@scorer(metrics=[accuracy(), stderr(cluster="donor_id")])
+def batch_accuracy() -> Scorer:
+    """Say whether every cell is right; errors are clustered by donor."""
+
+    async def score(state: TaskState, target: Target) -> Scored:
+        return _scored("batch_accuracy", state, target)
+
+    return score
+
+
+@scorer(metrics=[mean(), stderr(cluster="donor_id")])
+def cell_accuracy() -> Scorer:
+    """Return the share of right cells."""
+
+    async def score(state: TaskState, target: Target) -> Scored:
+        return _scored("cell_accuracy", state, target)
+
+    return score
+
+
+@scorer(metrics=[mean()])
+def format_validity() -> Scorer:
+    """Say whether the response is in the exact format."""
+
+    async def score(state: TaskState, target: Target) -> Scored:
+        return _scored("format_validity", state, target)
+
+    return score
+
+
+@scorer(metrics=[mean()])
+def uniqueness() -> Scorer:
+    """Return different labels / labels."""
+
+    async def score(state: TaskState, target: Target) -> Scored:
+        return _scored("uniqueness", state, target)
+
+    return score

@@ -1,0 +1,82 @@
+"""Puzzles as a data set of reasoning-gym; registered under `cellpuzzles` when this is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from reasoning_gym.dataset import ProceduralDataset
+from reasoning_gym.factory import DATASETS, register_dataset
+
+from cello1.interop.figures import answered, figures
+from cello1.puzzles.prompt import gold_message, system_message, user_message
+from cello1.puzzles.puzzle import Puzzle
+from cello1.puzzles.table import read_puzzles, row_from_puzzle
+
+NAME = "cellpuzzles"
+
+
+@dataclass
+class CellPuzzlesConfig:
+    """Which puzzles are asked.
+
+    Attributes
+    ----------
+    puzzles
+        A file of puzzles with answers.
+    permute
+        Show the cells of a puzzle in an order drawn anew for every item.
+    seed, size
+        Item i is puzzle ``seed + i``, counted round and round.
+    """
+
+    puzzles: str = "test.parquet"
+    permute: bool = False
+    seed: int = 0
+    size: int = 500
+
+    def validate(self) -> None:
+        """Refuse a size that is no size."""
+        assert self.size > 0, "size must be positive"
+
+
+class CellPuzzles(ProceduralDataset):  # type: ignore[misc]
+    """Batches of cells to be matched with their types."""
+
+    def __init__(self, config: CellPuzzlesConfig) -> None:
+        super().__init__(config=config, seed=config.seed, size=config.size)
+
+    @cached_property
+    def puzzles(self) -> list[Puzzle]:
+        """The puzzles of the file."""
+        return answered(read_puzzles(Path(self.config.puzzles)), self.config.puzzles)
+
+    def __getitem__(self, idx: int) -> dict[str, Any]:
+        """Return one item: question, answer and the row that scores are made of."""
+        puzzle = self.puzzles[(self.seed + idx) % len(self.puzzles)]
+        if self.config.permute:
+            order = list(range(len(puzzle.cells)))
+            Random(self.seed + idx).shuffle(order)
+            puzzle = puzzle.permute_cells(order)
+        assert puzzle.answer is not None
+        return {
+            "question": f"{system_message(puzzle)}\n\n{user_message(puzzle)}",
+            "answer": gold_message(puzzle.answer),
+            "metadata": {
+                "source_dataset": NAME,
+                "source_index": idx,
+                "difficulty": {"cells": len(puzzle.cells)},
+                "row": row_from_puzzle(puzzle),
+            },
+        }
+
+    def score_answer(self, answer: str | None, entry: dict[str, Any]) -> float:
+        """Return 1 when every cell is right, else 0; the answer is the whole response."""
+        return figures(entry["metadata"]["row"], answer or "")["batch_accuracy"]
+
+
+if NAME not in DATASETS:
+    register_dataset(NAME, CellPuzzles, CellPuzzlesConfig)
