@@ -96,3 +96,24 @@ def test_reasoning_gym(toys, responses, evaluated, tmp_path):
         gold = f"<think></think>\n<answer>{shifted[i]['answer']}</answer>"
         assert figures(row, gold)["batch_accuracy"] == 1
         assert sorted(row["assistant_msg"].split(" | ")) == sorted(toys[(3 + i) % 30].answer)
+
+
+def test_verifiers(toys, responses, evaluated, tmp_path):
+    pytest.importorskip("verifiers.v1", reason="needs verifiers: make test-interop")
+    import asyncio
+    from types import SimpleNamespace
+
+    from cello1.interop.verifiers import CellPuzzles, CellPuzzlesConfig
+
+    write_puzzles(toys, tmp_path / "test.parquet")
+    tasks = list(CellPuzzles(CellPuzzlesConfig(puzzles=str(tmp_path / "test.parquet"))))
+    assert [task.data.id for task in tasks] == [puzzle.id for puzzle in toys]
+    assert tasks[0].data.system_prompt == messages(toys[0])[0].content
+    for name in METRICS:
+        worth = [
+            asyncio.run(getattr(task, name)(SimpleNamespace(last_reply=responses[task.data.id])))
+            for task in tasks
+        ]
+        assert sum(worth) / len(worth) == pytest.approx(
+            getattr(evaluated.overall, name).estimate, abs=1e-12
+        )
