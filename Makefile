@@ -5,7 +5,22 @@ BIN := $(VENV)/bin
 # One BLAS thread per process: the tests already run one process per core.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-vllm test-verl check bench docs clean
+# The harnesses of others pin other versions than ours; these are their tests.
+INTEROP_VENV := .venv-interop
+
+$(INTEROP_VENV)/.ready: Makefile pyproject.toml
+	test -x $(INTEROP_VENV)/bin/python || $(PYTHON) -m venv $(INTEROP_VENV)
+	echo '*' > $(INTEROP_VENV)/.gitignore
+	$(INTEROP_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		torch==2.13.0 'lm-eval[hf]==0.4.13' inspect-ai==0.3.285 reasoning-gym==0.1.25 \
+		transformers==5.23.0 datasets==5.2.0 mlcroissant==1.1.1 hypothesis==6.170.15 pytest==9.2.0 \
+		-e '.[api]'
+	touch $@
+
+test-interop: $(INTEROP_VENV)/.ready
+	OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1 $(INTEROP_VENV)/bin/python -m pytest tests/interop
+
+.PHONY: test-interop demo test test-vllm test-verl check bench docs clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

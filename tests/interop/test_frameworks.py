@@ -71,7 +71,9 @@ def test_inspect(toys, responses, evaluated, tmp_path):
     for name in METRICS:
         mean = scores["batch_accuracy" if name == "batch_accuracy" else name]
         key = "accuracy" if name == "batch_accuracy" else "mean"
-        assert mean[key].value == pytest.approx(getattr(evaluated.overall, name).estimate, abs=1e-12)
+        assert mean[key].value == pytest.approx(
+            getattr(evaluated.overall, name).estimate, abs=1e-12
+        )
     assert scores["batch_accuracy"]["stderr"].value > 0
 
 

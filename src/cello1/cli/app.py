@@ -29,6 +29,7 @@ from cello1.cli.demo import demo
 from cello1.cli.distill import distill
 from cello1.cli.doctor import doctor
 from cello1.cli.eval import evaluate
+from cello1.cli.export import export
 from cello1.cli.merge import merge
 from cello1.cli.options import command, complain, example
 from cello1.cli.play import play
@@ -72,6 +73,7 @@ VERBS: tuple[tuple[Callable[..., None], str], ...] = (
     (sft, "cello1 sft recipes/cell-o1-7b.yaml traces=t.parquet --out runs/sft"),
     (rl, "cello1 rl recipes/mini-cpu.yaml model=runs/mini --out runs/rl"),
     (merge, "cello1 merge runs/sft --out models/tuned"),
+    (export, "cello1 export lm-eval puzzles --out task"),
 )
 
 

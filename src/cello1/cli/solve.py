@@ -30,6 +30,10 @@ def solve(
     validation: Annotated[
         Path | None, typer.Option(help="centroids: puzzles to choose a model on.")
     ] = None,
+    from_batch: Annotated[
+        Path | None,
+        typer.Option(help="Read the answers from this batch file; see cello1 export."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="openai: show what would be sent, send nothing.")
     ] = False,
@@ -41,6 +45,13 @@ def solve(
     from cello1.solvers.run import solve as run_solve
     from cello1.terminal.progress import watching
 
+    if from_batch is not None:
+        from cello1.interop.openai_batch import BatchFile
+
+        answers = BatchFile(from_batch)
+        run_solve(puzzles, answers, out, split=split)
+        _tell_outcome(answers, out)
+        return
     chosen = choose_for(
         puzzles, settings, split=split, revision=revision, train=train, validation=validation
     )

@@ -131,6 +131,23 @@ def export_model(
         _write(part / "README.md", _card(head, body or f"# {repo}\n"))
 
 
+def metrics_of(runs: Sequence[Path]) -> dict[str, Any]:
+    """Read what `cello1 eval` measured of some runs.
+
+    Raises
+    ------
+    InputError
+        When a run was not evaluated.
+    """
+    found = {}
+    for run in runs:
+        try:
+            found[run.name] = json.loads((run / "metrics.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{run} has no metrics.json; run cello1 eval {run} first") from error
+    return found
+
+
 _MODEL_FILES = {".json", ".safetensors", ".jinja", ".txt", ".model", ".md"}
 
 

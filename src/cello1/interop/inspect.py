@@ -17,7 +17,7 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles, row_from_puzzle
 
 
-@task
+@task  # type: ignore[untyped-decorator]
 def cellpuzzles(puzzles: str, max_tokens: int = 3_500) -> Task:
     """Match the cells of a batch with their types.
 
@@ -55,7 +55,7 @@ def _scored(name: str, state: TaskState, target: Target) -> Scored:
     return Scored(value=figures(state.metadata["row"], text)[name], answer=text)
 
 
-@scorer(metrics=[accuracy(), stderr(cluster="donor_id")])
+@scorer(metrics=[accuracy(), stderr(cluster="donor_id")])  # type: ignore[untyped-decorator]
 def batch_accuracy() -> Scorer:
     """Say whether every cell is right; errors are clustered by donor."""
 
@@ -65,7 +65,7 @@ def batch_accuracy() -> Scorer:
     return score
 
 
-@scorer(metrics=[mean(), stderr(cluster="donor_id")])
+@scorer(metrics=[mean(), stderr(cluster="donor_id")])  # type: ignore[untyped-decorator]
 def cell_accuracy() -> Scorer:
     """Return the share of right cells."""
 
@@ -75,7 +75,7 @@ def cell_accuracy() -> Scorer:
     return score
 
 
-@scorer(metrics=[mean()])
+@scorer(metrics=[mean()])  # type: ignore[untyped-decorator]
 def format_validity() -> Scorer:
     """Say whether the response is in the exact format."""
 
@@ -85,7 +85,7 @@ def format_validity() -> Scorer:
     return score
 
 
-@scorer(metrics=[mean()])
+@scorer(metrics=[mean()])  # type: ignore[untyped-decorator]
 def uniqueness() -> Scorer:
     """Return different labels / labels."""
 

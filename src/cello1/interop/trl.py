@@ -6,12 +6,16 @@ columns that the puzzle is read back from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from cello1.interop.figures import answered
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import puzzle_from_row, row_from_puzzle
+from cello1.runs import write_atomic
 from cello1.scoring import reward
 from cello1.scoring.score import Score, score
 
@@ -23,6 +27,12 @@ def trl_row(puzzle: Puzzle) -> dict[str, Any]:
     row = row_from_puzzle(puzzle)
     prompt = [message._asdict() for message in messages(puzzle)]
     return {"prompt": prompt, **{name: row[name] for name in COLUMNS}}
+
+
+def export_trl(puzzles: Iterable[Puzzle], path: Path) -> None:
+    """Write rows as JSON Lines, as `trl grpo --dataset_name json` and its like read them."""
+    lines = [json.dumps(trl_row(p), ensure_ascii=False) + "\n" for p in answered(puzzles, path)]
+    write_atomic(path, "".join(lines).encode())
 
 
 def batch(completions: Sequence[Any], **columns: Sequence[Any]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Puzzles as a taskset of verifiers (v1): `vf-eval cello1.interop.verifiers --taskset.puzzles F`."""
+"""Puzzles as a taskset of verifiers (v1): `vf-eval cello1.interop.verifiers`."""
 
 from __future__ import annotations
 
