@@ -43,9 +43,10 @@ def export(
         if push:
             _push(source, out, repo)
         return
-    from cello1.puzzles.table import choose_split, read_puzzles
+    from cello1.puzzles.source import find_puzzles
+    from cello1.puzzles.table import read_puzzles
 
-    puzzles = read_puzzles(choose_split(source, split))
+    puzzles = read_puzzles(find_puzzles(source, split=split))
     if kind == "lm-eval":
         from cello1.interop.lm_eval import TASK, export_lm_eval
 
@@ -68,14 +69,14 @@ def export(
 
 def _hub(source: Path, out: Path, repo: str, licence: str, runs: list[Path]) -> None:
     from cello1.interop.hub import export_model, export_puzzles, metrics_of
-    from cello1.puzzles.table import read_puzzles, read_splits
+    from cello1.puzzles.source import find_splits
+    from cello1.puzzles.table import read_puzzles
 
     if (source / "config.json").is_file():
         export_model(source, out, repo=repo, results=metrics_of(runs))
         typer.echo(f"model repository {repo} in {out}")
         return
-    paths = read_splits(source) if source.is_dir() else {source.stem: source}
-    splits = {name: read_puzzles(path) for name, path in paths.items()}
+    splits = {name: read_puzzles(path) for name, path in find_splits(source).items()}
     today = datetime.now(UTC).date().isoformat()
     findings = export_puzzles(splits, out, repo=repo, licence=licence, published=today)
     sizes = ", ".join(f"{name} {len(puzzles):,}" for name, puzzles in splits.items())
