@@ -16,7 +16,7 @@ from functools import cache
 from html import escape
 from io import StringIO
 from pathlib import Path
-from types import NoneType, UnionType
+from types import ModuleType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
@@ -250,8 +250,11 @@ def list_settings(
 def collect_settings(app: Sphinx) -> None:
     """Show settings as ``**changes``, as the source does: the page of the section has the rest."""
     with mock(app.config.autodoc_mock_imports):
-        for name in cello1.__all__:
-            if "__signature__" in getattr(found := getattr(cello1, name), "__dict__", {}):
+        public = [getattr(cello1, name) for name in cello1.__all__]
+        rooms = [room for room in public if isinstance(room, ModuleType)]
+        public += [getattr(room, name) for room in rooms for name in room.__all__]
+        for found in public:
+            if "__signature__" in getattr(found, "__dict__", {}):
                 del found.__signature__
 
 
