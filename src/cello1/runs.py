@@ -217,7 +217,10 @@ def environment() -> dict[str, Any]:
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     revision = ""
     with suppress(OSError):  # no git on this machine
-        said = subprocess.run(describe, cwd=here, capture_output=True, text=True, check=False)
+        reading = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # asking must not write there
+        said = subprocess.run(
+            describe, cwd=here, env=reading, capture_output=True, text=True, check=False
+        )
         revision = said.stdout.strip()
     return {
         "cello1": metadata.version("cello1"),
@@ -359,9 +362,10 @@ class Run:
         try:
             while line:
                 line = line[self._file.write(line) :]
-        except OSError:
+        except OSError as error:
             self._file.truncate(end)  # half a line would spoil the next one
-            raise
+            why = f"{error.strerror} ({_free(self.folder)} free)"
+            raise OSError(error.errno, why, str(self.folder / "responses.jsonl")) from error
         if time.monotonic() - self._synced > _FSYNC_SECONDS:
             os.fsync(self._file.fileno())
             self._synced = time.monotonic()

@@ -316,3 +316,22 @@ def test_a_hint_forwards_what_a_remote_teacher_says(toys):
         assert estimate["prompts"] == 2 * samples
         assert estimate["prompt_tokens"] > solver.estimate(toys[:2])["prompt_tokens"]
     assert not isinstance(hinting(choose_solver(SolveSettings(solver="chance"))), RemoteSolver)
+
+
+def test_a_full_disk_names_the_file_and_the_room_left(file, tmp_path):
+    """A limit on the size of files stands in for the disk."""
+    command = [sys.executable, "-m", "cello1", "distill", str(file), "--teacher", "markers"]
+    command += ["--out", str(tmp_path / "run")]
+    limited = f"ulimit -f 8; exec {' '.join(command)}"  # blocks of 1,024 bytes
+    told = subprocess.run(["bash", "-c", limited], capture_output=True, text=True)
+    assert told.returncode == 1
+    assert "responses.jsonl" in told.stderr
+    assert "MB free" in told.stderr
+    assert "Traceback" not in told.stderr
+    done = [r["id"] for r in read_records(tmp_path / "run")]
+    assert done
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0
+    ids = [r["id"] for r in read_records(tmp_path / "run")]
+    assert ids[: len(done)] == done
+    assert len(set(ids)) == len(ids)

@@ -42,6 +42,12 @@ def test_a_run_without_any_signal_says_so_before_and_after(practice, tmp_path, c
     settings = toy_rl(*practice, reward="rl_toys.flat", trainer={"max_steps": 2})
     made = rl(settings, tmp_path / "run")
     before, after = [record.getMessage() for record in caplog.records]
+    # Killed before it was published, with a line half written, it still says so.
+    shutil.rmtree(made)
+    with (tmp_path / "run" / "log.jsonl").open("a") as log:
+        log.write('{"step": 2, "rew')
+    assert rl(settings, tmp_path / "run") == made
+    assert caplog.records[-1].getMessage() == after
     assert before.startswith("before training, no response to 2 held-out puzzles is in the format")
     assert after.startswith("nothing was learned in")
     assert json.loads((made / "training.json").read_text())["result"]["had_signal"] is False

@@ -20,7 +20,7 @@ STATE = "state.safetensors"  # of a pre-training, all in one file
 # Written last: a folder without it is incomplete.
 _LAST = "trainer_state.json"
 _NOT_PUBLISHED = ("optimizer", "scheduler", "rng_state", "trainer_state", "training_args", "README")
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # What libraries say of a failed write without naming its cause.
 _DISK_SIGNS = (
     "No space left", "os error 28", "os error 27", "PytorchStreamWriter", "inline_container",
@@ -44,7 +44,7 @@ def clear_torn(folder: Path) -> None:
     """Remove checkpoints that were being written when the process died."""
     for path in folder.glob("checkpoint-*"):
         if not (path / _LAST).exists():
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def unmark(checkpoint: Path) -> None:

@@ -11,7 +11,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -257,11 +257,14 @@ def _publish_best(folder: Path, final: Path) -> None:
 
 def _summary(log: Path) -> tuple[dict[str, Any], bool | None]:
     """Return the first line of a log, and whether rewards ever differed (None without rewards)."""
-    lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    lines: list[dict[str, Any]] = []
+    for line in log.read_bytes().splitlines():
+        with suppress(ValueError):  # a line that was being written when the process died
+            lines.append(json.loads(line))
     # Without groups, what differs between puzzles teaches as well.
-    shares = [1 - e["no_signal"] if "no_signal" in e else e["reward_std"]
-              for e in lines if "reward_std" in e]  # fmt: skip
-    return lines[0], any(share > 0 for share in shares) if shares else None
+    steps = [entry for entry in lines if "reward_std" in entry]
+    signals = [e["no_signal"] < 1 if "no_signal" in e else e["reward_std"] != 0 for e in steps]
+    return lines[0] if lines else {}, any(signals) if signals else None
 
 
 def append_line(log: Path, line: Mapping[str, Any]) -> None:

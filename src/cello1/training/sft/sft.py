@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cello1.recipes import SftSettings
 from cello1.recipes.read import resolve
 from cello1.recipes.section import takes
-from cello1.runs import Watch
+from cello1.runs import LOG, Watch
 from cello1.solvers.local.language import context_of
 from cello1.solvers.local.loading import model_folder
 from cello1.solvers.local.prompter import Prompter
@@ -114,7 +114,7 @@ def make_trainer(
         prompter=prompter,
         held_out=data.solve,
         settings=settings,
-        log=folder / "log.jsonl",
+        log=folder / LOG,
         watch=watch,
         model=model,
         args=config,
