@@ -3,9 +3,8 @@
 Run ``python benchmarks/ablations.py DATA [--out runs/mini] [--jobs 2] [--figure FOLDER]`` after
 ``benchmarks/mini.py`` with the same DATA and --out: base model, traces and practice are taken from
 there. The arms are the recipes in ``recipes/ablations``; the start of (A), (C) and (D) is
-fine-tuned once per seed. All arms of a seed read about as many tokens. (G) is an arm of our own,
-fine-tuned on traces in other words, from a base that read a fifth more of them. Every model
-answers all puzzles of Kang's two held-out donors, writing freely (greedy, and nothing guides it).
+fine-tuned once per seed. All arms of a seed read about as many tokens. Every model answers all
+puzzles of Kang's two held-out donors, writing freely (greedy, and nothing guides it).
 
 Prints a table of the arms, seed by seed and together, the paired differences behind the paper's
 claims and how the arms reason, and draws the training dynamics. Called again it goes on where it
@@ -21,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from mini import DRAFTED, RECIPE, base_model, student, verb
+from mini import KANG, RECIPE, student, verb
 
 from cello1.behaviour.detect import ERRORS
 from cello1.behaviour.measures import MEASURES, differences, measure, read_responses, summarize
@@ -31,7 +30,7 @@ from cello1.scoring.statistics import clustered_interval
 from cello1.solvers.run import read_solved
 
 RECIPES = RECIPE.with_name("ablations")
-SEEDS = {"start": 3, "A": 3, "B": 3, "C": 1, "D": 3, "E": 1, "F": 3, "G": 3}
+SEEDS = {"start": 3, "A": 3, "B": 3, "C": 1, "D": 3, "E": 1, "F": 3}
 NAMES = {
     "start": "fine-tuned (the start of A, C, D)",
     "A": "(A) SFT, GRPO `batch`",
@@ -40,12 +39,10 @@ NAMES = {
     "D": "(D) SFT, GRPO `cell+batch`",
     "E": "(E) SFT on answers only",
     "F": "(F) SFT only, as many tokens as A",
-    "G": "(G) SFT on drafts",
 }
-# Differences behind the paper's claims, and what drafts are worth beside rewards.
+# Differences behind the paper's claims.
 PAIRS = [
     ("A", "start"), ("A", "F"), ("A", "B"), ("A", "C"), ("A", "D"), ("D", "F"), ("F", "E"),
-    ("G", "start"), ("G", "A"),
 ]  # fmt: skip
 
 
@@ -54,7 +51,7 @@ class Bench:
 
     def __init__(self, out: Path, threads: int) -> None:
         self.out, self.threads = out, threads
-        self.kang = out / "kang2018_ifnb2800"
+        self.kang = out / KANG[0]
 
     def model(self, arm: str, seed: int) -> Path:
         """Return the folder of a trained model."""
@@ -67,13 +64,13 @@ class Bench:
     def train(self, arm: str, seed: int) -> None:
         """Train an arm and answer the test puzzles with it."""
         run, log = self.run(arm, seed), self.out / "ablations" / f"{arm}-{seed}.log"
-        recipe = {"start": RECIPE, "G": DRAFTED}.get(arm, RECIPES / f"{arm}.yaml")
-        if arm in ("start", "E", "F", "G"):
+        recipe = RECIPE if arm == "start" else RECIPES / f"{arm}.yaml"
+        if arm in ("start", "E", "F"):
             begin = [f"model={self.model('start', seed)}"] if arm == "F" else []
-            self._verb(log, "sft", recipe, *student(self.out, recipe), *begin,
+            self._verb(log, "sft", recipe, *student(self.out), *begin,
                        "--seed", str(seed), "--out", run)  # fmt: skip
         else:
-            start = base_model(self.out, recipe) if arm == "B" else self.model("start", seed)
+            start = self.out / "base" / "model" if arm == "B" else self.model("start", seed)
             engine = ("--engine", "ppo") if arm == "C" else ()
             self._verb(log, "rl", recipe, f"model={start}", *engine,
                        f"puzzles=[{self.out / 'practice.parquet'}]",

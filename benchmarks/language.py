@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from cello1.puzzles.prompt import user_message
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.base import Failure, Response
 from cello1.solvers.classical.markers import Markers
@@ -51,7 +52,10 @@ def make_model(folder: Path, puzzles: list[Puzzle]) -> Path:
 
     Four heads share one set of keys and values; in Qwen2.5-7B, which the paper tunes, seven do.
     """
-    tokenizer = make_tokenizer(puzzles, [], vocabulary=6_000)
+    genes = sorted({gene for puzzle in puzzles for cell in puzzle.cells for gene in cell})
+    types = sorted({label for puzzle in puzzles for label in puzzle.candidates})
+    texts = [user_message(puzzle) for puzzle in puzzles[:100]]
+    tokenizer = make_tokenizer(genes, types, texts, vocabulary=1_000)
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=4,

@@ -91,9 +91,12 @@ class SolveSettings(EndpointSettings):
         tuple[str, ...], Field(description="atlas: source or study to leave out.")
     ] = ()
     decode: Annotated[
-        Literal["generate", "assign"],
-        Field(description="mini, hf: write a response, or rate every type and assign."),
-    ] = "generate"
+        Literal["generate", "assign"] | None,
+        Field(
+            description="mini, hf: write a response, or rate every type and assign. By default, "
+            "models of `cello1 base`, such as mini, rate and others write."
+        ),
+    ] = None
     valid: Annotated[bool, Field(description="mini, hf: only valid answers can be written.")] = (
         False
     )

@@ -71,6 +71,14 @@ def synonyms(label: str) -> list[str]:
     return [] if term is None else [str(name) for name in _parser().get_term_synonyms(term)]
 
 
+@cache
+def labels() -> dict[str, str]:
+    """Return the label of every current term, by its id."""
+    parser = _parser()
+    found = parser.get_term_label_to_id_map("CL").items()
+    return {t: x for x, t in sorted(found) if x and not parser.is_term_deprecated(t)}
+
+
 def _current(term: str) -> str | None:
     parser = _parser()
     if not parser.is_valid_term_id(term, "CL"):
@@ -173,7 +181,7 @@ def distance(a: str, b: str) -> int | None:
 
     None when they share none, or one is not known.
     """
-    up, down = _steps_up(a), _steps_up(b)
+    up, down = steps_up(a), steps_up(b)
     return min((up[t] + down[t] for t in up.keys() & down.keys()), default=None)
 
 
@@ -182,7 +190,7 @@ def common_ancestor(a: str, b: str) -> str | None:
 
     Of several, the one with the most ancestors, then the first id.
     """
-    up, down = _steps_up(a), _steps_up(b)
+    up, down = steps_up(a), steps_up(b)
     shared = up.keys() & down.keys()
     return min(shared, key=lambda t: (up[t] + down[t], -len(ancestors(t)), t), default=None)
 
@@ -211,14 +219,14 @@ def relation(label: str, truth: str, *, within: int = 2) -> str:
     if a == b:
         return "exact"
     for kind, upper, lower in (("ancestor", a, b), ("descendant", b, a)):
-        if upper in ancestors(lower) and _steps_up(lower)[upper] <= within:
+        if upper in ancestors(lower) and steps_up(lower)[upper] <= within:
             return kind
     shared = lineage(a)
     return "same lineage" if shared is not None and shared == lineage(b) else "other"
 
 
 @cache
-def _steps_up(term: str) -> dict[str, int]:
+def steps_up(term: str) -> dict[str, int]:
     """Return every term above one and itself, with the fewest is-a steps to it."""
     parser = _parser()
     if not parser.is_valid_term_id(term, "CL"):

@@ -163,13 +163,15 @@ def _local(settings: SolveSettings, name: str) -> Solver:
             "install them with: pip install 'cello1[local]'"
         )
     from cello1.solvers.local.language import LanguageModel, LanguageSolver
-    from cello1.solvers.local.likelihood import LikelihoodSolver
+    from cello1.solvers.local.likelihood import LikelihoodSolver, rates_candidates
     from cello1.solvers.local.mini import FOLDER, Mini
 
     if settings.engine == "vllm":
         return _vllm(settings, name or str(FOLDER))
     language = LanguageModel(name) if name else Mini()
-    if settings.decode == "assign":
+    wanted = settings.valid or settings.samples > 1 or settings.temperature is not None
+    writes = settings.decode == "generate" or wanted
+    if settings.decode == "assign" or (not writes and rates_candidates(language)):
         return LikelihoodSolver(language)
     return _voting(
         settings,

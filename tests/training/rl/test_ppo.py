@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from cello1.errors import InputError, UseError
-from cello1.puzzles.prompt import response_text
+from cello1.puzzles.prompt import messages, response_text, user_message
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import write_puzzles
-from cello1.recipes import BaseModelSettings, PpoSettings, read_recipe
+from cello1.recipes import PpoSettings, read_recipe
 from cello1.solvers.local.language import LanguageModel
-from cello1.training.base.pretrain import Batch, encode, loss_of, new_model
+from cello1.training.base.pretrain import new_model
 from cello1.training.base.tokens import make_tokenizer
 from cello1.training.rl.ppo.ppo import PpoTrainer, batch_of, ppo
 from cello1.training.run.checkpoints import checkpoints
@@ -42,13 +42,22 @@ def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ppo") / "base"
     puzzles = [puzzle(number) for number in range(40)]
     answers = [response_text("", order) for order in (TYPES, TYPES[::-1])]
-    tokenizer = make_tokenizer(puzzles, answers, 600)
-    model = new_model(BaseModelSettings(hidden=32, layers=1, heads=2, vocabulary=600), tokenizer)
+    genes = {gene for p in puzzles for cell in p.cells for gene in cell}
+    tokenizer = make_tokenizer(sorted(genes), TYPES, [user_message(p) for p in puzzles], 600)
+    model = new_model(tokenizer, hidden=32, layers=1, heads=2, context=4_096, seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for step in range(60):
-        batch = [(p, answers[(step + i) % 2]) for i, p in enumerate(puzzles[step % 5 :: 5])]
-        ids, weights = encode(tokenizer, batch)
-        loss = loss_of(model, Batch(ids, (weights > 0).float()))
+    for step in range(120):
+        rows = []
+        for i, p in enumerate(puzzles[step % 5 :: 5]):
+            chat = [message._asdict() for message in messages(p)]
+            asked = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            said = answers[(step + i) % 2] + tokenizer.eos_token
+            ids = [tokenizer.encode(text, add_special_tokens=False) for text in (asked, said)]
+            rows.append((ids[0] + ids[1], [-100] * len(ids[0]) + ids[1]))
+        width = max(len(ids) for ids, _ in rows)
+        ids = torch.tensor([ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids, _ in rows])
+        labels = torch.tensor([said + [-100] * (width - len(said)) for _, said in rows])
+        loss = model(input_ids=ids, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

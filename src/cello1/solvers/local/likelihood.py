@@ -5,6 +5,9 @@ puzzle's prompt. The prompt is read once; all continuations follow in one pass, 
 behind the shared prefix, each blind to the others. Scores are means per token, so that long
 labels are not punished, minus the same scores for a puzzle whose cells say nothing ("N/A"), so
 that labels the model likes anyway are not favoured (contextual calibration, arXiv 2102.09690).
+
+A model of `cello1 base` was trained to be asked so: what counts are its choices among the tokens
+with which a candidate can go on, and it names the genes that speak for its choice.
 """
 
 from __future__ import annotations
@@ -26,11 +29,13 @@ from cello1.solvers.assign import assign_jointly, probabilities
 from cello1.solvers.base import Floats, OnDone, Response
 from cello1.solvers.local.generate import bytes_per_token
 from cello1.solvers.local.language import LanguageModel, too_long
+from cello1.solvers.local.spelling import spelling_tree
 
 # Continuations of so many tokens go through the model at once: the attention mask of a pass is
 # this number times the whole length.
 _PASS_TOKENS = 2_048
 _SILENT = ("N/A",)
+_CITED = 3  # genes that are named for a cell
 _MOST_ROWS = 64
 
 
@@ -60,8 +65,11 @@ class LikelihoodSolver:
             scores = self.scores(puzzle)
             shares, method = probabilities(scores)
             chosen = assign_jointly(scores).tolist()
+            pairs = [(j, _rival(row, j)) for j, row in zip(chosen, shares, strict=True)]
+            genes = self.cited(puzzle, pairs) if rates_candidates(self.language) else None
             text = response_text(
-                _reasoning(puzzle, chosen, shares), tuple(puzzle.candidates[j] for j in chosen)
+                _reasoning(puzzle, pairs, shares, genes),
+                tuple(puzzle.candidates[j] for j in chosen),
             )
             on_done(
                 puzzle.id,
@@ -77,9 +85,89 @@ class LikelihoodSolver:
             )
 
     def scores(self, puzzle: Puzzle) -> Floats:
-        """Return prior-corrected log-likelihoods per token, shape (N, M)."""
+        """Return log-scores, shape (N, M).
+
+        Of a model that was trained to rate, log-probabilities among the candidates on offer; of
+        any other, prior-corrected log-likelihoods per token.
+        """
+        if rates_candidates(self.language):
+            return self.choices(puzzle)
         silent = replace(puzzle, cells=(_SILENT,) * len(puzzle.cells), answer=None)
         return self.likelihoods(puzzle) - self.likelihoods(silent)
+
+    def choices(self, puzzle: Puzzle) -> Floats:
+        """Return the log-probability of every candidate among those on offer, shape (N, M).
+
+        For every cell and every beginning of labels that can go on in several ways, one question
+        behind the prompt, blind to the others, as in training.
+        """
+        tree = spelling_tree(self._labels(puzzle), self.language.vocabulary.encode(".")[0])
+        starts = sorted(tree.choices, key=lambda start: (len(start), start))
+        numbers = range(1, len(puzzle.cells) + 1)
+        asked = [[*_header(self.language, i), *start] for i in numbers for start in starts]
+        logits = self._ask(puzzle, asked)
+        scores = np.zeros((len(puzzle.cells), len(tree.labels)))
+        for k, start in enumerate(starts):
+            options = tree.choices[start]
+            logs = torch.log_softmax(logits[k :: len(starts), options], dim=-1).cpu().numpy()
+            for j, label in enumerate(tree.labels):
+                if label[: len(start)] == start:
+                    scores[:, j] += logs[:, options.index(label[len(start)])]
+        return scores
+
+    def cited(self, puzzle: Puzzle, likely: Sequence[tuple[int, int]]) -> list[list[str]]:
+        """Return the genes of each cell that the model would cite for its type.
+
+        Parameters
+        ----------
+        puzzle
+            The puzzle.
+        likely
+            Of each cell, the position of its type and of the one that comes next.
+        """
+        encode, labels = self.language.vocabulary.encode, self._labels(puzzle)
+        between, colon = encode(" or"), encode(": ")
+        logits = self._ask(
+            puzzle,
+            [
+                [*_header(self.language, i), *labels[first], *between, *labels[second], *colon]
+                for i, (first, second) in enumerate(likely, start=1)
+            ],
+        )
+        found = []
+        for row, cell in zip(logits, puzzle.cells, strict=True):
+            tokens = {gene: encode(f"{gene}, ") for gene in cell}
+            single = [gene for gene, ids in tokens.items() if len(ids) == 1]
+            order = torch.argsort(row[[tokens[gene][0] for gene in single]], descending=True)
+            found.append([single[k] for k in order[:_CITED].tolist()])
+        return found
+
+    @torch.inference_mode()
+    def _ask(self, puzzle: Puzzle, questions: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Return the logits behind each question; all follow the prompt, blind to each other."""
+        prompt, opened = self.language.prompt(puzzle)
+        if not opened:
+            prompt = prompt + self.language.vocabulary.encode("<think>")
+        model = self.language.model
+        tokens, position = list(prompt), list(range(len(prompt)))
+        block, ends = [0] * len(prompt), list[int]()
+        for number, question in enumerate(questions, start=1):
+            tokens += question
+            position += range(len(prompt), len(prompt) + len(question))
+            block += [number] * len(question)
+            ends.append(len(tokens) - 1)
+        blocks = torch.tensor(block, device=model.device)
+        visible = (blocks[:, None] == blocks[None]) | (blocks == 0)[None]
+        mask = torch.zeros(visible.shape, dtype=model.dtype, device=model.device)
+        mask.masked_fill_(~visible.tril(), torch.finfo(model.dtype).min)
+        states = model.base_model(
+            input_ids=torch.tensor([tokens], device=model.device),
+            attention_mask=mask[None, None],
+            position_ids=torch.tensor([position], device=model.device),
+            use_cache=False,
+        ).last_hidden_state[0, ends]
+        logits: torch.Tensor = model.get_output_embeddings()(states)  # type: ignore[no-untyped-call]
+        return logits.float()
 
     @torch.inference_mode()
     def likelihoods(self, puzzle: Puzzle) -> Floats:
@@ -192,17 +280,31 @@ def _header(language: LanguageModel, number: int) -> list[int]:
     return language.vocabulary.encode(f"Cell {number} is")
 
 
-def _reasoning(puzzle: Puzzle, chosen: Sequence[int], shares: Floats) -> str:
-    """Say how likely each choice is, surest first, and what came second."""
-    order = sorted(range(len(chosen)), key=lambda i: (-shares[i, chosen[i]], i))
+def rates_candidates(language: LanguageModel) -> bool:
+    """Say whether a model was trained to rate the candidates on offer, as `cello1 base` does."""
+    return bool(getattr(language.model.config, "rates_candidates", False))
+
+
+def _rival(shares: Floats, chosen: int) -> int:
+    """Return which type comes second for a cell."""
+    return max((j for j in range(len(shares)) if j != chosen), key=lambda j: (shares[j], -j))
+
+
+def _reasoning(
+    puzzle: Puzzle,
+    pairs: Sequence[tuple[int, int]],
+    shares: Floats,
+    genes: Sequence[Sequence[str]] | None,
+) -> str:
+    """Say how likely each choice is, surest first, what speaks for it and what came second."""
+    order = sorted(range(len(pairs)), key=lambda i: (-shares[i, pairs[i][0]], i))
     lines = ["Each type was rated for each cell by its likelihood; surest cells first."]
     for i in order:
-        rival = max(
-            (j for j in range(shares.shape[1]) if j != chosen[i]), key=lambda j: shares[i, j]
-        )
+        chosen, rival = pairs[i]
+        why = f": {', '.join(genes[i])} in its list speak for it" if genes and genes[i] else ""
         lines.append(
-            f"Cell {i + 1} is {puzzle.candidates[chosen[i]]} (probability "
-            f"{shares[i, chosen[i]]:.2f}); next comes {puzzle.candidates[rival]} "
+            f"Cell {i + 1} is {puzzle.candidates[chosen]} (probability "
+            f"{shares[i, chosen]:.2f}){why}; next comes {puzzle.candidates[rival]} "
             f"({shares[i, rival]:.2f})."
         )
     return "\n".join(lines)

@@ -1,9 +1,10 @@
-"""`cello1 base`: a small model from scratch, ready to be fine-tuned like any other.
+"""`cello1 base`: a small model from scratch, which rates candidates and writes its reasons.
 
-Puzzles in, a Hugging Face folder out: the cells of built training puzzles are drawn into endless
-new ones (`stream.py`), a tokenizer is made for them (`tokens.py`), and a Qwen3 model of a few
-million parameters learns from them (`pretrain.py`) on a laptop. Interrupted and called again,
-it resumes to the same weights.
+Mean profiles and training puzzles in, a Hugging Face folder out: what practice is drawn from is
+gathered into one small file (`sources.py`), endless puzzles are drawn from it (`practice.py`) and
+laid out in tokens (`layout.py`, `tokens.py`), and a Qwen3 model of a few million parameters
+learns from them (`pretrain.py`), on a laptop or a GPU. Killed and called again, it resumes and
+ends with the same weights.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from cello1.errors import InputError
-from cello1.puzzles.puzzle import Puzzle
-from cello1.recipes import BaseModelSettings, Stage
+from cello1.recipes import BaseModelSettings
 from cello1.recipes.read import resolve
 from cello1.recipes.section import takes
 from cello1.runs import Watch, write_atomic, write_json
-from cello1.solvers.classical.centroids import Centroids
-from cello1.solvers.local.loading import model_folder
-from cello1.training.base.stream import Stream
+from cello1.solvers.local.loading import load_model, load_tokenizer, model_folder
+from cello1.training.base.layout import Layout
+from cello1.training.base.practice import Practice, Size, knowledge
+from cello1.training.base.sources import Sources, gather
 from cello1.training.base.tokens import make_tokenizer
 from cello1.training.run.card import model_card
 from cello1.training.run.checkpoints import STATE, appearing
@@ -27,9 +28,11 @@ from cello1.training.run.data import input_files, read_answered
 from cello1.training.run.model_identity import RECORD
 from cello1.training.run.run_training import new_record, run_training
 
-# What the tokenizer sees: puzzles spread over each source, and worked ones for the reasoning.
-_PROMPTS, _WORKED = 400, 300
-_WORKED_STEP = 1 << 30  # far from any step of training
+SOURCES = "sources.npz"
+_LISTED = 0.05  # share of the lists of some type from which on a gene is one token
+_CONTEXTS = 300  # whose words the tokenizer learns
+_OFTEN = 60  # times that short standing texts are shown to the tokenizer
+_FAR_STEP = 1 << 30  # far from any step of training
 
 
 @takes(BaseModelSettings)
@@ -60,64 +63,120 @@ def base(
     Raises
     ------
     InputError
-        When the puzzles cannot be used, the loss is not finite, or the disk is full.
+        When what it is to learn from cannot be used, the loss is not finite, or the disk is full.
     """
     settings = resolve(BaseModelSettings, settings, changes)
-    if not settings.puzzles or not settings.stages:
-        raise InputError("base needs puzzles (files of training puzzles) and stages; see recipes/")
-    folder, files = Path(out), input_files(settings.puzzles, None, "puzzles")
-    sources = [read_answered(name) for name in settings.puzzles]
+    if not settings.stages or not (settings.sources or settings.profiles or settings.puzzles):
+        raise InputError(
+            "base needs stages, and profiles (tables of mean expression) or puzzles (files of "
+            "training puzzles); see recipes/"
+        )
+    folder = Path(out)
+    if settings.sources is not None:
+        files = [Path(settings.sources)]
+    else:
+        tables = [*settings.profiles, *([settings.cell_types] if settings.cell_types else [])]
+        files = [Path(name) for name in tables]
+        files += input_files(settings.puzzles, None, "puzzles") if settings.puzzles else []
     start = None if settings.model is None else model_folder(settings.model)
     record = new_record("base", settings, start)
-    made = []
+    made: list[tuple[Any, Sources]] = []
 
     def train() -> None:
+        sources = _sources(settings, folder, watch)
         trainer = _prepare(settings, sources, folder)
         trainer.resume()
         trainer.train(lambda share, loss: watch(f"base, loss {loss:.2f}", share))
-        made.append(trainer)
+        made.append((trainer, sources))
 
     return run_training(
         folder,
         record,
         inputs=files,
         train=train,
-        publish=lambda final: _publish(made[0], record, sources, final),
+        publish=lambda final: _publish(*made[0], record, final),
     )
 
 
-def _prepare(settings: BaseModelSettings, sources: list[list[Puzzle]], folder: Path) -> Any:
-    from cello1.training.base.pretrain import Trainer, new_model
+def _sources(settings: BaseModelSettings, folder: Path, watch: Watch) -> Sources:
+    """Read what practice is drawn from, or gather it."""
+    if settings.sources is not None:
+        return Sources.load(Path(settings.sources))
+    path = folder / SOURCES
+    if not path.exists():
+        watch("gathering profiles and cells", 0.0)
+        cell_types = None if settings.cell_types is None else Path(settings.cell_types)
+        puzzles = [read_answered(name) for name in settings.puzzles]
+        gather([Path(name) for name in settings.profiles], cell_types, puzzles).save(path)
+    return Sources.load(path)
 
-    stream = Stream(sources, [Centroids(puzzles) for puzzles in sources], settings.seed)
+
+def _prepare(settings: BaseModelSettings, sources: Sources, folder: Path) -> Any:
+    import torch
+
+    from cello1.training.base.pretrain import Trainer, new_model, start_from
+
+    practice = Practice(
+        sources, settings.seed, real=settings.real, spelled=settings.spelled,
+        other=settings.other_names, invented=settings.invented,
+    )  # fmt: skip
+    telling, listed = knowledge(practice)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     if settings.model is not None:
-        from cello1.solvers.local.loading import load_model, load_tokenizer
-
         tokenizer: Any = load_tokenizer(settings.model)
-        model = load_model(settings.model, "float32")
-        return Trainer(model, tokenizer, stream, settings, folder)
-    whole = Stage(tokens=1, cells=(2, 15), genes=(50, 50))
-    worked = [stream.batch(_WORKED_STEP + i, whole) for i in range(_WORKED)]
-    shown = [p for puzzles in sources for p in puzzles[:: max(1, len(puzzles) // _PROMPTS)]]
-    responses = [response for examples in worked for _, response in examples]
-    tokenizer = make_tokenizer(shown, responses, settings.vocabulary)
-    return Trainer(new_model(settings, tokenizer), tokenizer, stream, settings, folder)
+        model: Any = load_model(settings.model, "float32")
+        layout = Layout(tokenizer, practice, telling)
+        if not getattr(model.config, "rates_candidates", False) or not layout.knows_types():
+            raise InputError(
+                f"{settings.model} is no model of `cello1 base` whose tokenizer knows these types; "
+                "train it from scratch (model: null)"
+            )
+    else:
+        tokenizer = make_tokenizer(
+            [gene for gene, share in zip(practice.genes, listed, strict=True) if share >= _LISTED],
+            sources.types,
+            _words(practice),
+            settings.vocabulary,
+        )
+        layout = Layout(tokenizer, practice, telling)
+        model = new_model(
+            tokenizer, hidden=settings.hidden, layers=settings.layers, heads=settings.heads,
+            context=settings.context, seed=settings.seed,
+        )  # fmt: skip
+        if settings.from_tables:
+            start_from(model, layout, settings.from_tables)
+    return Trainer(
+        model.to(device), layout, practice, settings.stages, settings.learning_rate, folder,
+        workers=settings.workers,
+    )  # fmt: skip
 
 
-def _publish(
-    trainer: Any, record: dict[str, Any], sources: list[list[Puzzle]], final: Path
-) -> None:
+def _words(practice: Practice) -> list[str]:
+    """Return the texts whose words become tokens: names of types, contexts, what stands around."""
+    sources = practice.sources
+    contexts = [practice.draw(_FAR_STEP, i, Size(2, 5, 0)).context for i in range(_CONTEXTS)]
+    contexts += [group.context for group in sources.lists]
+    names = [name for known in (*sources.names, *sources.wider) for name in known]
+    around = ["Context: These", "Cell 1 is x or y: ", "assistant\n", "system\n", "user\n", "a | b",
+              "\n\n", ", and"]  # fmt: skip
+    return [*sources.words, *sources.types * 3, *names, *practice.genes, *contexts,
+            *around * _OFTEN]  # fmt: skip
+
+
+def _publish(trainer: Any, sources: Sources, record: dict[str, Any], final: Path) -> None:
     """Write the model folder, whole or not at all."""
     record = {
         **record,
-        "donors": sorted({str(p.meta.get("donor_id")) for puzzles in sources for p in puzzles}),
+        "tables": [table.name for table in sources.tables],
+        "donors": sorted({group.name for group in sources.lists}),
+        "types": len(sources.types),
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "steps": trainer.step,
         "tokens": trainer.tokens,
     }
     with appearing(final) as part:
-        trainer.model.save_pretrained(part)
-        trainer.tokenizer.save_pretrained(part)
+        trainer.model.cpu().save_pretrained(part)
+        trainer.layout.tokenizer.save_pretrained(part)
         write_json(part / RECORD, record)
         write_atomic(part / "README.md", model_card(record, "bsd-3-clause").encode())
     (final.parent / STATE).unlink(missing_ok=True)

@@ -1,111 +1,272 @@
-"""Pre-training of a small model: it learns to look genes up, then to reason over whole puzzles.
+"""Pre-training of a small model: it learns to rate candidates, then to write what it rates.
 
-The loss counts the response, most of all the genes it cites and the types it names; what stands
-in the prompt is data, not language to be learned. Batches are small, for a small model gains more
-from many steps than from quiet ones. Each batch depends on the seed and the step alone, so
-training killed at any moment goes on from its checkpoint to the same weights.
+Every step asks of every cell of some puzzles what the likelihood decoder asks, and the loss is
+the softmax over the candidates on offer. Of a share of the puzzles it then writes: for each cell
+the two types it rates highest with the genes that speak for them, and each type once. Each step
+depends on the seed and its number alone, so training killed at any moment goes on from its
+checkpoint to the same weights.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load, save
+from torch.nn import functional
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from cello1.errors import InputError
-from cello1.puzzles.prompt import messages
-from cello1.puzzles.puzzle import Puzzle
-from cello1.recipes import BaseModelSettings, Stage
 from cello1.runs import LOG, write_atomic
-from cello1.training.base.stream import Stream
+from cello1.training.base.forward import hidden_states
+from cello1.training.base.layout import Layout, Lesson, Questions, questions, response
+from cello1.training.base.practice import Practice, Size
+from cello1.training.base.tokens import MOST_CELLS
 from cello1.training.run.checkpoints import STATE, cut_log
-from cello1.training.run.loss import chosen_losses
 
-WARM_UP, FLOOR = 0.02, 0.05  # share of all tokens; share of the highest learning rate at the end
-BETAS, DECAY, CLIP = (0.9, 0.95), 0.1, 1.0
+WARM_UP, FLOOR = 0.03, 0.02  # share of all steps; share of the highest learning rate at the end
+BETAS, DECAY, CLIP = (0.9, 0.98), 0.05, 1.0
 CHECKPOINT_SECONDS = 60.0
-PLAIN_WEIGHT, CELL_WEIGHT = 0.1, 0.3  # of words, and of which cell comes next
+COPIED = 1.0  # scale of what the look-up hands on at first
+LOOK_UP = 0.2  # weight of the loss of which cell a gene belongs to
+_STRAY = 0.25  # share of the written puzzles whose notes are led astray
+_PER_CELL, _PER_PUZZLE = 14, 60  # tokens beside the genes, the questions included
+IGNORED = -100
 
 
-class Batch(NamedTuple):
-    """Token ids, padded on the right, and how much each counts, both of shape (rows, length)."""
+class Work(NamedTuple):
+    """What one step reads."""
 
-    ids: torch.Tensor
-    weights: torch.Tensor
+    asked: Questions
+    lessons: list[Lesson]  # those that are written as well
 
 
-def new_model(settings: BaseModelSettings, tokenizer: Any) -> Qwen3ForCausalLM:
+class Feed(torch.utils.data.Dataset[Work]):
+    """Makes the work of any step, in whatever process."""
+
+    def __init__(self, practice: Practice, layout: Layout, stages: Sequence[Any], pad: int) -> None:
+        self.practice, self.layout, self.stages, self.pad = practice, layout, stages, pad
+        self.ends = np.cumsum([stage.steps for stage in stages])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def stage(self, step: int) -> int:
+        """Return which stage a step is in."""
+        return min(int(np.searchsorted(self.ends, step, side="right")), len(self.stages) - 1)
+
+    def __getitem__(self, step: int) -> Work:
+        stage = self.stages[self.stage(step)]
+        rng = np.random.default_rng([self.practice.seed, step])
+        n = int(rng.integers(stage.cells[0], stage.cells[1], endpoint=True))
+        genes = int(rng.integers(stage.genes[0], stage.genes[1], endpoint=True))
+        size = Size(n, genes, stage.distractors, stage.plain)
+        length = n * (genes + _PER_CELL) + _PER_PUZZLE
+        many = max(1, stage.batch_tokens // length)
+        written = round(many * stage.written)
+        lessons = []
+        for i in range(many):
+            draft = self.practice.draw(step, i, size)
+            lessons.append(self.layout.lesson(draft, rng, cite=i < written))
+        return Work(questions(self.layout, lessons, self.pad), lessons[:written])
+
+
+def new_model(
+    tokenizer: Any, *, hidden: int, layers: int, heads: int, context: int, seed: int
+) -> Qwen3ForCausalLM:
     """Make a model with random weights that fits the tokenizer."""
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(seed)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=settings.hidden,
-        intermediate_size=3 * settings.hidden,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        num_key_value_heads=settings.heads,
-        head_dim=settings.hidden // settings.heads,
-        max_position_embeddings=settings.context,
+        hidden_size=hidden,
+        intermediate_size=5 * hidden // 2,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=hidden // heads,
+        max_position_embeddings=context,
         tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+    config.rates_candidates = True  # the likelihood decoder asks it as it was trained
     return Qwen3ForCausalLM(config)
 
 
-def encode(tokenizer: Any, examples: Sequence[tuple[Puzzle | str, str]]) -> Batch:
-    """Lay examples out and weigh their tokens.
+def start_from(model: Any, layout: Layout, share: float = 0.5, scale: float = 0.05) -> None:
+    """Let embeddings of genes and types begin with what the lists tell, by SVD.
 
-    A puzzle is laid out as the solver will, by the chat template; a drill as it stands. Nothing
-    of the question counts. Of a response genes and types count most, for which wording comes by
-    chance: its noise drowns the look-up that is to be learned. Which cell comes next is less of
-    a chance: one not yet settled. Of a drill only genes count.
+    Parameters
+    ----------
+    model
+        The model; `share` of the width of its embeddings is set, the rest stays random.
+    layout
+        Whose genes, types and words are known.
+    share, scale
+        Share of the width, and standard deviation of what is set.
     """
-    weight = token_weights(tokenizer)
-    rows = []
-    for question, response in examples:
-        said = tokenizer.encode(response, add_special_tokens=False)
-        weights = [weight.get(token, PLAIN_WEIGHT) for token in said]
-        if isinstance(question, str):
-            prompt = question
-            weights = [float(w == 1.0) for w in weights]
-        else:
-            chat = [message._asdict() for message in messages(question)]
-            prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-            said.append(tokenizer.eos_token_id)
-            weights.append(PLAIN_WEIGHT)
-        asked = tokenizer.encode(prompt, add_special_tokens=False)
-        rows.append((asked + said, [0.0] * len(asked) + weights))
-    width = max(len(ids) for ids, _ in rows)
-    pad = tokenizer.pad_token_id
-    ids = torch.tensor([ids + [pad] * (width - len(ids)) for ids, _ in rows])
-    return Batch(ids, torch.tensor([w + [0.0] * (width - len(w)) for _, w in rows]))
+    weight = model.get_input_embeddings().weight
+    known = layout.telling
+    u, s, v = np.linalg.svd(known - known.mean(axis=0), full_matrices=False)
+    width = min(round(weight.shape[1] * share), len(s))
+    root = np.sqrt(s[:width])
+    genes, types = v[:width].T * root, u[:, :width] * root
+    genes, types = genes / genes.std() * scale, types / types.std() * scale
+    with torch.no_grad():
+        single = layout.single
+        rows = np.flatnonzero(single >= 0)
+        weight[single[rows], :width] = torch.tensor(genes[rows], dtype=weight.dtype)
+        # A word begins as the mean of the types it names.
+        words: dict[int, list[int]] = {}
+        for kind, label in enumerate(layout.practice.sources.types):
+            (token,) = layout.spell(label, "", True, 0)
+            weight[token, :width] = torch.tensor(types[kind], dtype=weight.dtype)
+            for name in {label, *layout.practice.sources.names[kind]}:
+                for lead in ("", " "):
+                    for word in set(layout.spell(name, lead, False, 0)):
+                        if word != token:
+                            words.setdefault(word, []).append(kind)
+        for word, kinds in words.items():
+            mean = types[kinds].mean(axis=0)
+            weight[word, :width] = torch.tensor(mean, dtype=weight.dtype)
+    _wire(model, layout, width)
 
 
-@lru_cache(maxsize=4)
-def token_weights(tokenizer: Any) -> dict[int, float]:
-    """Return what tokens count for: a gene with its comma, a type, a cell."""
-    added, vocabulary = tokenizer.added_tokens_decoder, tokenizer.get_vocab()
-    weights = {i: CELL_WEIGHT for t, i in vocabulary.items() if re.fullmatch(r"CellĠ\d+", t)}
-    weights |= {i: 1.0 for i, token in added.items() if not token.special}
-    return weights | {i: 1.0 for t, i in vocabulary.items() if t.endswith(",Ġ")}
+def _wire(model: Any, layout: Layout, width: int) -> None:
+    """Let one layer begin as the look-up: a question attends to the genes of its cell.
+
+    The number of a cell gets dimensions of its own, beside those that tell of genes and types.
+    Queries and keys of some heads read the number, their values what genes tell, and both are
+    handed on; so from the first steps a rating is what the tables tell of the genes of its cell.
+    """
+    config = model.config
+    size, heads = config.head_dim, config.num_attention_heads
+    weight = model.get_input_embeddings().weight
+    free = weight.shape[1] - width
+    count = min(MOST_CELLS, free)
+    own = model.model.layers[min(look_up_layer(model), len(model.model.layers) - 1)].self_attn
+    # Only where rotation by position is slow are queries and keys alike at any distance.
+    slow = size // 2 - size // 4
+    places = [*range(slow, size // 2), *range(size // 2 + slow, size)]
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for i in range(1, count + 1):
+            (token,) = layout.cell(i, "")
+            weight[token] = 0.0
+            weight[token, width + i - 1] = 1.0
+        for head in range(min(heads, -(-width // size))):
+            rows = slice(head * size, (head + 1) * size)
+            code = torch.randn(len(places), count, generator=rng) / len(places) ** 0.5
+            for projection in (own.q_proj.weight, own.k_proj.weight):
+                projection[rows] = 0.0
+                for row, line in zip(places, code, strict=True):
+                    projection[head * size + row, width : width + count] = line
+            part = range(head * size, min((head + 1) * size, width))
+            own.v_proj.weight[rows] = 0.0
+            own.o_proj.weight[:, rows] = 0.0
+            for k in part:
+                own.v_proj.weight[k, k] = 1.0
+                own.o_proj.weight[k, k] = COPIED
 
 
-def loss_of(model: Any, batch: Batch) -> torch.Tensor:
-    """Return the weighted mean loss."""
-    counts = batch.weights > 0
-    counts[:, 0] = False  # nothing comes before it
-    weights = batch.weights[counts]
-    return (chosen_losses(model, batch.ids, counts) * weights).sum() / weights.sum()
+def sees(block: torch.Tensor) -> torch.Tensor:
+    """Return which token sees which, shape (rows, 1, length, length).
+
+    A question sees the prompt (block 0) and itself, never another question.
+    """
+    own = block[:, :, None] == block[:, None, :]
+    before = torch.ones(block.shape[1], block.shape[1], dtype=torch.bool, device=block.device)
+    visible = (own | (block[:, None, :] == 0)) & before.tril()
+    return visible[:, None]
+
+
+def choose(
+    model: Any, asked: Questions, numbers: torch.Tensor, dtype: torch.dtype = torch.float32
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Let a model answer questions.
+
+    Parameters
+    ----------
+    model, asked
+        Who answers, and what.
+    numbers
+        The tokens ``Cell 1``, ``Cell 2``, ...
+    dtype
+        To compute in.
+
+    Returns
+    -------
+    choices
+        Log-probabilities of all options, shape (choices, most).
+    lost
+        How badly a third of the layers can tell which cell a gene belongs to: a mean loss. Without
+        that look-up nothing can be rated, and by the ratings alone it is learned late.
+    """
+    device = model.device
+    states = hidden_states(
+        model,
+        torch.from_numpy(asked.ids).to(device).long(),
+        sees=sees(torch.from_numpy(asked.block).to(device)),
+        position=torch.from_numpy(asked.position).to(device).long(),
+        early=look_up_layer(model),
+        dtype=dtype,
+    )
+    assert states.early is not None
+    flat = torch.from_numpy(asked.row.astype(np.int64) * asked.ids.shape[1] + asked.at).to(device)
+    options = torch.from_numpy(asked.options).to(device).long()
+    state = states.last.flatten(0, 1).index_select(0, flat)
+    head = model.get_output_embeddings().weight
+    among = functional.embedding(options.clamp(min=0), head)
+    logits = torch.einsum("kh,kah->ka", state.float(), among)
+    logs = torch.log_softmax(logits.masked_fill(options < 0, -torch.inf), dim=-1)
+    about = torch.from_numpy(asked.about).to(device).long() - 1
+    told = functional.linear(states.early, head[numbers].to(dtype)).float()
+    lost = functional.cross_entropy(told.flatten(0, 1), about.flatten(), ignore_index=-1)
+    return logs, lost
+
+
+def look_up_layer(model: Any) -> int:
+    """Return after how many layers a gene is to know which cell it belongs to."""
+    return max(1, int(model.config.num_hidden_layers) // 3)
+
+
+def ratings(asked: Questions, lessons: Sequence[Lesson], logs: Any) -> list[Any]:
+    """Return for the first lessons how each candidate is rated, shape (N, M) each.
+
+    Choices that were not asked, off the way to the right label, count as even.
+    """
+    row = asked.owner // 64
+    found = []
+    for r, lesson in enumerate(lessons):
+        mine = np.flatnonzero(row == r)
+        n, m = len(lesson.gold), len(lesson.labels)
+        if len(lesson.tree.choices) == 1:
+            columns = [lesson.tree.path(j)[0][2] for j in range(m)]
+            found.append(logs[mine][:, columns])
+            continue
+        rating = np.zeros((n, m), np.float32)
+        paths = [lesson.tree.path(j) for j in range(m)]
+        at = 0
+        for i, gold in enumerate(lesson.gold):
+            known = {}
+            for depth, _, _ in paths[gold]:
+                known[lesson.tree.labels[gold][:depth]] = logs[mine[at]]
+                at += 1
+            for j in range(m):
+                for depth, options, target in paths[j]:
+                    logs_here = known.get(lesson.tree.labels[j][:depth])
+                    even = -math.log(len(options))
+                    rating[i, j] += even if logs_here is None else logs_here[target]
+        found.append(rating)
+    return found
 
 
 class Trainer:
@@ -113,50 +274,64 @@ class Trainer:
 
     Parameters
     ----------
-    model, tokenizer
-        What learns.
-    stream
-        Where the puzzles come from.
-    settings
-        Stages, learning rate and size of a step.
+    model, layout, practice
+        What learns, how puzzles are worded and where they come from.
+    stages
+        Steps, sizes and shares written, from easy to hard.
+    learning_rate
+        At its highest.
     out
         The run folder: `state.safetensors` while it trains, `log.jsonl`.
+    workers
+        Processes that draw puzzles beside the training; the puzzles are the same for any number.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, stream: Stream, settings: BaseModelSettings, out: Path
+        self,
+        model: Any,
+        layout: Layout,
+        practice: Practice,
+        stages: Sequence[Any],
+        learning_rate: float,
+        out: Path,
+        *,
+        workers: int = 0,
     ) -> None:
-        self.model, self.tokenizer, self.stream = model, tokenizer, stream
-        self.settings, self.out = settings, out
-        self.step, self.tokens = 0, 0
-        self.total = sum(stage.tokens for stage in settings.stages)
+        self.model, self.layout, self.out = model, layout, out
+        self.learning_rate, self.workers = learning_rate, workers
+        self.pad = layout.tokenizer.pad_token_id
+        self.feed = Feed(practice, layout, stages, self.pad)
+        numbers = [layout.cell(i, "")[0] for i in range(1, MOST_CELLS + 1)]
+        self.numbers = torch.tensor(numbers, device=model.device)
+        self.step, self.tokens, self.total = 0, 0, len(self.feed)
+        cuda = model.device.type == "cuda"
+        self.dtype = torch.bfloat16 if cuda else torch.float32
         matrices = [p for p in model.parameters() if p.ndim > 1]
         vectors = [p for p in model.parameters() if p.ndim == 1]
         self.optimizer = torch.optim.AdamW(
             [{"params": matrices, "weight_decay": DECAY}, {"params": vectors, "weight_decay": 0.0}],
-            lr=settings.learning_rate,
+            lr=learning_rate,
             betas=BETAS,
+            fused=cuda,
         )
 
-    def stage(self) -> Stage:
-        """Return the stage that the tokens read so far have led to."""
-        end = 0
-        for stage in self.settings.stages:
-            end += stage.tokens
-            if self.tokens < end:
-                return stage
-        return self.settings.stages[-1]
+    def done(self) -> float:
+        """Return the share of the training that is done."""
+        return self.step / self.total
 
     def rate(self) -> float:
         """Return the learning rate: up in a line, down in a cosine."""
-        done = self.tokens / self.total
+        done = self.done()
         if done < WARM_UP:
-            return self.settings.learning_rate * max(done / WARM_UP, 0.01)
+            return self.learning_rate * max(done / WARM_UP, 0.01)
         fade = (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
-        return self.settings.learning_rate * (FLOOR + (1 - FLOOR) * fade)
+        return self.learning_rate * (FLOOR + (1 - FLOOR) * fade)
 
-    def train(self, watch: Callable[[float, float], None]) -> None:
-        """Read all tokens there are to read.
+    def train(
+        self,
+        watch: Callable[[float, float], None],
+    ) -> None:
+        """Take all steps there are to take.
 
         Parameters
         ----------
@@ -166,60 +341,117 @@ class Trainer:
         Raises
         ------
         InputError
-            When the loss is no number; the last checkpoint stays.
+            When the loss is not finite; the last checkpoint stays.
         """
         self.model.train()
         saved = time.monotonic()
-        while self.tokens < self.total:
-            start = time.monotonic()
-            stage = self.stage()
-            batch = encode(self.tokenizer, self.stream.batch(self.step, stage))
-            loss, norm = self._learn(batch)
+        start = time.monotonic()
+        for work in self._work():
+            losses = self._learn(work)
             self.step += 1
-            self.tokens += batch.ids.numel()
-            seconds = time.monotonic() - start
-            self._log(stage, batch, loss, norm, seconds)
-            watch(self.tokens / self.total, loss)
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            self.tokens += losses.pop("read")
+            now = time.monotonic()
+            self._log(losses, now - start)
+            start = now
+            watch(self.done(), losses["rating"])
+            if now - saved > CHECKPOINT_SECONDS:
                 self.save()
                 saved = time.monotonic()
 
-    def _learn(self, batch: Batch) -> tuple[float, float]:
+    def _work(self) -> Iterator[Work]:
+        return iter(
+            torch.utils.data.DataLoader(
+                self.feed,
+                batch_size=None,
+                sampler=range(self.step, self.total),
+                num_workers=self.workers,
+                prefetch_factor=4 if self.workers else None,
+                collate_fn=_as_it_is,  # type: ignore[arg-type]  # there is no list to collate
+            )
+        )
+
+    def _learn(self, work: Work) -> dict[str, Any]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
-        loss = loss_of(self.model, batch)
-        if not torch.isfinite(loss):
-            raise InputError(
-                f"the loss is {loss.item()} at step {self.step}; lower learning_rate "
-                f"({self.settings.learning_rate}) and run it again: it goes on from the last "
-                "checkpoint, or from the start in another --out"
-            )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        asked = work.asked
+        logs, lost = choose(self.model, asked, self.numbers, self.dtype)
+        target = torch.from_numpy(asked.target).to(logs.device).long()
+        cells = len(np.unique(asked.owner))
+        rating = functional.nll_loss(logs, target, reduction="sum") / cells
+        best = logs.detach().float().cpu().numpy() if work.lessons else None
+        (rating + LOOK_UP * lost).backward()  # type: ignore[no-untyped-call]
+        losses: dict[str, Any] = {"rating": rating.detach(), "look_up": lost.detach()}
+        losses["read"] = asked.ids.size
+        if best is not None:
+            batch = self._written(work, best)
+            written = self._spoken(*batch)
+            written.backward()  # type: ignore[no-untyped-call]
+            losses["written"] = written.detach()
+            losses["read"] += batch[0].numel()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         self.optimizer.step()
-        return float(loss.detach()), float(norm.detach())
+        losses["norm"] = norm.detach()
+        finite = {k: v if isinstance(v, int) else float(v) for k, v in losses.items()}
+        if not all(math.isfinite(value) for value in finite.values()):
+            raise InputError(
+                f"the loss is not finite at step {self.step}; lower learning_rate "
+                f"({self.learning_rate}) and run it again: it goes on from the last "
+                "checkpoint, or from the start in another --out"
+            )
+        return finite
 
-    def _log(self, stage: Stage, batch: Batch, loss: float, norm: float, seconds: float) -> None:
+    def _written(self, work: Work, logs: npt.NDArray[np.float32]) -> tuple[torch.Tensor, ...]:
+        rng = np.random.default_rng([self.feed.practice.seed, self.step, 7])
+        rows = []
+        for lesson, rating in zip(
+            work.lessons, ratings(work.asked, work.lessons, logs), strict=True
+        ):
+            if rng.random() < _STRAY:
+                rating = rating + rng.gumbel(size=rating.shape)
+            prompt = lesson.prompt[: -len(self.layout.think)]
+            rows.append((prompt, *response(self.layout, lesson, rating)))
+        width = max(len(prompt) + len(said) for prompt, said, _, _ in rows)
+        ids = np.full((len(rows), width), self.pad, np.int64)
+        targets = np.full((len(rows), width), IGNORED, np.int64)
+        weights = np.zeros((len(rows), width), np.float32)
+        for r, (prompt, said, wanted, weight) in enumerate(rows):
+            start, end = len(prompt), len(prompt) + len(said)
+            ids[r, :start], ids[r, start:end] = prompt, said
+            targets[r, start:end], weights[r, start:end] = wanted, weight
+        device = self.model.device
+        return tuple(torch.from_numpy(a).to(device) for a in (ids, targets, weights))
+
+    def _spoken(
+        self, ids: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+    ) -> torch.Tensor:
+        # Padding stands on the right, where nothing that counts looks.
+        states = hidden_states(self.model, ids, dtype=self.dtype).last
+        counts = torch.nonzero(weights[:, 1:].flatten() > 0).flatten()
+        state = states[:, :-1].flatten(0, 1).index_select(0, counts)
+        head = self.model.get_output_embeddings().weight.to(self.dtype)
+        logits = functional.linear(state, head).float()
+        weight = weights[:, 1:].flatten()[counts]
+        losses = functional.cross_entropy(
+            logits, targets[:, 1:].flatten()[counts], reduction="none"
+        )
+        loss: torch.Tensor = (losses * weight).sum() / weight.sum()
+        return loss
+
+    def _log(self, losses: dict[str, Any], seconds: float) -> None:
         line = {
             "step": self.step,
             "tokens": self.tokens,
-            "stage": self.settings.stages.index(stage),
-            "loss": round(loss, 5),
+            "stage": self.feed.stage(self.step - 1),
+            **{name: round(value, 5) for name, value in losses.items()},
             "learning_rate": self.rate(),
-            "gradient_norm": round(norm, 4),
-            "rows": len(batch.ids),
-            "padding": round(float((batch.ids == self.tokenizer.pad_token_id).float().mean()), 4),
-            "tokens_per_second": round(batch.ids.numel() / seconds),
+            "seconds": round(seconds, 3),
         }
         with (self.out / LOG).open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def _parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
-        names = {id(p): name for name, p in self.model.named_parameters()}
-        for group in self.optimizer.param_groups:
-            for parameter in group["params"]:
-                yield names[id(parameter)], parameter
+        return iter(self.model.named_parameters())
 
     def save(self) -> None:
         """Write weights and optimiser as one file, whole or not at all; nothing is pickled."""
@@ -246,5 +478,10 @@ class Trainer:
         for name, parameter in self._parameters():
             parameter.data.copy_(state[f"weight.{name}"])
             self.optimizer.state[parameter] = {
-                key: state[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
+                key: state[f"{key}.{name}"].to(parameter.device if key != "step" else "cpu")
+                for key in ("step", "exp_avg", "exp_avg_sq")
             }
+
+
+def _as_it_is(work: Work) -> Work:
+    return work

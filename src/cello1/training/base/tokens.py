@@ -1,20 +1,22 @@
-"""The tokenizer of a small model: byte-level BPE in which a gene, a cell and a type are one token.
+"""The tokenizer of a small model: byte-level, with a gene, a cell and a known type one token each.
 
 Any text can be spelled, byte by byte if need be. What puzzles are made of is short: a gene with
-the comma and blank behind it, ``Cell 3``, a cell type, a standing sentence of the prompt, each of
-the four tags. A puzzle of 8 cells then has about 500 tokens instead of 2,500.
+the comma and blank behind it, ``Cell 3``, a standing sentence of the prompt, each of the four
+tags, the label of a type that practice knows. Names of other types are read word by word, from
+words of the Cell Ontology. A puzzle of 8 cells then has about 500 tokens instead of 2,500.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cello1.puzzles.answer import TAGS
 from cello1.puzzles.prompt import system_message, user_message
 from cello1.puzzles.puzzle import Puzzle
+from cello1.training.teacher.wording import AMONG_OTHERS, EACH_ONCE
 
 END_OF_TEXT, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
@@ -33,20 +35,24 @@ _PIECES = (
 )
 _QUESTION = re.compile(r"\n\n(Match the cells[^\n]*:)\n")
 _SHORTEST_SENTENCE = 12
+MOST_CELLS = 32
 
 
-def make_tokenizer(puzzles: Sequence[Puzzle], responses: Iterable[str], vocabulary: int) -> Any:
-    """Train a tokenizer on puzzles and what is said about them.
+def make_tokenizer(
+    genes: Sequence[str], types: Sequence[str], words: Iterable[str], vocabulary: int
+) -> Any:
+    """Make a tokenizer.
 
     Parameters
     ----------
-    puzzles
-        Their prompts, and their candidates as tokens of their own.
-    responses
-        Whole responses, for the words of the reasoning.
+    genes
+        Symbols that become one token each, comma and blank included.
+    types
+        Labels that become one token each.
+    words
+        Texts, most of all names of types, whose frequent words become tokens.
     vocabulary
-        Number of tokens; byte pieces, tags, types and standing sentences come first, then what
-        is most frequent.
+        Number of tokens for words and bytes; genes, types and standing sentences come on top.
 
     Returns
     -------
@@ -56,48 +62,57 @@ def make_tokenizer(puzzles: Sequence[Puzzle], responses: Iterable[str], vocabula
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence(
+    marks = [END_OF_TEXT, START, END]
+    split = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_PIECES), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    core.decoder = decoders.ByteLevel()
-    types = sorted({label for puzzle in puzzles for label in puzzle.candidates})
-    standing = [*standing_sentences(puzzles), *types]
-    marks = [END_OF_TEXT, START, END, *TAGS]
-    whole = [AddedToken(text, normalized=False) for text in standing]
-    core.add_special_tokens([AddedToken(mark, normalized=False) for mark in marks])
-    core.add_tokens(whole)
+    learned = Tokenizer(models.BPE())
+    learned.pre_tokenizer = split
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - len(standing),
+        vocab_size=vocabulary,
         special_tokens=marks,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    texts = [f"system\n{system_message(p)}user\n{user_message(p)}" for p in puzzles]
-    core.train_from_iterator([*texts, "assistant\n", *responses], trainer)
+    numbered = [f"Cell {i}" for i in range(1, MOST_CELLS + 1)] * 50
+    learned.train_from_iterator([*words, *numbered], trainer)
+    model = json.loads(learned.to_str())["model"]
+    table: dict[str, int] = model["vocab"]
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    for text in [*numbered[:MOST_CELLS], *(f"{gene}, " for gene in genes)]:
+        # A piece that is in the vocabulary is taken whole, whatever the merges say.
+        table.setdefault(level.pre_tokenize_str(text)[0][0], len(table))
+    merges = [tuple(pair) for pair in model["merges"]]
+    core = Tokenizer(models.BPE(vocab=table, merges=merges, ignore_merges=True))
+    core.pre_tokenizer = split
+    core.decoder = decoders.ByteLevel()
     core.add_special_tokens([AddedToken(mark, normalized=False) for mark in marks])
-    core.add_tokens(whole)
+    # Not special: whoever decodes without special tokens still sees the format.
+    core.add_tokens([AddedToken(tag, normalized=False) for tag in TAGS])
+    core.add_tokens([AddedToken(text, normalized=False) for text in standing_sentences()])
+    core.add_tokens(
+        [AddedToken(label, normalized=False, single_word=True) for label in sorted(types)]
+    )
     tokenizer: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core,
         eos_token=END,
         pad_token=END_OF_TEXT,
-        additional_special_tokens=[START, *TAGS],
+        additional_special_tokens=[START],
         padding_side="left",
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
 
-def standing_sentences(puzzles: Sequence[Puzzle]) -> list[str]:
-    """Return what the prompts of all puzzles say in the same words, between their numbers."""
-    counts: Counter[str] = Counter()
-    some = puzzles[:: max(1, len(puzzles) // 200)]
-    for puzzle in some:
-        parts = re.split(r"\d+", system_message(puzzle))
-        parts += _QUESTION.findall(user_message(puzzle))
-        counts.update({part for part in parts if len(part) >= _SHORTEST_SENTENCE})
-    common = [part for part, n in counts.items() if n >= 0.01 * len(some)]
-    return sorted(common, key=lambda part: (-len(part), part))
+def standing_sentences() -> list[str]:
+    """Return what all prompts and responses say in the same words, between their numbers."""
+    two = (("A",), ("B",))
+    shown = [Puzzle("x", two, ("a", "b")), Puzzle("x", two, ("a", "b", "c"))]
+    parts = [part for p in shown for part in re.split(r"\d+", system_message(p))]
+    parts += [sentence for p in shown for sentence in _QUESTION.findall(user_message(p))]
+    parts += [EACH_ONCE, AMONG_OTHERS]
+    said = {part for part in parts if len(part) >= _SHORTEST_SENTENCE}
+    return sorted(said, key=lambda part: (-len(part), part))

@@ -79,19 +79,23 @@ def base_licence(folder: Path) -> str | None:
 
 def _base(record: Mapping[str, Any]) -> list[str]:
     """Describe a small model that was trained from scratch."""
-    start, donors = record["settings"]["model"], record["donors"]
+    start, donors, tables = record["settings"]["model"], record["donors"], record["tables"]
     how = "trained from scratch" if start is None else f"trained on from `{start}`"
     return [
-        "# A small base model that annotates cell types, batch by batch",
+        "# A small model that annotates cell types, batch by batch",
         "",
         f"{record['parameters']:,} parameters, {how} by `cello1 base` on {record['tokens']:,} "
-        "tokens of puzzles, each with the worked response of the offline teacher. Its cells come "
-        "from the training puzzles of",
+        f"tokens of puzzles whose cells were drawn anew for every puzzle. It knows "
+        f"{record['types']} types by name and reads the names of others word by word. It rates "
+        "every candidate for every cell (`--decode assign`), and writes for each cell the two "
+        "types it rates highest with the genes that speak for them, then each type once.",
         "",
-        *(f"- `{Path(name).name}`" for name in record["settings"]["puzzles"]),
+        "## What it learned from",
         "",
-        f"with {len(donors)} donors: {', '.join(donors[:_SHOWN_DONORS])}. It knows the types of "
-        "these files and little else; fine-tune it with `cello1 sft`. The exact settings are in "
+        f"Mean profiles: {', '.join(f'`{name}`' for name in tables) or 'none'}.",
+        "",
+        f"Real cells of {len(donors)} donors and batches: "
+        f"{'; '.join(donors[:_SHOWN_DONORS]) or 'none'}. Nothing else; the exact settings are in "
         "`training.json`.",
         "",
     ]

@@ -35,7 +35,7 @@ from cello1.training.run.model_identity import RECORD, model_identity, read_reco
 
 _logger = logging.getLogger(__name__)
 # Where a run is made and where its model lies do not change what comes of it.
-_NOT_IDENTITY = ("model", "gpus", "address")
+_NOT_IDENTITY = ("model", "gpus", "address", "workers")
 
 
 def run_training(

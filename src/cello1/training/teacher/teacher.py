@@ -23,7 +23,13 @@ from cello1.solvers.base import Floats, OnDone, Response
 from cello1.solvers.classical.expert import Expert
 from cello1.solvers.classical.reasons import Evidence
 from cello1.training.teacher.steps import Step, find_steps
-from cello1.training.teacher.wording import Wording, clause, listed
+from cello1.training.teacher.wording import (
+    AMONG_OTHERS,
+    EACH_ONCE,
+    Wording,
+    clause,
+    listed,
+)
 
 # Below this lead (log-score) a rival is discussed: odds of about seven to one.
 _SURE = 2.0
@@ -93,15 +99,15 @@ def tell_drafted(puzzle: Puzzle, chosen: Sequence[int], scores: Floats, evidence
     puzzle, chosen, scores, evidence
         As for :func:`tell`; the scores say what a cell looks like, right or wrong.
     """
-    lines = [_plain_opening(puzzle)]
+    lines = []
     for i, (cell, likely) in enumerate(zip(puzzle.cells, _two_best(scores), strict=True), start=1):
         first, second = (puzzle.candidates[j] for j in likely)
-        lines.append(f"Cell {i}: {_cited(cell, first, evidence)}{first} or {second}.")
-    lines.append("Each type once:")
-    for i, j in enumerate(chosen, start=1):
-        last = ", by elimination" if i == len(puzzle.candidates) else ""
-        lines.append(f"Cell {i} is {puzzle.candidates[j]}{last}.")
-    return "\n".join(lines)
+        cited = _cited(cell, first, evidence)
+        why = f": {cited}{AMONG_OTHERS}" if cited else "."
+        lines.append(f"Cell {i} is {first} or {second}{why}")
+    lines.append(EACH_ONCE)
+    lines += [f"Cell {i} is {puzzle.candidates[j]}." for i, j in enumerate(chosen, start=1)]
+    return "\n".join([*lines, ""])
 
 
 def _plain_opening(puzzle: Puzzle) -> str:

@@ -1,0 +1,368 @@
+"""From a draft to tokens: the prompt, the question of every cell, and the written response.
+
+The tokens are those that the tokenizer gives to the text of the prompt, put together from pieces
+that are looked up once; only a label that is to be read word by word differs from the text, in
+which it would be one token. The question is the one that the likelihood decoder asks: behind the
+prompt and ``<think>``, for every cell by itself, ``Cell i is`` and a label, one token after the
+other chosen among those with which a candidate can go on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cello1.puzzles.prompt import read_user_message, system_message, user_message
+from cello1.puzzles.puzzle import Puzzle
+from cello1.solvers.local.spelling import Tree, spelling_tree
+from cello1.training.base.practice import Draft, Practice
+from cello1.training.base.sources import Floats32
+from cello1.training.teacher.wording import AMONG_OTHERS, EACH_ONCE
+
+CITED = 3  # genes of a line
+_TELLS = 0.35  # log ratio from which a gene speaks for a type
+_RIVALS = 0.5  # what the other candidates' share of it counts against it
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A puzzle in tokens.
+
+    Attributes
+    ----------
+    prompt
+        As the chat template writes it, ``<think>`` included.
+    labels
+        Of each candidate, the tokens behind ``is``, with the blank.
+    bare
+        Of each candidate, the tokens at the beginning of a line.
+    gold
+        Position of the candidate of each cell.
+    cited
+        Of each cell and candidate, tokens of the genes that speak for it.
+    tree
+        Where the labels part.
+    cells
+        Where the genes of each cell begin and end in the prompt.
+    """
+
+    prompt: list[int]
+    labels: list[tuple[int, ...]]
+    bare: list[tuple[int, ...]]
+    gold: list[int]
+    cited: list[list[list[int]]]
+    tree: Tree
+    cells: list[tuple[int, int]]
+
+
+class Layout:
+    """Puts lessons together.
+
+    Parameters
+    ----------
+    tokenizer
+        Of the model.
+    practice
+        Whose genes and types are named.
+    telling
+        What the genes tell of the types, from :func:`practice.knowledge`.
+    """
+
+    def __init__(self, tokenizer: Any, practice: Practice, telling: Floats32) -> None:
+        self.tokenizer, self.practice, self.telling = tokenizer, practice, telling
+        # How often a gene of a table was not counted on is not known of rare ones: fewer are told.
+        self.genes = [self.encode(f"{gene}, ") for gene in practice.genes]
+        self.single = np.array([ids[0] if len(ids) == 1 else -1 for ids in self.genes])
+        self.last: dict[int, list[int]] = {}
+        self.types = set(practice.sources.types)
+        self.plain = _without(tokenizer, self.types)
+        self.think = self.encode("<think>")
+        self.newline = self.encode("\n")
+        self.end = self.encode(".")
+        self.tail = self.encode("<|im_end|>\n<|im_start|>assistant\n<think>")
+        self.question = self.encode(
+            user_message(Puzzle("x", (("A",), ("B",)), ("a", "b")))
+            .partition("Cell 2: B")[2]
+            .removesuffix("a\nb")
+        )
+        self._labels: dict[tuple[str, bool, int], tuple[int, ...]] = {}
+
+    def knows_types(self) -> bool:
+        """Say whether every label is one token."""
+        return all(len(self.spell(label, "", True, 0)) == 1 for label in self.types)
+
+    def encode(self, text: str) -> list[int]:
+        """Tokenize a piece of text as it stands."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    @lru_cache(maxsize=64)  # noqa: B019
+    def said(self, text: str) -> list[int]:
+        """Tokenize what is said again and again."""
+        return self.encode(text)
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - one layout lives as long as the training
+    def head(self, context: str, n: int, m: int) -> list[int]:
+        """Return what stands before the first cell."""
+        cells = tuple(("A",) for _ in range(n))
+        system = system_message(Puzzle("x", cells, tuple(f"type {j}" for j in range(m))))
+        return self.encode(
+            f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\nContext: {context}\n\n"
+        )
+
+    @lru_cache(maxsize=64)  # noqa: B019
+    def cell(self, i: int, what: str) -> list[int]:
+        """Return ``Cell i`` with what follows."""
+        return self.encode(f"Cell {i}{what}")
+
+    def spell(self, name: str, lead: str, whole: bool, variant: int) -> tuple[int, ...]:
+        """Return the tokens of a name behind `lead`: as it is, or word by word."""
+        if whole or name not in self.types:
+            variant = 0
+        key = (lead + name, whole, variant)
+        if key not in self._labels:
+            if whole or name not in self.types:
+                ids = self.encode(lead + name)
+            elif variant and (inner := _inner(name, self.types)):
+                before, label, after = inner
+                ids = [*self._words(lead + before), *self.encode(label), *self._words(after)]
+            else:
+                ids = self._words(lead + name)
+            self._labels[key] = tuple(ids)
+        return self._labels[key]
+
+    def _words(self, text: str) -> list[int]:
+        return list(self.plain.encode(text).ids) if text else []
+
+    def lesson(self, draft: Draft, rng: np.random.Generator, cite: bool) -> Lesson:
+        """Word a draft."""
+        n, m = len(draft.cells), len(draft.names)
+        ids = list(self.head(draft.context, n, m))
+        cells = []
+        for i, cell in enumerate(draft.cells, 1):
+            ids += self.cell(i, ": ")
+            start, listed = len(ids), cell.tolist()
+            for gene in listed[:-1]:
+                ids += self.genes[gene]
+            ids += self._last(listed[-1])
+            cells.append((start, len(ids)))
+            if i < n:
+                ids += self.newline
+        ids += self.question
+        variants = (rng.random(m) < 0.5).astype(int).tolist()
+        forms = list(zip(draft.names, draft.whole, variants, strict=True))
+        bare = [self.spell(name, "", whole, v) for name, whole, v in forms]
+        labels = [self.spell(name, " ", whole, v) for name, whole, v in forms]
+        for j, label in enumerate(bare):
+            ids += (self.newline if j else []) + list(label)
+        ids += self.tail
+        cited = self._cite(draft) if cite else []
+        tree = spelling_tree(labels, self.end[0])
+        return Lesson(ids, labels, bare, draft.gold.tolist(), cited, tree, cells)
+
+    def _last(self, gene: int) -> list[int]:
+        if gene not in self.last:
+            self.last[gene] = self.encode(self.practice.genes[gene])
+        return self.last[gene]
+
+    def _cite(self, draft: Draft) -> list[list[list[int]]]:
+        """Choose genes of each cell that speak for each candidate and less for the others."""
+        found = []
+        for cell in draft.cells:
+            known = cell[self.single[cell] >= 0]
+            told = self.telling[draft.types][:, known]
+            contrast = told - _RIVALS * told.mean(axis=0)
+            contrast[told < _TELLS] = -1.0
+            order = np.argsort(-contrast, axis=1, kind="stable")[:, :CITED]
+            found.append(
+                [
+                    [int(self.single[known[k]]) for k in row if contrast[j, k] > 0]
+                    for j, row in enumerate(order)
+                ]
+            )
+        return found
+
+
+def _without(tokenizer: Any, types: set[str]) -> Any:
+    """Return the tokenizer without the labels that are one token."""
+    import json
+
+    from tokenizers import Tokenizer
+
+    core = json.loads(tokenizer.backend_tokenizer.to_str())
+    core["added_tokens"] = [t for t in core["added_tokens"] if t["content"] not in types]
+    return Tokenizer.from_str(json.dumps(core))
+
+
+def _inner(name: str, types: set[str]) -> tuple[str, str, str] | None:
+    """Return a known label inside a longer one, the longest, with what is around it."""
+    words = [(m.start(), m.end()) for m in re.finditer(r"\S+", name)]
+    best = None
+    for a, (start, _) in enumerate(words):
+        for _, end in words[a:]:
+            part = name[start:end]
+            longer = best is None or end - start > len(best[1])
+            if part != name and part in types and longer:
+                best = (name[:start], part, name[end:])
+    return best
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The questions of some lessons, all cells behind each prompt, padded on the right.
+
+    Attributes
+    ----------
+    ids, block, position
+        Shape (rows, length): tokens; 0 for the prompt, i for cell i; the place each one stands at
+        for the model, since every question follows the prompt directly.
+    about
+        Which cell a token belongs to, as a gene of its list or of the question about it; 0 where
+        it belongs to none.
+    row, at
+        Of each choice, the row and the place whose state chooses.
+    options
+        Tokens it chooses among, shape (choices, most), padded with -1.
+    target
+        Which is right.
+    owner
+        Of each choice, row and cell as row * 64 + cell.
+    """
+
+    ids: npt.NDArray[np.int32]
+    block: npt.NDArray[np.int16]
+    position: npt.NDArray[np.int16]
+    about: npt.NDArray[np.int16]
+    row: npt.NDArray[np.int32]
+    at: npt.NDArray[np.int32]
+    options: npt.NDArray[np.int32]
+    target: npt.NDArray[np.int32]
+    owner: npt.NDArray[np.int32]
+
+
+def questions(layout: Layout, lessons: Sequence[Lesson], pad: int) -> Questions:
+    """Ask for every cell of every lesson, along the label that is right."""
+    rows, choices = [], []
+    for r, lesson in enumerate(lessons):
+        ids = list(lesson.prompt)
+        block, position = [0] * len(ids), list(range(len(ids)))
+        about = [0] * len(ids)
+        for i, (start, end) in enumerate(lesson.cells, 1):
+            about[start:end] = [i] * (end - start)
+        for i, gold in enumerate(lesson.gold, 1):
+            header = layout.cell(i, " is")
+            path = lesson.tree.path(gold)
+            deepest = max((depth for depth, _, _ in path), default=0)
+            own = [*header, *lesson.labels[gold][:deepest]]
+            for depth, options, target in path:
+                choices.append((r, len(ids) + len(header) + depth - 1, options, target, i - 1))
+            ids += own
+            block += [i] * len(own)
+            about += [0, *[i] * (len(own) - 1)]
+            position += range(len(lesson.prompt), len(lesson.prompt) + len(own))
+        rows.append((ids, block, position, about))
+    width = max(len(row[0]) for row in rows)
+    most = max(len(options) for _, _, options, _, _ in choices)
+
+    def padded(lists: Sequence[Sequence[int]], fill: int, size: int, kind: Any) -> Any:
+        out = np.full((len(lists), size), fill, kind)
+        for line, values in zip(out, lists, strict=True):
+            line[: len(values)] = values
+        return out
+
+    return Questions(
+        padded([row[0] for row in rows], pad, width, np.int32),
+        padded([row[1] for row in rows], 0, width, np.int16),
+        padded([row[2] for row in rows], 0, width, np.int16),
+        padded([row[3] for row in rows], 0, width, np.int16),
+        np.array([c[0] for c in choices], np.int32),
+        np.array([c[1] for c in choices], np.int32),
+        padded([c[2] for c in choices], -1, most, np.int32),
+        np.array([c[3] for c in choices], np.int32),
+        np.array([c[0] * 64 + c[4] for c in choices], np.int32),
+    )
+
+
+# What the tokens of a written response count for.
+TYPE, SECOND, GENE, NUMBER, WORD = 1.0, 0.3, 0.3, 0.2, 0.1
+
+
+def response(
+    layout: Layout, lesson: Lesson, rating: npt.NDArray[np.float32]
+) -> tuple[list[int], list[int], list[float]]:
+    """Write what is to be said, from ``<think>`` on: notes of all cells, then each type once.
+
+    A note names the two types rated highest for its cell, and genes that speak for the first.
+
+    The notes are the model's own, right or wrong, as they will be when it answers; what it should
+    have noted is the type that is right. So the notes stay as honest as the rating, and the
+    assignment is learned on notes that have to be mended.
+
+    Returns
+    -------
+    tokens, targets, weights
+        Behind the prompt; what each token should have been, and how much that counts.
+    """
+    tokens: list[int] = []
+    targets: list[int] = []
+    weights: list[float] = []
+
+    def say(ids: Sequence[int], weight: float) -> None:
+        tokens.extend(ids)
+        targets.extend(ids)
+        weights.extend([weight] * len(ids))
+
+    order = np.argsort(-rating, axis=1, kind="stable")[:, :2].tolist()
+    colon, among = layout.said(": "), layout.said(AMONG_OTHERS)
+    alternative = layout.said(" or")
+    say(layout.think, WORD)
+    for i, gold in enumerate(lesson.gold):
+        first, second = order[i]
+        say(layout.cell(i + 1, " is"), NUMBER)
+        place = len(tokens)
+        say(lesson.labels[first], TYPE)
+        if first != gold:  # up to where it goes wrong
+            right, said = lesson.labels[gold], lesson.labels[first]
+            for k, token in enumerate(said):
+                if k >= len(right) or right[k] != token:
+                    if k < len(right):
+                        targets[place + k] = right[k]
+                    else:
+                        weights[place + k] = 0.0
+                    for rest in range(k + 1, len(said)):
+                        weights[place + rest] = SECOND
+                    break
+        say(alternative, WORD)
+        say(lesson.labels[second], SECOND)
+        if genes := lesson.cited[i][first]:
+            say(colon, WORD)
+            say(genes, GENE)
+            say(among, WORD)
+        else:
+            say(layout.end, WORD)
+        say(layout.newline, WORD)
+    say(layout.said(f"{EACH_ONCE}\n"), WORD)
+    for i, gold in enumerate(lesson.gold):
+        say(layout.cell(i + 1, " is"), NUMBER)
+        say(lesson.labels[gold], TYPE)
+        say(layout.end, WORD)
+        say(layout.newline, WORD)
+    say(layout.said("</think>\n<answer>"), WORD)
+    for i, gold in enumerate(lesson.gold):
+        if i:
+            say(layout.said(" |"), WORD)
+        say(lesson.labels[gold] if i else lesson.bare[gold], TYPE)
+    say(layout.said("</answer><|im_end|>"), WORD)
+    return tokens, targets, weights
+
+
+def read_back(layout: Layout, lesson: Lesson) -> Any:
+    """Return what the text of a lesson's prompt says, for checks."""
+    text = layout.tokenizer.decode(lesson.prompt)
+    user = text.partition("<|im_start|>user\n")[2].partition("<|im_end|>")[0]
+    return read_user_message(user)

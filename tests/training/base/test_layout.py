@@ -1,0 +1,139 @@
+"""Lessons in tokens: the solver's own prompt, and responses that say what is rated."""
+
+import numpy as np
+import pytest
+import torch
+from base_toys import MARKERS, as_puzzle
+
+import cello1
+from cello1.citations.citations import citations, gene_vocabulary
+from cello1.puzzles.answer import TAGS, Answer, parse_response
+from cello1.solvers.local.spelling import spelling_tree
+from cello1.training.base.base import _words
+from cello1.training.base.forward import hidden_states
+from cello1.training.base.layout import Layout, response
+from cello1.training.base.practice import Size, knowledge
+from cello1.training.base.pretrain import new_model, sees, start_from
+from cello1.training.base.tokens import make_tokenizer
+
+
+@pytest.fixture
+def layout(practice):
+    telling, listed = knowledge(practice)
+    genes = [g for g, share in zip(practice.genes, listed, strict=True) if share > 0.05]
+    tokenizer = make_tokenizer(genes, practice.sources.types, _words(practice), 900)
+    return Layout(tokenizer, practice, telling)
+
+
+def pieces(layout, text):
+    return [layout.tokenizer.decode([i]) for i in layout.encode(text)]
+
+
+def test_the_tokenizer_is_exact_and_a_gene_a_cell_a_type_and_a_tag_are_one_token(layout):
+    text = (
+        "<think>Cell 3 is B cell or T cell: MS4A1, among others.\n</think>\n<answer>B cell</answer>"
+    )
+    for part in (text, "unseen: β cell | 你好", "vein endothelial cell | NEVERSEEN7, "):
+        assert layout.tokenizer.decode(layout.encode(part)) == part
+    assert {"Cell 3", "B cell", "T cell", "MS4A1, ", *TAGS} <= set(pieces(layout, text))
+    # A label inside a word is no label.
+    assert "T cell" not in pieces(layout, "NKT cells")
+
+
+def test_whoever_skips_special_tokens_still_reads_the_format(layout):
+    text = "<think>x</think>\n<answer>B cell</answer>"
+    ids = [*layout.encode(text), layout.tokenizer.eos_token_id]
+    assert layout.tokenizer.decode(ids, skip_special_tokens=True) == text
+    assert not set(TAGS) & set(layout.tokenizer.all_special_tokens)
+
+
+def test_a_response_is_right_and_its_notes_are_the_rating(practice, layout):
+    rng = np.random.default_rng(0)
+    for i in range(30):
+        draft = practice.draw(0, i, Size(4, 50, 1))
+        lesson = layout.lesson(draft, rng, cite=True)
+        puzzle = as_puzzle(practice, draft)
+        rating = rng.normal(size=(len(draft.cells), len(draft.names))).astype(np.float32)
+        tokens, targets, weights = response(layout, lesson, rating)
+        assert len(tokens) == len(targets) == len(weights)
+        text = layout.tokenizer.decode(tokens).removesuffix("<|im_end|>")
+        assert cello1.score(puzzle, text).exact
+        said = parse_response(text)
+        assert isinstance(said, Answer)
+        vocabulary = gene_vocabulary([puzzle])
+        assert all(c.true for c in citations(puzzle, said.reasoning, vocabulary))
+        for line, row in zip(said.reasoning.split("\n"), rating, strict=False):
+            first, second = (puzzle.candidates[j] for j in np.argsort(-row)[:2])
+            assert f" is {first} or {second}" in line
+
+
+def test_the_note_that_errs_is_told_the_right_type_and_nothing_behind_it(practice, layout):
+    draft = practice.draw(0, 1, Size(4, 50, 0, plain=True))
+    lesson = layout.lesson(draft, np.random.default_rng(0), cite=True)
+    n, m = len(lesson.gold), len(lesson.labels)
+    rating = np.zeros((n, m), np.float32)
+    rating[np.arange(n), [(j + 1) % m for j in lesson.gold]] = 1.0
+    tokens, targets, _ = response(layout, lesson, rating)
+    wrong = [k for k, (a, b) in enumerate(zip(tokens, targets, strict=True)) if a != b]
+    assert len(wrong) == n
+    assert [targets[k] for k in wrong] == [lesson.labels[j][-1] for j in lesson.gold]
+
+
+def test_known_labels_are_also_read_word_by_word(practice, layout):
+    whole = layout.spell("natural killer cell", " ", True, 0)
+    words = layout.spell("natural killer cell", " ", False, 0)
+    assert len(whole) == 2
+    assert len(words) >= 2
+    assert whole != words
+    assert layout.tokenizer.decode(list(words)) == " natural killer cell"
+
+
+def test_the_choices_between_labels_are_probabilities():
+    labels = [(1, 2), (1, 3), (1, 3, 4), (5,)]
+    tree = spelling_tree(labels, end=9)
+    assert tree.choices == {(): [1, 5], (1,): [2, 3], (1, 3): [4, 9]}
+    rng = np.random.default_rng(0)
+    logs = {}
+    for start, options in tree.choices.items():
+        shares = rng.random(len(options))
+        logs[start] = np.log(shares / shares.sum())
+    total = 0.0
+    for j, tokens in enumerate(tree.labels):
+        total += np.exp(sum(logs[tokens[:d]][k] for d, _, k in tree.path(j)))
+    assert total == pytest.approx(1)
+
+
+def test_the_lean_forward_pass_gives_the_numbers_of_transformers(practice, layout):
+    model = new_model(layout.tokenizer, hidden=32, layers=3, heads=2, context=512, seed=0)
+    start_from(model, layout, 0.5)
+    ids = torch.tensor(
+        [layout.lesson(practice.draw(0, 0, Size(3, 9, 1)), np.random.default_rng(0), False).prompt]
+    )
+    block = torch.zeros_like(ids)
+    block[0, -6:-3], block[0, -3:] = 1, 2
+    position = torch.arange(ids.shape[1])[None].clone()
+    position[0, -3:] -= 3
+    with torch.no_grad():
+        theirs = model.model(
+            input_ids=ids, attention_mask=sees(block), position_ids=position, use_cache=False,
+            output_hidden_states=True,
+        )  # fmt: skip
+        ours = hidden_states(model, ids, sees=sees(block), position=position, early=1)
+        assert torch.allclose(ours.last, theirs.last_hidden_state, atol=1e-5)
+        early = model.model.norm(theirs.hidden_states[1])
+        assert torch.allclose(ours.early, early, atol=1e-5)
+        plain = model.model(input_ids=ids, use_cache=False).last_hidden_state
+        assert torch.allclose(hidden_states(model, ids).last, plain, atol=1e-5)
+
+
+def test_before_any_training_tables_and_look_up_already_speak(practice, layout):
+    """Genes stand near the types they mark."""
+    model = new_model(layout.tokenizer, hidden=32, layers=2, heads=2, context=512, seed=0)
+    start_from(model, layout, 0.5)
+    table = model.get_input_embeddings().weight.detach()
+    right = 0
+    for label, markers in MARKERS.items():
+        genes = table[[layout.encode(f"{g}, ")[0] for g in markers]].mean(0)
+        types = table[[layout.encode(x)[0] for x in MARKERS]]
+        right += list(MARKERS)[int((types @ genes).argmax())] == label
+    assert right >= 4
