@@ -36,6 +36,9 @@ from cello1.errors import InputError
 from cello1.scoring.ontology import above_of, information, likeness, term_id, term_label
 
 Floats = npt.NDArray[np.float32]
+# Shares of cells that list a gene, which part seldom from often.
+COMMON = (0.003, 0.01, 0.03, 0.08)
+FIRST, LAST = 6, 18
 EMBEDDED = Path(str(files("cello1.atlas") / "embedded"))
 
 How = Literal["source", "relative", "markers only", "not at all"]
@@ -57,22 +60,29 @@ class Weights:
         How much more columns of the puzzle's tissue (disease) share with the type that is asked.
     ridge
         Penalty of the regression on markers.
-    floor
-        The lowest log-odds a listed gene can have: what is listed against all expectation may be
-        ambient, and may not decide alone.
+    marked, measured
+        What a gene's expected row, and what tables say beyond it, count for: by how often cells
+        of any type list the gene, from seldom to often (bounds: `COMMON`). What is listed by
+        many types is often ambient, or shared by a programme of genes that counts once.
+    first, last
+        What a gene among the first `FIRST` of a list counts more, and one after `LAST` less, by
+        how common it is: of a gene that most cells list, its place says most.
     temperature
         Divides the scores, so that probabilities under one-to-one are calibrated.
     """
 
     pseudo: float = 0.05
-    decline: float = 3.0
-    noise: float = 1.0
-    study: float = 1.5
+    decline: float = 4.5
+    noise: float = 0.5
+    study: float = 1.0
     tissue: float = 0.0
     disease: float = 0.0
     ridge: float = 50.0
-    floor: float = -0.5
-    temperature: float = 2.0
+    marked: tuple[float, ...] = (2.55, 2.79, 1.50, 0.81, 0.46)
+    measured: tuple[float, ...] = (2.25, 1.51, 0.96, 0.90, 0.25)
+    first: tuple[float, ...] = (0.27, 0.3, 0.52, 0.75, 1.8)
+    last: tuple[float, ...] = (-0.2, -0.22, -0.39, -0.56, -1)
+    temperature: float = 1.34
 
 
 class Knowledge(NamedTuple):
@@ -398,7 +408,7 @@ class Atlas:
         return np.array([self._rows[key] for key in wanted])
 
     def _make_rows(self, keys: Sequence[str], tissue: str, disease: str) -> Floats:
-        rows = self._expected(keys)
+        rows = self._expected(keys) * self._by_commonness(self.weights.marked)
         if self._tables:
             columns, weights = self._columns, self.weights
             like = likeness(keys, self.keys)[:, columns.key] ** weights.decline
@@ -413,20 +423,35 @@ class Atlas:
             heard = (per_table @ columns.measured.astype(np.float32)) / (
                 size.sum(axis=1, keepdims=True) + 1e-9
             )
-            rows = rows + (share @ self._beyond) / np.maximum(heard, _LEAST_HEARD)
-        raised = np.maximum(rows, self.weights.floor) * (rows != 0)
-        return np.asarray(raised, dtype=np.float32)
+            beyond = (share @ self._beyond) / np.maximum(heard, _LEAST_HEARD)
+            rows = rows + beyond * self._by_commonness(weights.measured)
+        return np.asarray(rows, dtype=np.float32)
+
+    def _by_commonness(self, worth: Sequence[float]) -> Floats:
+        return np.array(worth, dtype=np.float32)[np.digitize(self._usual, COMMON)]
+
+    @property
+    def _usual(self) -> Floats:
+        """How often cells of any type list a gene, shape (genes,)."""
+        known = self._columns.usual if self._tables else np.zeros(len(self.genes), np.float32)
+        return np.where(known > 0, known, np.float32(0.02))
 
     def indicator(self, cells: Sequence[Sequence[str]]) -> csr_array:
-        """Turn gene lists into a matrix of ones, shape (cells, genes).
+        """Turn gene lists, highest expression first, into a matrix, shape (cells, genes).
 
         Housekeeping genes and genes that no source knows are left out; old symbols are renamed.
+        An entry is what the gene's place counts for: more among the first, less among the last.
+        A matrix of ones does as well where places are not known.
         """
         places = [self._listed(genes) for genes in cells]
-        indptr = np.concatenate([[0], np.cumsum([len(p) for p in places])])
+        lengths = np.array([len(p) for p in places], dtype=np.int64)
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
         indices = np.array([i for p in places for i in p], dtype=np.int32)
-        data = np.ones(len(indices), dtype=np.float32)
-        return csr_array((data, indices, indptr), shape=(len(cells), len(self.genes)))
+        rank = np.arange(len(indices)) - np.repeat(indptr[:-1], lengths)
+        first, last = (self._by_commonness(w) for w in (self.weights.first, self.weights.last))
+        data = 1 + first[indices] * (rank < FIRST) + last[indices] * (rank >= LAST)
+        shape = (len(cells), len(self.genes))
+        return csr_array((data.astype(np.float32), indices, indptr), shape=shape)
 
     def _listed(self, genes: Sequence[str]) -> list[int]:
         place = self._place
@@ -463,7 +488,7 @@ class Atlas:
         Parameters
         ----------
         cells
-            Gene lists (any order), or what :meth:`indicator` made of them.
+            Gene lists, highest expression first, or what :meth:`indicator` made of them.
         candidates
             Labels.
         universe
@@ -482,7 +507,8 @@ class Atlas:
         if universe is None:
             return np.asarray(listed @ rows.T, dtype=np.float32)
         absent = self.absent(rows, universe)
-        return np.asarray(listed @ (rows - absent).T + absent.sum(axis=1), dtype=np.float32)
+        unlisted = absent.sum(axis=1) - (listed > 0).astype(np.float32) @ absent.T
+        return np.asarray(listed @ rows.T + unlisted, dtype=np.float32)
 
     def absent(self, rows: Floats, universe: Iterable[str]) -> Floats:
         """Return the log-odds that a measured gene gives by not being listed, shape of `rows`.
@@ -492,7 +518,7 @@ class Atlas:
         """
         measured = np.zeros(len(self.genes), dtype=bool)
         measured[[i for gene in universe if (i := self._place(gene)) >= 0]] = True
-        usual = self._columns.usual if self._tables else np.full(len(self.genes), 0.05, np.float32)
+        usual = self._usual
         often = np.clip(usual * np.exp(rows), 0, _OFTEN)
         against = np.log1p(-often) - np.log1p(-np.minimum(usual, _OFTEN))
         return np.where(measured & (rows != 0), against, 0).astype(np.float32)

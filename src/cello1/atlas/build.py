@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from cello1.atlas import genes as names
-from cello1.atlas.markers import read_markers, term_of_name
+from cello1.atlas.markers import OWN_TABLE, read_markers, term_of_name
 from cello1.atlas.source import Column, Source, read_sources, write_sources
 from cello1.errors import InputError, brief
 from cello1.recipes.atlas import AtlasSettings, AtlasSource
@@ -142,7 +142,8 @@ def read_source(
     """
     match = Match(asked.name, "markers")
     if asked.markers is not None:
-        columns, genes, values = _from_markers(asked, data / asked.markers, match)
+        path = OWN_TABLE if asked.markers == "own" else data / asked.markers
+        columns, genes, values = _from_markers(asked, path, match)
     elif asked.profiles is not None:
         match.kind = "profiles"
         rng = np.random.default_rng([seed, zlib.crc32(asked.name.encode())])

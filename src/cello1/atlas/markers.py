@@ -21,6 +21,8 @@ from cello1.texts import read_table
 
 Table = dict[str, dict[str, float]]
 
+# A small table of our own, written for this project.
+OWN_TABLE = Path(str(files("cello1.atlas") / "markers.csv"))
 NAMES = Path(str(files("cello1.atlas") / "names.csv"))
 _BETWEEN = re.compile(r"[,;|/\s]+")
 

@@ -21,7 +21,10 @@ class AtlasSource(Section):
     ] = None
     markers: Annotated[
         str | None,
-        Field(description="Marker table (PanglaoDB, ScType, Cell Marker Accordion, CSV)."),
+        Field(
+            description="Marker table (PanglaoDB, ScType, Cell Marker Accordion, CSV), or own: the "
+            "small one that comes with the package."
+        ),
     ] = None
     study: Annotated[str | None, Field(description="Study it comes from [its name].")] = None
     licence: Annotated[str, Field(description="Licence of the data.")] = "not stated"

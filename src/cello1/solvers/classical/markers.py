@@ -9,21 +9,19 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cello1.atlas import Knowledge
-from cello1.atlas.markers import Table, read_markers, term_of_name
+from cello1.atlas.markers import OWN_TABLE, Table, read_markers, term_of_name
 from cello1.puzzles.puzzle import Puzzle, label_key
 from cello1.scoring.ontology import ancestors, term_id
 from cello1.solvers.base import Floats
 
 __all__ = ["OWN_TABLE", "Markers", "Table", "read_markers"]
 
-OWN_TABLE = Path(str(files("cello1.solvers.classical") / "markers.csv"))
 # A marker at the top of the list counts twice one at its end: expression tells, presence more.
 _TOP_BONUS = 1.0
 
