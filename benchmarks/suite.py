@@ -1,9 +1,10 @@
 """The suite: every solver on the fixed set of real puzzles, each study left out.
 
 Run ``python benchmarks/suite.py DATA`` with the folder of the shared data (``cells/``,
-``more_cells/``, ``cellpuzzles_sample.jsonl``). ``benchmarks/suite.yaml`` says which puzzles are built of which file, which study they come from, and which sources of the
-atlas may share donors with them. Whatever of a study went into a source, a weight or a training is
-left out when that study is tested; what cannot be left out is refused and not shown.
+``more_cells/``, ``cellpuzzles_sample.jsonl``). ``benchmarks/suite.yaml`` says which puzzles are
+built of which file, which study they come from, and which sources of the atlas may share donors
+with them. Whatever of a study went into a source, a weight or a training is left out when that
+study is tested; what cannot be left out is refused and not shown.
 
 Prints cell- and batch-level accuracy by study with 95 % intervals (over donors where there are
 several, else over puzzles), the macro average over studies, and the calibration error of joint
@@ -32,9 +33,8 @@ import cello1 as co
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import BuildSettings, SolveSettings
-from cello1.report.published import PUBLISHED, PUZZLES
-from cello1.scoring.confidence import positions
-from cello1.scoring.reliability import ece
+from cello1.report.page import N_PUBLISHED, PUBLISHED
+from cello1.scoring.calibration import ece, positions
 from cello1.scoring.score import score
 from cello1.scoring.statistics import Interval, clustered_interval
 from cello1.solvers.base import Failure, Response, Solver
@@ -267,7 +267,7 @@ def published(data: Path, manifest: dict[str, Any], entrants: Sequence[Entrant])
             print(f"| {name} | {shown(m.cell)} | {shown(m.batch)} | {error} |", flush=True)
         if title == "test":
             for model in PUBLISHED[:4]:
-                name = f"{model.model}, all {PUZZLES:,} rows (paper)"
+                name = f"{model.model}, all {N_PUBLISHED:,} rows (paper)"
                 print(f"| {name} | {model.cell:.3f} | {model.batch:.3f} | |")
         else:
             print("| o1, all 539 rows (paper) | .798 | .282 | |")

@@ -106,7 +106,7 @@ def test_cells_and_puzzles_are_sources_too(tmp_path: Path) -> None:
         ({"B_cell": [0.0] * 176}, "'B cell' is all zero"),
         ({"B_cell": [-1.0] + [1.0] * 175}, "'B cell' holds negative"),
         ({"B_cell": [float("nan")] + [1.0] * 175}, "'B cell' holds negative or missing"),
-        ({"B_cell": ["many"] + [1.0] * 175}, "no numbers"),
+        ({"B_cell": ["many"] + [1.0] * 175}, "not numbers"),
     ],
 )
 def test_bad_columns_are_named(tmp_path: Path, change: Any, message: str) -> None:

@@ -67,6 +67,8 @@ class Weights:
     first, last
         What a gene among the first `FIRST` of a list counts more, and one after `LAST` less, by
         how common it is: of a gene that most cells list, its place says most.
+    floor
+        The lowest log-odds of a listed gene: what is listed against all expectation may be ambient.
     temperature
         Divides the scores, so that probabilities under one-to-one are calibrated.
     """
@@ -82,6 +84,7 @@ class Weights:
     measured: tuple[float, ...] = (2.25, 1.51, 0.96, 0.90, 0.25)
     first: tuple[float, ...] = (0.27, 0.3, 0.52, 0.75, 1.8)
     last: tuple[float, ...] = (-0.2, -0.22, -0.39, -0.56, -1)
+    floor: float = -0.5
     temperature: float = 1.34
 
 
@@ -425,7 +428,7 @@ class Atlas:
             )
             beyond = (share @ self._beyond) / np.maximum(heard, _LEAST_HEARD)
             rows = rows + beyond * self._by_commonness(weights.measured)
-        return np.asarray(rows, dtype=np.float32)
+        return np.asarray(np.maximum(rows, self.weights.floor), dtype=np.float32)
 
     def _by_commonness(self, worth: Sequence[float]) -> Floats:
         return np.array(worth, dtype=np.float32)[np.digitize(self._usual, COMMON)]
