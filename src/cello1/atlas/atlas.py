@@ -553,7 +553,7 @@ class Atlas:
                 found.append((-gain, gene))
         return [gene for _, gene in sorted(found)]
 
-    def with_weights(self, **changes: float) -> Atlas:
+    def with_weights(self, **changes: Any) -> Atlas:
         """Return the same sources with other weights."""
         return Atlas(self.sources, replace(self.weights, **changes))
 
