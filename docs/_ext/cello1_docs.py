@@ -252,7 +252,7 @@ def collect_settings(app: Sphinx) -> None:
     with mock(app.config.autodoc_mock_imports):
         public = [getattr(cello1, name) for name in cello1.__all__]
         rooms = [room for room in public if isinstance(room, ModuleType)]
-        public += [getattr(room, name) for room in rooms for name in room.__all__]
+        public += [getattr(room, name) for room in rooms for name in getattr(room, "__all__", ())]
         for found in public:
             if "__signature__" in getattr(found, "__dict__", {}):
                 del found.__signature__
