@@ -32,11 +32,11 @@ from cello1.training.sft.trainer import LengthSampler
 from cello1.training.teacher.teacher import steer, tell
 
 
-def make_traces(n: int) -> list[Puzzle]:
+def make_traces(n: int, cells: tuple[int, int] = (8, 15)) -> list[Puzzle]:
     """Make puzzles of the paper's size, each with the offline teacher's response."""
     expert, rng = Markers.from_file(), np.random.default_rng(0)
     traces = []
-    for puzzle in make_puzzles(n):
+    for puzzle in make_puzzles(n, cells):
         gold = list(range(len(puzzle.cells)))
         reasons = tell(puzzle, gold, steer(expert.scores(puzzle), gold), expert.evidence, rng)
         answer = puzzle.candidates
