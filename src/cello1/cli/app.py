@@ -41,6 +41,7 @@ from cello1.cli.simulate import simulate
 from cello1.cli.solve import solve
 from cello1.errors import InputError, UseError
 
+_ISSUES = "https://github.com/cello1/cello1/issues"
 _INTERRUPTED = "interrupted; rerun the same command to resume"
 # What may be missing, and the extra that brings it.
 _EXTRAS = {
@@ -196,7 +197,7 @@ def _last_words(error: BaseException) -> tuple[str, int]:
     said = " ".join(str(error).split())
     return (
         f"unexpected {type(error).__name__} in {place}{f': {said}' if said else ''}; this is a "
-        "fault of cello1: please open an issue with what the same command prints with --debug"
+        f"fault of cello1: please report what the same command prints with --debug at {_ISSUES}"
     ), 1
 
 

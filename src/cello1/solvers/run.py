@@ -155,9 +155,10 @@ def remarks(puzzles: Sequence[Puzzle], records: Mapping[str, Mapping[str, Any]])
     lines = []
     if cut := cut_prompts(asked):
         tokens = sorted(int(record["prompt_tokens"]) for _, record in cut)
+        read = f"{tokens[0]:,}" + (f" to {tokens[-1]:,}" if tokens[-1] > tokens[0] else "")
         lines.append(
             f"{len(cut)} of {len(asked)} prompts were cut by the server, which says it read only "
-            f"{tokens[0]:,} to {tokens[-1]:,} tokens: these answers count for nothing; raise the "
+            f"{read} tokens: these answers count for nothing; raise the "
             "server's context length (Ollama: num_ctx) and solve again with another --out"
         )
     if short := sum(record.get("finish_reason") == "length" for _, record in asked):
