@@ -531,3 +531,31 @@ def test_solvers_on_this_machine_are_not_remote(toys):
         assert not isinstance(choose_solver(SolveSettings(solver=name)), RemoteSolver)
     local = VotingSolver(lambda k: choose_solver(SolveSettings(solver="chance", seed=k)), 3)
     assert not isinstance(local, RemoteSolver)
+
+
+def test_distilling_stores_and_tells_no_password(server, toys, tmp_path, monkeypatch, capsys):
+    from cello1 import cli
+
+    write_puzzles(toys[:4], tmp_path / "puzzles.parquet")
+    host = server.url.removeprefix("http://").removesuffix("/v1")
+    server.script = [bad.echo(200)]
+
+    def distill(password):
+        address = f"http://me:{password}@{host}/v1?token=query-secret-99"
+        arguments = ["distill", tmp_path / "puzzles.parquet", "--teacher", "openai:m"]
+        arguments += ["--option", f"base_url={address}", "--samples", 1, "--out", tmp_path / "run"]
+        monkeypatch.setattr("sys.argv", ["cello1", *map(str, arguments)])
+        with pytest.raises(SystemExit):
+            cli.main()
+        return capsys.readouterr()
+
+    said = [distill("password-secret-99"), distill("other-secret-99")]
+    server.script, requests = [bad.right], len(server.requests)
+    host = host.replace("127.0.0.1", "localhost")
+    said.append(distill("password-secret-99"))
+    assert "base_url" in said[-1].err
+    assert len(server.requests) == requests
+    text = "".join(part for one in said for part in one)
+    text += "".join(p.read_text("utf-8", "replace") for p in tmp_path.rglob("*") if p.is_file())
+    assert "run.json" in {path.name for path in tmp_path.rglob("*")}
+    assert "-secret-99" not in text
