@@ -255,9 +255,7 @@ def _anndata(adata: Any, name: str, layer: str | None, asked: str | None) -> Dat
     raw_var = None
     if adata.raw is not None:
         nodes["raw.X"], raw_var = adata.raw.X, adata.raw.var
-    if adata.is_view and adata.isbacked:
-        nodes["X"] = _RowsOfView(adata)
-    elif adata.X is not None:
+    if adata.X is not None:
         nodes["X"] = adata.X
     nodes |= {k: adata.layers[k] for k in sorted(adata.layers)}
     organism = adata.uns.get("organism")
@@ -267,16 +265,6 @@ def _anndata(adata: Any, name: str, layer: str | None, asked: str | None) -> Dat
         lambda: adata.obsp.get("connectivities"),
         adata.obsm,
     )  # fmt: skip
-
-
-class _RowsOfView:
-    """The X of a view of a backed AnnData, read by rows: whole, it would be in memory."""
-
-    def __init__(self, adata: Any) -> None:
-        self.adata, self.shape = adata, adata.shape
-
-    def __getitem__(self, rows: slice) -> Any:
-        return self.adata[rows].X
 
 
 def _of_parts(

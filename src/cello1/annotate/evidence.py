@@ -33,14 +33,22 @@ OWN_LEVEL = 0.1
 PANEL = 0.5
 
 
-# In every tissue: cells of the blood, vessels, and what holds tissues together.
-EVERYWHERE = (
+# Found everywhere: cells of the blood, and in tissues what lies around vessels and holds them.
+IN_BLOOD = (
     "B cell", "plasma cell", "CD4-positive, alpha-beta T cell", "CD8-positive, alpha-beta T cell",
     "regulatory T cell", "natural killer cell", "classical monocyte", "non-classical monocyte",
-    "macrophage", "conventional dendritic cell", "plasmacytoid dendritic cell", "mast cell",
-    "neutrophil", "erythrocyte", "platelet", "endothelial cell",
-    "endothelial cell of lymphatic vessel", "pericyte", "smooth muscle cell", "fibroblast",
+    "conventional dendritic cell", "plasmacytoid dendritic cell", "neutrophil", "erythrocyte",
+    "platelet",
 )  # fmt: skip
+IN_TISSUES = (
+    "macrophage",
+    "mast cell",
+    "endothelial cell",
+    "endothelial cell of lymphatic vessel",
+    "pericyte",
+    "smooth muscle cell",
+    "fibroblast",
+)
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,10 @@ def tissue_candidates(expert: Any, tissues: Sequence[str]) -> tuple[list[str], s
     if not wanted or not there:
         where = f"nothing is known of {', '.join(tissues)}" if tissues else "no tissue is named"
         return sorted(set(names.values())), f"all that the atlas knows, for {where}"
-    found = {names[key] for key in there} | set(EVERYWHERE)
+    found = {names[key] for key in there} | set(IN_BLOOD)
+    if wanted == {"blood"}:
+        return sorted(found), f"those of {', '.join(tissues)}"
+    found |= set(IN_TISSUES)
     return sorted(found), f"those of {', '.join(tissues)} and what is found everywhere"
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BLUE, GREY, RED, INK = "#2a6f97", "#b8b8b8", "#c1121f", "#23262b"
 # A candidate that no cluster has with this probability is not drawn.
-_SEEN = 0.02
+_SEEN = 0.05
 _WRAP = 30
 # Inches: a row or column of a figure, a letter, and what stands around.
 ROW, COLUMN, LETTER = 0.27, 0.27, 0.072

@@ -117,7 +117,7 @@ def _add_to_zarr(path: Path, out: Path, found: Annotation) -> None:
         shutil.copytree(path, temporary)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            group = zarr.open_group(store=str(temporary), mode="r+")
+            group = zarr.open_group(store=str(temporary), mode="r+", use_consolidated=False)
             _add(group, found)
             zarr.consolidate_metadata(str(temporary))
         if out.exists():

@@ -331,7 +331,7 @@ def _symbols(data: Data, organism: str | None, notes: list[str]) -> Symbols:
         why = f"the data say {said}" if said else f"genes are spelled as of mouse ({data.genes[0]})"
         mend = (
             "name organism mouse (--organism mouse) to take them for the human genes of the same "
-            "symbol" if is_mouse or looks else "only human and mouse can be annotated"
+            "symbol" if is_mouse or (looks and said is None) else "only human and mouse can be named"
         )  # fmt: skip
         raise InputError(f"{why}, but cell types are known by genes of human; {mend}")
     genes = data.genes

@@ -1,0 +1,228 @@
+"""Data of any size and form: stored, backed, lazy, a view, with raw, of mouse."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from blood import TYPES, blood
+from scipy.sparse import csc_matrix
+
+import cello1 as co
+from cello1.annotate.data import open_data
+from cello1.annotate.files import annotate_file
+from cello1.errors import InputError, UseError
+
+OPTIONS = {"groupby": "cluster", "candidates": TYPES, "solver": "markers"}
+
+
+def labels(cells, key="cello1"):
+    return co.get.annotation(cells, key)["label"].tolist()
+
+
+def notes(cells):
+    return json.loads(cells.uns["cello1"]["notes"])
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "dense", "float32", "int"])
+def test_any_matrix_in_memory(cells, form):
+    cells.X = {
+        "csr": lambda x: x,
+        "csc": csc_matrix,
+        "dense": lambda x: x.toarray(),
+        "float32": lambda x: x.astype(np.float32),
+        "int": lambda x: x.astype(np.int64),
+    }[form](cells.X)
+    co.tl.annotate(cells, **OPTIONS)
+    assert labels(cells) == TYPES
+
+
+def test_a_view_and_one_that_is_backed(cells, tmp_path):
+    view = cells[cells.obs["donor_id"] == "D0"]
+    co.tl.annotate(view, **OPTIONS)
+    assert labels(view) == TYPES
+    cells.write_h5ad(tmp_path / "in.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "in.h5ad", backed="r")
+    co.tl.annotate(backed, **OPTIONS)
+    assert backed.isbacked
+    assert labels(backed) == TYPES
+    backed.file.close()
+
+
+def test_a_view_of_a_backed_one(cells, tmp_path):
+    cells.write_h5ad(tmp_path / "in.h5ad")
+    part = anndata.read_h5ad(tmp_path / "in.h5ad", backed="r")[::2]
+    with open_data(part) as data:
+        assert sum(len(chunk.indptr) - 1 for chunk in data.chunks()) == part.n_obs
+
+
+def test_dask_arrays_are_read_in_chunks(cells):
+    array = pytest.importorskip("dask.array", reason="needs dask")
+    cells.X = array.from_array(cells.X.toarray(), chunks=(7, -1))
+    co.tl.annotate(cells, **OPTIONS)
+    assert labels(cells) == TYPES
+
+
+class Lazy:
+    """An array that is computed in pieces, as those of dask are."""
+
+    def __init__(self, values):
+        self.values, self.shape, self.dtype, self.ndim = values, values.shape, values.dtype, 2
+
+    def __getitem__(self, rows):
+        return Lazy(self.values[rows])
+
+    def compute(self):
+        return self.values
+
+
+def test_lazy_rows_are_computed_piece_by_piece(cells):
+    from cello1.annotate.data import _row_blocks
+
+    dense = cells.X.toarray()
+    chunks = list(_row_blocks(Lazy(dense)))
+    found = np.zeros_like(dense)
+    for chunk in chunks:
+        for i in range(len(chunk.indptr) - 1):
+            span = slice(chunk.indptr[i], chunk.indptr[i + 1])
+            found[chunk.start + i, chunk.indices[span]] = chunk.data[span]
+    np.testing.assert_array_equal(found, dense)
+
+
+def test_raw_is_read_where_x_has_only_some_of_its_genes(cells):
+    cells.raw = cells.copy()
+    some = cells[:, [g for g in cells.var_names if g.startswith("HK")]].copy()
+    co.tl.annotate(some, **OPTIONS)
+    assert labels(some) == TYPES
+    assert some.uns["cello1"]["values"] == "raw.X (counts)"
+    assert any(note.startswith("raw.X is read: it has 100 genes") for note in notes(some))
+
+
+@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
+def test_a_copy_is_written_and_nothing_else_changes(cells, kind, tmp_path):
+    pytest.importorskip("zarr")
+    source, out = tmp_path / f"in.{kind}", tmp_path / f"out.{kind}"
+    cells.layers["other"] = cells.X * 2
+    cells.obsm["X_pca"] = np.zeros((cells.n_obs, 3))
+    cells.uns["text"] = "kept"
+    getattr(cells, f"write_{kind}")(source)
+    annotate_file(source, out, **OPTIONS)
+    read = getattr(anndata, f"read_{kind}")
+    before, after = read(source), read(out)
+    assert labels(after) == TYPES
+    new = [f"cello1{end}" for end in ("", "_ontology_term_id", "_confidence", "_coarse", "_fine")]
+    assert list(after.obs) == [*before.obs, *new]
+    pd.testing.assert_frame_equal(after.obs[list(before.obs)], before.obs)
+    assert (after.X != before.X).nnz == 0
+    assert (after.layers["other"] != before.layers["other"]).nnz == 0
+    assert after.uns["text"] == "kept"
+    annotate_file(out, tmp_path / f"again.{kind}", **OPTIONS)
+    assert list(read(tmp_path / f"again.{kind}").obs) == list(after.obs)
+
+
+def test_a_zarr_store_becomes_no_h5ad(cells, tmp_path):
+    with pytest.raises(UseError, match=r"ends in .zarr"):
+        annotate_file(tmp_path / "in.zarr", tmp_path / "out.h5ad", **OPTIONS)
+    with pytest.raises(UseError, match="the input itself"):
+        annotate_file(tmp_path / "in.h5ad", tmp_path / "in.h5ad", **OPTIONS)
+
+
+def test_labels_for_r(cells, tmp_path):
+    cells.write_h5ad(tmp_path / "in.h5ad")
+    annotate_file(
+        tmp_path / "in.h5ad", tmp_path / "out.h5ad", labels=tmp_path / "labels.csv", **OPTIONS
+    )
+    table = pd.read_csv(tmp_path / "labels.csv", index_col="barcode", dtype={"cluster": str})
+    after = anndata.read_h5ad(tmp_path / "out.h5ad")
+    assert table.index.tolist() == after.obs_names.tolist()
+    assert table["label"].tolist() == after.obs["cello1"].tolist()
+    assert table["ontology_term_id"].str.startswith("CL:").all()
+    np.testing.assert_allclose(table["confidence"], after.obs["cello1_confidence"], atol=1e-5)
+
+
+def test_one_cluster_is_judged_by_its_own_level():
+    cells = blood(["B cell"])
+    co.tl.annotate(cells, **OPTIONS)
+    assert labels(cells) == ["B cell"]
+
+
+def test_three_hundred_clusters():
+    cells = blood(TYPES * 75, donors=1, cells=3)
+    co.tl.annotate(cells, **OPTIONS)
+    assert (cells.obs["cello1"].astype(str) == cells.obs["cell_type"].astype(str)).mean() > 0.97
+
+
+def test_a_cell_of_its_own_moves_nobody_else(cells):
+    co.tl.annotate(cells, **OPTIONS)
+    before = cells.obs["cello1"].astype(str)
+    cells.obs["cluster"] = cells.obs["cluster"].cat.add_categories("alone")
+    cells.obs.loc[cells.obs_names[0], "cluster"] = "alone"
+    co.tl.annotate(cells, **OPTIONS)
+    after = cells.obs["cello1"].astype(str)
+    assert (before[1:] == after[1:]).all()
+
+
+def test_no_seed_matters(cells):
+    one = co.tl.annotate(cells, copy=True, seed=0, **OPTIONS)
+    two = co.tl.annotate(cells, copy=True, seed=7, **OPTIONS)
+    pd.testing.assert_frame_equal(one.obs, two.obs)
+
+
+def test_mouse_is_asked_about_and_mapped_by_symbol(cells):
+    cells.var_names = [name.capitalize() for name in cells.var_names]
+    with pytest.raises(InputError, match="organism mouse"):
+        co.tl.annotate(cells, **OPTIONS)
+    co.tl.annotate(cells, organism="mouse", **OPTIONS)
+    assert labels(cells) == TYPES
+    assert any("of 100 have one" in note for note in notes(cells))
+    cells.uns["organism"] = "Mus musculus"
+    with pytest.raises(InputError, match="the data say Mus musculus.*--organism mouse"):
+        co.tl.annotate(cells, **OPTIONS)
+    cells.uns["organism"] = "Danio rerio"
+    with pytest.raises(InputError, match="only human and mouse"):
+        co.tl.annotate(cells, **OPTIONS)
+    with pytest.raises(UseError, match="expected human or mouse"):
+        co.tl.annotate(cells, organism="zebrafish", **OPTIONS)
+
+
+def test_clusters_are_found_under_usual_names(cells):
+    cells.obs["RNA_snn_res.0.8"] = cells.obs["cluster"]
+    del cells.obs["cluster"]
+    options = {k: v for k, v in OPTIONS.items() if k != "groupby"}
+    co.tl.annotate(cells, **options)
+    assert cells.uns["cello1"]["groupby"] == "RNA_snn_res.0.8"
+    assert "clusters are those of obs column 'RNA_snn_res.0.8' (4)" in notes(cells)
+
+
+def test_killed_while_writing_it_leaves_nothing_behind(cells, tmp_path):
+    cells.write_h5ad(tmp_path / "in.h5ad")
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from cello1.annotate import files\n"
+        "def stop(file, found):\n"
+        "    print('writing', flush=True)\n"
+        "    sys.stdin.read()\n"
+        "files._add = stop\n"
+        "files.annotate_file(Path('in.h5ad'), Path('out.h5ad'), groupby='cluster',\n"
+        f"    candidates={TYPES!r}, solver='markers')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=tmp_path, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True, env=os.environ,
+    )  # fmt: skip
+    assert process.stdout.readline() == "writing\n"
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "out.h5ad").exists()
+    assert list(tmp_path.glob(".out.h5ad.*"))
+    time.sleep(0.1)
+    annotate_file(tmp_path / "in.h5ad", tmp_path / "out.h5ad", **OPTIONS)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.h5ad", "out.h5ad"]
