@@ -1,7 +1,7 @@
 """Annotation beside its peers, on the same clusters and with the same candidates.
 
-Run ``python benchmarks/annotate.py ../shared/data --json annotate.json``. The data sets: Kang et al.
-2018 donor by donor and PBMC3k (blood), Puram et al. 2017 (a tumour), Baron et al. 2016 (pancreas),
+Run ``python benchmarks/annotate.py ../shared/data --json annotate.json``. The data sets: Kang et
+al. 2018 donor by donor and PBMC3k (blood), Puram et al. 2017 (a tumour), Baron et al. 2016 (pancreas),
 and a culture of cortex of which four types are in no table. Clusters are scanpy's Leiden at
 resolution 1; candidates are the types that are there. Compared:
 

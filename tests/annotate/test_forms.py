@@ -183,7 +183,7 @@ def test_mouse_is_asked_about_and_mapped_by_symbol(cells):
     assert labels(cells) == TYPES
     assert any("of 100 have one" in note for note in notes(cells))
     cells.uns["organism"] = "Mus musculus"
-    with pytest.raises(InputError, match="the data say Mus musculus.*--organism mouse"):
+    with pytest.raises(InputError, match=r"the data say Mus musculus.*--organism mouse"):
         co.tl.annotate(cells, **OPTIONS)
     cells.uns["organism"] = "Danio rerio"
     with pytest.raises(InputError, match="only human and mouse"):

@@ -329,10 +329,13 @@ def _symbols(data: Data, organism: str | None, notes: list[str]) -> Symbols:
     looks = looks_like_mouse(data.genes)
     if organism is None and not is_human and (is_mouse or looks or said is not None):
         why = f"the data say {said}" if said else f"genes are spelled as of mouse ({data.genes[0]})"
-        mend = (
-            "name organism mouse (--organism mouse) to take them for the human genes of the same "
-            "symbol" if is_mouse or (looks and said is None) else "only human and mouse can be named"
-        )  # fmt: skip
+        alike = is_mouse or (looks and said is None)
+        mend = "only human and mouse can be named"
+        if alike:
+            mend = (
+                "name organism mouse (--organism mouse) to take them for the human genes of the "
+                "same symbol"
+            )
         raise InputError(f"{why}, but cell types are known by genes of human; {mend}")
     genes = data.genes
     if is_mouse or (looks and organism is None):
