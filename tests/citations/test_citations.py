@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -109,6 +110,13 @@ def test_true_is_what_the_list_says():
     }  # fmt: skip
     assert {(c.gene, c.true) for c in found if c.cell == 2} == {("IGH*", True), ("IGHG1", False)}
     assert not any(c.denied for c in citations(puzzle, text, vocabulary, aliases))
+
+
+@pytest.mark.parametrize("piece", ["Cell 1 ", "CD3D, ", "B cell or ", "CD3D/", "(", "\n1. B cell"])
+def test_endless_text_is_read_in_bounded_time(piece):
+    start = time.process_time()
+    citations(PUZZLE, piece * 2_000, VOCABULARY, denied=True, expected=True)
+    assert time.process_time() - start < 30  # minutes where the time grows with the square
 
 
 def test_false_citations_are_struck_and_true_ones_stay():

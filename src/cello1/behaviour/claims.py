@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from cello1.citations.names import Mention, Names
-from cello1.citations.reader import Sentence, is_aside, read
+from cello1.citations.reader import NEAR, Sentence, is_aside, read
 from cello1.puzzles.puzzle import Puzzle
 
 COMMITTED, WEAK = 2, 1
@@ -243,7 +243,7 @@ def _strength(sentence: Sentence, label: Mention) -> int:
         return 0
     if label.plural and label.start <= 2 and not sentence.cells and _DEFINED.match(text, label.end):
         return 0  # "Goblet cells are recognised by MUC2"
-    if start and _REJECTED.search(text[: label.start]):
+    if start and _REJECTED.search(text[max(0, label.start - NEAR) : label.start]):
         return 0
     alternative = any(
         _OR.fullmatch(text[one.end : two.start])

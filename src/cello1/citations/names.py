@@ -193,7 +193,9 @@ class Names:
                 if owner is None:
                     continue
                 # `naive B cell` and `CD4+ T cell` are other types than these.
-                other = name in ("tcell", "bcell") and _QUALIFIED.search(text, 0, atoms[i].start())
+                other = name in ("tcell", "bcell") and _QUALIFIED.search(
+                    text, max(0, atoms[i].start() - 80), atoms[i].start()
+                )
                 return None if other else (j, owner, name != key)
         return None
 

@@ -37,6 +37,8 @@ _SHORT = re.compile(r"^\W*C(\d+)\b(?=\s*(?::|=|->|is\b|could\b|must\b|has\b|show
 _AFTER_HEADING = re.compile(r"\s*(?:\([^)]*\)\s*)?(?:->|[:.(?|-]|vs\b|$)")
 _BARE = re.compile(r"[\W\d]*(?:(?:the|step|type|analysis|genes?)\b[\W\d]*)*", re.IGNORECASE)
 # Right before a cell: it is only what another is set against.
+_LONGEST = 1_500  # characters of a sentence
+NEAR = 80  # characters before a cell or type in which its cues stand
 _ASIDE = re.compile(
     r"\b(?:not|nor|than|unlike|rather than|instead of|compared (?:with|to)|from|versus|vs\.?|with|"
     r"given that|already (?:assigned|given) to|assigned to|appears in)"
@@ -102,18 +104,27 @@ def read(names: Names, reasoning: str) -> list[Sentence]:
 
 def is_aside(sentence: Sentence, cell: Mention) -> bool:
     """Say whether a cell is named only to be set against another: 'than Cell 2', 'not Cell 2'."""
-    return bool(_ASIDE.search(sentence.text[: cell.start]))
+    return bool(_ASIDE.search(sentence.text[max(0, cell.start - NEAR) : cell.start]))
 
 
 def sentences(line: str) -> Iterator[tuple[int, str]]:
     """Cut a line into sentences, not at abbreviations or the numbers of a list."""
     start = 0
     for cut in _SENTENCE.finditer(line):
-        if not _ABBREVIATED.search(line[start : cut.start()]):
-            yield start, line[start : cut.end()].rstrip()
+        if not _ABBREVIATED.search(line[max(start, cut.start() - 12) : cut.start()]):
+            yield from _bounded(start, line[start : cut.end()].rstrip())
             start = cut.end()
     if line[start:].strip():
-        yield start, line[start:]
+        yield from _bounded(start, line[start:])
+
+
+def _bounded(start: int, text: str) -> Iterator[tuple[int, str]]:
+    """Cut a text without an end at blanks: the time to read then grows with its length only."""
+    while len(text) > _LONGEST:
+        cut = text.rfind(" ", 1, _LONGEST) + 1 or _LONGEST
+        yield start, text[:cut]
+        start, text = start + cut, text[cut:]
+    yield start, text
 
 
 class _Reader:

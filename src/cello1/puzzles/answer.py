@@ -114,7 +114,7 @@ def parse_response(text: str) -> Answer | Malformed:
 
 
 _END_TOKEN = re.compile(
-    r"(?:\s*(?:<\|[\w\s-]{1,30}\|>|<\uff5c[\w\s\u2581-]{1,40}\uff5c>|</s>|<eos>|<end_of_turn>))+\s*$"
+    r"(?:(?:<\|[\w\s-]{1,30}\|>|<\uff5c[\w\s\u2581-]{1,40}\uff5c>|</s>|<eos>|<end_of_turn>)\s*)+$"
 )
 _THINK = re.compile(r"<\s*think(?:ing)?\s*>", re.IGNORECASE)
 _THOUGHT = re.compile(r"<\s*/\s*think(?:ing)?\s*>", re.IGNORECASE)
@@ -122,14 +122,14 @@ _BLOCK = re.compile(
     r"<\s*answer\s*>(.*?)(<\s*/\s*answer\s*>|(?=<\s*answer\s*>)|$)", re.IGNORECASE | re.DOTALL
 )
 _BARS = re.compile("[\uff5c\u00a6\u2502\u2503]")
-_FENCE = re.compile(r"^\s*(?:```|~~~)[\w-]*[ \t]*$", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[\w-]*[ \t]*$", re.MULTILINE)
 _ANNOUNCED = re.compile(r"^[^|:]{0,60}:\W*?(?=\w)")
 _OF_CELL = re.compile(
-    r"^[^\w|]*\|?[^\w|]*cell\s*#?\s*(\d{1,3})\W*?\s*(?:->|=>|[:=|\u2192\u2013\u2014-])\s*(.+)$",
+    r"^[^\w|]{0,20}\|?[^\w|]{0,20}cell\s*#?\s*(\d{1,3})\W*?\s*(?:->|=>|[:=|\u2192\u2013\u2014-])\s*(.+)$",
     re.IGNORECASE,
 )
 _NUMBERED = re.compile(
-    r"^[^\w|]*(?:cell\s*)?#?\s*(\d{1,3})\W*?\s*(?:->|=>|\s-\s|[.:)=|\u2192\u2013\u2014])\s*(\S.*)$",
+    r"^[^\w|]{0,20}(?:cell\s*)?#?\s*(\d{1,3})\W*?\s*(?:->|=>|\s-\s|[.:)=|\u2192\u2013\u2014])\s*(\S.*)$",
     re.IGNORECASE | re.DOTALL,
 )
 _HYPHENS = re.compile("[\u00ad\u2010-\u2015\u2043\u2212\ufe58\ufe63\uff0d]")
