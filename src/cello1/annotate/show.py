@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
-
 from cello1.annotate.data import Data
 from cello1.annotate.run import prepare
 from cello1.annotate.table import opened
 from cello1.puzzles.prompt import CHARACTERS_PER_TOKEN, messages
 from cello1.puzzles.puzzle import Puzzle
-from cello1.terminal.tables import show
+from cello1.terminal.tables import Table, show
+from cello1.terminal.text import text
 
 _GENES = 3
 
@@ -57,18 +54,17 @@ def requests(data: Data, options: Mapping[str, Any]) -> Iterator[Any]:
 def show_annotation(uns: Mapping[str, Any]) -> None:
     """Show the clusters with their labels, and what was decided, guessed or not known."""
     found = opened(uns)
-    table = Table(title=f"{found['solver']}, clusters of {found['groupby']}", title_justify="left")
-    for column in ("cluster", "cells", "label", "confidence", "runner-up", "evidence"):
-        table.add_column(column, justify="right" if column in ("cells", "confidence") else "left",
-                         overflow="fold")  # fmt: skip
+    table = Table(
+        "cluster", "cells >", "label", "confidence >", "runner-up", "evidence",
+        title=f"{found['solver']}, clusters of {found['groupby']}",
+    )  # fmt: skip
     for row in found["clusters"]:
         label = row["label"]
         if row["level"] != "type":
             label += f" ({row['best']}?)"
         table.add_row(
-            escape(row["cluster"]), f"{row['cells']:,}", escape(label),
-            f"{row['confidence']:.2f}",
-            escape(f"{row['runner_up']} {row['runner_up_probability']:.2f}"),
-            escape(", ".join(row.get("supported", [])[:_GENES])),
+            row["cluster"], f"{row['cells']:,}", label, f"{row['confidence']:.2f}",
+            f"{row['runner_up']} {row['runner_up_probability']:.2f}",
+            ", ".join(row.get("supported", [])[:_GENES]),
         )  # fmt: skip
-    show(table, *(Text(f"note: {note}", style="dim") for note in found["notes"]))
+    show(table, *(text(f"note: {note}", "dim") for note in found["notes"]))
