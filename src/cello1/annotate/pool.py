@@ -13,7 +13,7 @@ from scipy.stats import binom
 from cello1.annotate.batches import Batch
 from cello1.annotate.levels import broad_type
 from cello1.errors import InputError
-from cello1.puzzles.answer import Answer, parse_response
+from cello1.puzzles.answer import Malformed, parse_tolerantly
 from cello1.puzzles.puzzle import label_key
 from cello1.scoring.calibration import positions
 from cello1.solvers.base import Floats
@@ -92,13 +92,13 @@ def count_votes(
     why = "no batch was answered"
     for batch, behind in zip(batches, units, strict=True):
         record, rows = records.get(batch.puzzle.id, {}), np.asarray(behind, dtype=np.intp)
-        said = parse_response(record.get("text", ""))
-        if not isinstance(said, Answer):
+        said = parse_tolerantly(record.get("text", ""), batch.puzzle)
+        if isinstance(said, Malformed):
             np.add.at(unread, rows, 1)
             why = said.reason if record else why
             continue
         places = np.array([column[label_key(c)] for c in batch.puzzle.candidates])
-        given = positions(batch.puzzle, said.labels)
+        given = positions(batch.puzzle, said.answer.labels)
         read = given >= 0
         np.add.at(unread, rows[~read], 1)
         np.add.at(counts, rows[read], 1)

@@ -24,7 +24,7 @@ from cello1.annotate.plan import Plan
 from cello1.citations.aliases import Aliases, read_aliases
 from cello1.citations.citations import Citation, citations, passage
 from cello1.citations.evidence import strike, support
-from cello1.puzzles.answer import Answer, parse_response
+from cello1.puzzles.answer import Malformed, parse_tolerantly
 from cello1.puzzles.puzzle import label_key
 from cello1.solvers.base import Floats
 from cello1.solvers.classical.markers import Markers
@@ -247,9 +247,10 @@ def _read(
     answers = np.zeros(len(labels), dtype=np.intp)
     for batch in plan.batches:
         record = records.get(batch.puzzle.id, {})
-        said = parse_response(record.get("text", ""))
-        if not isinstance(said, Answer) or len(said.labels) != len(batch.clusters):
+        read = parse_tolerantly(record.get("text", ""), batch.puzzle)
+        if isinstance(read, Malformed) or len(read.answer.labels) != len(batch.clusters):
             continue
+        said = read.answer
         found = citations(batch.puzzle, said.reasoning, vocabulary, aliases, denied=True)
         for i, (cluster, label) in enumerate(zip(batch.clusters, said.labels, strict=True)):
             answers[cluster] += 1
