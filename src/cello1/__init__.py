@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cello1.caches import settle_caches
+
 if TYPE_CHECKING:
     from cello1 import get, pl, report, tl
     from cello1.cells.audit import audit
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from cello1.training.sft.sft import sft
 
     __version__: str
+
+settle_caches()
 
 _HOMES = {
     "Puzzle": "cello1.puzzles.puzzle",

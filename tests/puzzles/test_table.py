@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -206,3 +207,21 @@ def test_a_table_that_does_not_read_back_is_refused(tmp_path, monkeypatch, damag
     monkeypatch.setattr("cello1.puzzles.table.write_atomic", write)
     with pytest.raises(InputError, match=r"p\.parquet does not read back as it was written"):
         write_puzzles(PUZZLES, tmp_path / "p.parquet")
+
+
+def test_a_flipped_bit_in_parquet_is_never_read_as_another_puzzle(tmp_path):
+    """Pages are covered by a checksum, and the names of the columns are known."""
+    write_puzzles(PUZZLES * 20, tmp_path / "p.parquet")
+    content = (tmp_path / "p.parquet").read_bytes()
+    rng = random.Random(0)
+    told = 0
+    for _ in range(300):
+        place, bit = rng.randrange(4, len(content) - 8), 1 << rng.randrange(8)
+        spoiled = bytearray(content)
+        spoiled[place] ^= bit
+        (tmp_path / "spoiled.parquet").write_bytes(spoiled)
+        try:
+            assert read_puzzles(tmp_path / "spoiled.parquet") == PUZZLES * 20
+        except InputError:
+            told += 1
+    assert told > 100

@@ -165,3 +165,11 @@ def test_solve_takes_a_name_and_keywords(toys, tmp_path):
         solve(tmp_path, "chance", tmp_path / "other", split="validation")
     with pytest.raises(UseError, match="smaples: Extra inputs"):
         solve(tmp_path, "chance", tmp_path / "other", smaples=3)
+
+
+@pytest.mark.parametrize("name", ["none.parquet", "none.json", "none.jsonl"])
+def test_a_file_without_puzzles_is_an_error_and_leaves_no_run(tmp_path, name):
+    write_puzzles([], tmp_path / name)
+    with pytest.raises(InputError, match=f"{name} holds no puzzle"):
+        solve(tmp_path / name, "chance", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -128,10 +128,10 @@ def write_puzzles(puzzles: Iterable[Puzzle], path: str | Path) -> None:
     rows = [row_from_puzzle(puzzle) for puzzle in puzzles]
     if path.suffix == ".parquet":
         table, sink = pa.Table.from_pylist(rows, schema=SCHEMA), pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
+        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
         write_atomic(path, sink.getvalue().to_pybytes())
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 same = file.read().equals(table)
         except (pa.ArrowInvalid, OSError):
             same = False
@@ -170,7 +170,7 @@ def _read_rows(path: Path) -> Sequence[Mapping[str, Any]]:
         if path.is_dir():
             return _read_saved_dataset(path)
         if path.suffix == ".parquet":
-            return pq.read_table(path).to_pylist()  # type: ignore[no-any-return]
+            return _read_parquet(path)
         if path.suffix == ".json":
             content = read_json(path.read_text("utf-8-sig"), str(path))
             rows = content if isinstance(content, list) else [content]
@@ -188,6 +188,22 @@ def _read_rows(path: Path) -> Sequence[Mapping[str, Any]]:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise InputError(f"{path}, row {number} is {brief(row)}; expected an object per row")
+    return rows
+
+
+def _read_parquet(path: Path) -> list[dict[str, Any]]:
+    """Read rows; pages are checked against their sums, and the columns for being ours, if any are.
+
+    What stands at the end of the file (the names of the columns) has no checksum of its own.
+    """
+    table = pq.read_table(path, page_checksum_verification=True)
+    ours, found = set(SCHEMA.names), set(table.column_names)
+    if ours - found and len(ours & found) >= len(ours) - 2:
+        raise InputError(
+            f"{path} lacks the column(s) {', '.join(sorted(ours - found))}, but has all others of "
+            "a build: the file is damaged; build it again"
+        )
+    rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
 

@@ -80,6 +80,8 @@ def solve(
     else:
         path = find_puzzles(puzzles, split, revision=revision)
     todo = {puzzle.id: puzzle for puzzle in read_puzzles(path)}
+    if not todo:
+        raise InputError(f"{path} holds no puzzle, so there is nothing to solve; name another")
     total = len(todo)
     config = {"puzzles": file_hash(path), **solver.settings}
     with Run(Path(out), command="solve", config=config, inputs=[path, *inputs]) as run:
