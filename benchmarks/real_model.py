@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from language import make_puzzles
 from sft import make_traces
+from transformers.utils import logging
 
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import write_puzzles
@@ -89,6 +90,7 @@ def paths(folder: Path, puzzles: list[Puzzle], tokens: int) -> None:
 
 def main() -> None:
     """Run it."""
+    logging.disable_progress_bar()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--puzzles", type=int, default=4)

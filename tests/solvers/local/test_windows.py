@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny import make_tokenizer
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, MistralConfig, MistralForCausalLM
+from tiny import ALTERNATING, WINDOW, make_tokenizer, make_windowed
 
 from cello1.puzzles.prompt import user_message
 from cello1.scoring.score import score
@@ -13,47 +12,15 @@ from cello1.solvers.local.language import LanguageModel, LanguageSolver
 from cello1.solvers.local.likelihood import LikelihoodSolver
 from cello1.solvers.vote import VotingSolver
 
-WINDOW = 48
-GEMMA = (
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('Conversation roles must alternate "
-    "user/assistant') }}{% endif %}"
-    "{% for m in messages %}<|im_start|>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
-    "{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>model\n{% endif %}"
-)
-
 
 @pytest.fixture(scope="module", params=["gemma3", "mistral"])
 def windowed(request, tmp_path_factory):
     from conftest import toy_puzzle
 
     texts = [user_message(toy_puzzle(seed, "d")) for seed in range(60)]
-    tokenizer = make_tokenizer(texts, template=GEMMA)
-    sizes = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "max_position_embeddings": 4096,
-        "initializer_range": 0.3,
-        "sliding_window": WINDOW,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": None,
-    }
-    torch.manual_seed(0)
-    if request.param == "gemma3":
-        layers = ["sliding_attention", "full_attention", "sliding_attention"]
-        config = Gemma3TextConfig(**sizes, num_hidden_layers=3, layer_types=layers)
-        model = Gemma3ForCausalLM(config)
-    else:
-        model = MistralForCausalLM(MistralConfig(**sizes, num_hidden_layers=2))
+    tokenizer = make_tokenizer(texts, template=ALTERNATING)
     folder = tmp_path_factory.mktemp("windows") / request.param
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return LanguageModel(folder)
+    return LanguageModel(make_windowed(folder, tokenizer, request.param))
 
 
 @torch.inference_mode()
