@@ -75,3 +75,11 @@ def test_a_gene_of_many_types_tells_less():
     table = {t: {"CD74": 1.0, own: 1.0} for t, own in [("a", "A1"), ("b", "B1"), ("c", "C1")]}
     weights = Markers(table).weights["a"]
     assert weights["A1"] > weights["CD74"]
+
+
+def test_the_table_is_also_where_programs_of_earlier_versions_read_it():
+    from importlib.resources import files
+
+    text = (files("cello1.solvers") / "markers.csv").read_text()
+    assert text == (files("cello1.atlas") / "markers.csv").read_text()
+    assert text.startswith("cell_type,")
