@@ -104,6 +104,19 @@ class Knowledge(NamedTuple):
     through: tuple[str, ...]
 
 
+class _Places(dict[str, int]):
+    """Name of a gene -> its place in the atlas; -1 where it has none, or is never evidence."""
+
+    def __init__(self, at: Mapping[str, int]) -> None:
+        super().__init__()
+        self._at = at
+
+    def __missing__(self, gene: str) -> int:
+        name = current(gene)
+        place = self[gene] = -1 if is_housekeeping(name) else self._at.get(name, -1)
+        return place
+
+
 class _Entry(NamedTuple):
     key: str
     term: str | None
@@ -133,6 +146,8 @@ class Atlas:
         self._tables = [source for source in sources if source.is_table]
         self._lists = [source for source in sources if not source.is_table]
         self._rows: dict[tuple[str, str, str], Floats] = {}
+        self._keys_of: dict[str, str] = {}
+        self._asked: tuple[tuple[str, ...], list[str], list[int]] = ((), [], [])
 
     @classmethod
     def read(
@@ -367,15 +382,19 @@ class Atlas:
     @cached_property
     def _beyond(self) -> Floats:
         """What columns say beyond what markers lead one to expect, shape (columns, genes)."""
-        columns = self._columns
-        beyond = columns.logs - self._expected(self.keys)[columns.key]
-        beyond[~columns.measured[columns.table]] = 0
+        columns, expected = self._columns, self._expected(self.keys)
+        # In place: the log-ratios are needed no more once what lists are worth is known.
+        beyond = columns.logs
+        for row, key, table in zip(beyond, columns.key, columns.table, strict=True):
+            row -= expected[key]
+            row[~columns.measured[table]] = 0
         return beyond
 
     @cached_property
     def _factor(self) -> Any:
         columns, weights = self._columns, self.weights
-        like = likeness(self.keys, self.keys)[np.ix_(columns.key, columns.key)] ** weights.decline
+        alike = (likeness(self.keys, self.keys) ** weights.decline).astype(np.float32)
+        like = alike[np.ix_(columns.key, columns.key)]
         same_study = columns.study[:, None] == columns.study[None, :]
         cov = like * (1 + weights.tissue * _matching(columns.tissue, columns.tissue))
         cov *= 1 + weights.disease * _matching(columns.disease, columns.disease)
@@ -402,13 +421,24 @@ class Atlas:
         rows
             Shape (labels, genes), genes in the order of `genes`.
         """
+        return np.array(self._known_rows(labels, tissue, disease))
+
+    def _known_rows(
+        self, labels: Sequence[str], tissue: str | None, disease: str | None
+    ) -> list[Floats]:
         where = (system(tissue) or "", (disease or "").casefold())
-        wanted = [(self._entry(label).key, *where) for label in labels]
+        wanted = [(self._key(label), *where) for label in labels]
         missing = sorted({key for key in wanted if key not in self._rows})
         if missing:
             made = self._make_rows([key for key, *_ in missing], *where)
             self._rows.update(zip(missing, made, strict=True))
-        return np.array([self._rows[key] for key in wanted])
+        return [self._rows[key] for key in wanted]
+
+    def _key(self, label: str) -> str:
+        key = self._keys_of.get(label)
+        if key is None:
+            key = self._keys_of[label] = self._entry(label).key
+        return key
 
     def _make_rows(self, keys: Sequence[str], tissue: str, disease: str) -> Floats:
         rows = self._expected(keys) * self._by_commonness(self.weights.marked)
@@ -457,21 +487,13 @@ class Atlas:
         return csr_array((data.astype(np.float32), indices, indptr), shape=shape)
 
     def _listed(self, genes: Sequence[str]) -> list[int]:
-        place = self._place
-        found = [i for gene in genes if (i := place(gene)) >= 0]
+        place = self._places
+        found = [i for i in [place[gene] for gene in genes] if i >= 0]
         return found if len(set(found)) == len(found) else list(dict.fromkeys(found))
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {}
-
-    def _place(self, gene: str) -> int:
-        place = self._places.get(gene)
-        if place is None:
-            name = current(gene)
-            place = -1 if is_housekeeping(name) else self._at.get(name, -1)
-            self._places[gene] = place
-        return place
+    def _places(self) -> _Places:
+        return _Places(self._at)
 
     def scores(
         self,
@@ -520,7 +542,7 @@ class Atlas:
         absence is worth log((1 - f) / (1 - b)); 0 outside the universe.
         """
         measured = np.zeros(len(self.genes), dtype=bool)
-        measured[[i for gene in universe if (i := self._place(gene)) >= 0]] = True
+        measured[[i for gene in universe if (i := self._places[gene]) >= 0]] = True
         usual = self._usual
         often = np.clip(usual * np.exp(rows), 0, _OFTEN)
         against = np.log1p(-often) - np.log1p(-np.minimum(usual, _OFTEN))
@@ -540,18 +562,21 @@ class Atlas:
         Every gene returned raises the odds of the label itself, and more than those of the rival;
         housekeeping genes are never among them.
         """
-        rows = self.rows(
-            [label] if rival is None else [label, rival], tissue=tissue, disease=disease
-        )
-        found = []
-        for gene in dict.fromkeys(genes):
-            if (i := self._place(gene)) < 0:
-                continue
-            own = float(rows[0, i])
-            gain = own if rival is None else own - float(rows[1, i])
-            if own > _SPEAKS and gain > _SPEAKS:
-                found.append((-gain, gene))
+        rows = self._known_rows([label] if rival is None else [label, rival], tissue, disease)
+        names, places = self._named_places(tuple(genes))
+        own = rows[0][places]
+        gains = own if rival is None else own - rows[1][places]
+        speaks = (own > _SPEAKS) & (gains > _SPEAKS)
+        found = [(-float(gains[i]), names[i]) for i in np.flatnonzero(speaks)]
         return [gene for _, gene in sorted(found)]
+
+    def _named_places(self, genes: tuple[str, ...]) -> tuple[list[str], list[int]]:
+        """Return the genes that may be evidence and their places; asked often of one cell."""
+        if self._asked[0] != genes:
+            place = self._places
+            names = [gene for gene in dict.fromkeys(genes) if place[gene] >= 0]
+            self._asked = (genes, names, [place[gene] for gene in names])
+        return self._asked[1:]
 
     def with_weights(self, **changes: Any) -> Atlas:
         """Return the same sources with other weights."""
@@ -592,23 +617,27 @@ class _Columns:
         pseudo: float,
     ) -> _Columns:
         measured = np.zeros((len(tables), len(at)), dtype=bool)
-        blocks, usual = [], np.zeros(len(at))
+        logs = np.empty((sum(len(s.columns) for s in tables), len(at)), dtype=np.float32)
+        usual, row = np.zeros(len(at)), 0
         for k, source in enumerate(tables):
             measured[k, [at[g] for g in source.genes if g in at]] = True
-            share = _spread(source, at).toarray()
+            share = logs[row : row + len(source.columns)]
+            row += len(source.columns)
+            _spread(source, at).astype(np.float32).toarray(out=share)
             key = np.array([key_at[c.key] for c in source.columns])
             means = np.array([share[key == t].mean(axis=0) for t in np.unique(key)])
             base = means.mean(axis=0)
             usual += base
             if len(means) <= 3:  # too few types to say what is usual
                 base = base * 0.5 + 0.02
-            logs = np.log((share + pseudo) / (base + pseudo))
-            logs[:, ~measured[k]] = 0
-            blocks.append(logs.astype(np.float32))
+            share += np.float32(pseudo)
+            share /= (base + pseudo).astype(np.float32)
+            np.log(share, out=share)
+            share[:, ~measured[k]] = 0
         columns = [(k, c) for k, source in enumerate(tables) for c in source.columns]
         studies = sorted({source.study for source in tables})
         return cls(
-            logs=np.concatenate(blocks),
+            logs=logs,
             key=np.array([key_at[c.key] for _, c in columns]),
             table=np.array([k for k, _ in columns]),
             study=np.array([studies.index(tables[k].study) for k, _ in columns]),
