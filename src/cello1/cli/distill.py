@@ -54,6 +54,8 @@ def distill(
             err=True,
         )
         raise typer.Exit(1)
+    if made.unknown is not None:
+        typer.echo(f"note: of the teacher, {made.unknown}", err=True)
     if target is not None and made.metrics["traces"] and made.metrics["solved"] < target:
         typer.echo(f"note: {made.metrics['solved']} of {target} puzzles solved", err=True)
     if not as_json:

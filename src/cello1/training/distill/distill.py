@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from cello1.recipes.distill import SPLIT
 from cello1.recipes.read import resolve
 from cello1.recipes.section import takes
 from cello1.runs import Count, Run, file_hash, read_records, write_atomic, write_json
-from cello1.solvers.base import Failure, RemoteSolver, Response
+from cello1.solvers.base import Failure, RemoteSolver, Response, known_partly
 from cello1.training.distill.acceptance import acceptance, check_response, choose
 from cello1.training.distill.choose_teacher import Sampler, choose_teacher
 from cello1.training.run.traces import make_trace, write_traces
@@ -60,12 +60,15 @@ class Distilled:
         Calls that failed or were not made; the same command makes them.
     why
         Why, for the first of them.
+    unknown
+        Which candidates the teacher does not know by themselves, in a sentence, or None.
     """
 
     folder: Path
     metrics: dict[str, Any]
     owed: int
     why: str
+    unknown: str | None = None
 
 
 @takes(DistillSettings)
@@ -127,7 +130,9 @@ def distill(
     with Run(folder, command="distill", config=config, inputs=[path, *learned]) as run:
         rounds = _Rounds(run, asked, settings, watch)
         rounds.ask(teacher)
-        return _write(folder, rounds, teacher(0).name)
+        made = _write(folder, rounds, teacher(0).name)
+    candidates = {label for puzzle in asked.values() for label in puzzle.candidates}
+    return replace(made, unknown=known_partly(teacher(0), candidates))
 
 
 class _Rounds:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cello1.atlas import Knowledge
 from cello1.errors import InputError
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
@@ -194,6 +195,11 @@ class Teacher:
         """Answer puzzles one after the other."""
         for puzzle in puzzles:
             on_done(puzzle.id, self.answer(puzzle))
+
+    def knows(self, label: str) -> Knowledge | None:
+        """Say how a candidate is known; None for an expert that knows nothing of types."""
+        know = getattr(self.expert, "knows", None)
+        return None if know is None else know(label)
 
     def answer(self, puzzle: Puzzle) -> Response:
         """Answer one puzzle.
