@@ -33,6 +33,24 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n 2
 
+# The newest releases of what we depend on, on the newest Python, but no torch: what needs it is
+# skipped. Kills and full disks are the same for all versions, so `make test` alone tries them.
+LATEST_PYTHON ?= python3.13
+LATEST_VENV := .venv-latest
+
+$(LATEST_VENV)/.ready: Makefile pyproject.toml
+	test -x $(LATEST_VENV)/bin/python || $(LATEST_PYTHON) -m venv $(LATEST_VENV)
+	echo '*' > $(LATEST_VENV)/.gitignore
+	$(LATEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-e '.[api,leiden]' hypothesis pytest pytest-xdist openpyxl zarr hdf5plugin
+	touch $@
+
+test-latest: $(LATEST_VENV)/.ready
+	$(LATEST_VENV)/bin/python -m pytest -n 2 tests/cells tests/puzzles tests/scoring \
+		tests/solvers/classical tests/annotate tests/report tests/test_demo.py tests/test_texts.py \
+		--ignore tests/cells/test_workers.py --ignore tests/cells/test_resume.py \
+		--ignore tests/cells/test_bad_disk.py --ignore tests/report/test_in_browser.py
+
 # vLLM pins other versions than ours, so it lives apart; these are its tests on a CPU. Of torch's
 # companions it needs none here, and their wheels need not fit its torch.
 VLLM_VENV := .venv-vllm
@@ -91,4 +109,4 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/build.py
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) $(VERL_VENV) demo docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LATEST_VENV) $(VLLM_VENV) $(VERL_VENV) demo docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache

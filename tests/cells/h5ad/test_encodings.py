@@ -260,6 +260,18 @@ def test_doctor_finds_no_fault_with_any(encoded, small):
     assert found.donors == {f"D{d}": (27, 9) for d in range(4)}
 
 
+def test_what_the_installed_anndata_writes_is_read(make_cells, tmp_path, small):
+    """From 0.13 on with pandas 3 that is text as values and mask, by default."""
+    adata = cells(make_cells)
+    adata.write_h5ad(tmp_path / "new.h5ad")
+    theirs = ad.read_h5ad(tmp_path / "new.h5ad")
+    with open_source(tmp_path / "new.h5ad") as source:
+        assert source.obs.names() == theirs.obs_names.tolist()
+        for name in theirs.obs:
+            assert listed(source.obs.column(name)) == listed(theirs.obs[name]), name
+    assert examine(tmp_path / "new.h5ad", small()).problems == []
+
+
 @pytest.mark.parametrize("version", [2, 3])
 def test_zarr_folders_give_the_puzzles_of_the_same_cells(
     make_cells, save, small, tmp_path, version

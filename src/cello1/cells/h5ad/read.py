@@ -177,8 +177,13 @@ def _open_zarr(path: Path) -> Any:
                     f"{piece} is no plain file, so it may read something else; expected everything "
                     f"inside {path}: ask who made it for a plain copy"
                 )
-    import zarr
-
+    try:
+        import zarr
+    except ImportError as error:
+        raise InputError(
+            f"{path} is a zarr store, and reading one needs zarr: pip install zarr, and run this "
+            "again"
+        ) from error
     try:
         return zarr.open_group(path, mode="r")
     except Exception as error:

@@ -92,7 +92,7 @@ def write_h5ad(adata: Any, path: Path) -> None:
     OSError
         With the name of the file, and how much space is left where that is the reason.
     """
-    adata = _with_plain_tables(adata)
+    adata = with_plain_tables(adata)
     with replacing(path) as temporary:
         try:
             with warnings.catch_warnings():
@@ -144,7 +144,7 @@ def plain_column(values: pd.Series) -> pd.Series:
     return values
 
 
-def _with_plain_tables(adata: Any) -> Any:
+def with_plain_tables(adata: Any) -> Any:
     """Return an AnnData that shares everything with the given one but its tables."""
     import anndata
 
