@@ -46,10 +46,9 @@ $(LATEST_VENV)/.ready: Makefile pyproject.toml
 	touch $@
 
 test-latest: $(LATEST_VENV)/.ready
-	$(LATEST_VENV)/bin/python -m pytest -n 2 tests/cells tests/puzzles tests/scoring \
-		tests/solvers/classical tests/annotate tests/report tests/test_demo.py tests/test_texts.py \
-		--ignore tests/cells/test_workers.py --ignore tests/cells/test_resume.py \
-		--ignore tests/cells/test_bad_disk.py --ignore tests/report/test_in_browser.py
+	$(LATEST_VENV)/bin/python -m pytest -n 2 tests/cells/h5ad tests/cells/test_symbols.py \
+		tests/cells/test_groups.py tests/cells/test_build.py tests/scoring \
+		tests/solvers/classical tests/annotate/test_annotate.py tests/annotate/test_errors.py
 
 # vLLM pins other versions than ours, so it lives apart; these are its tests on a CPU. Of torch's
 # companions it needs none here, and their wheels need not fit its torch.

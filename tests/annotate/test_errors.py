@@ -22,6 +22,7 @@ def annotate(cells, **options):
 
 
 def test_log_values_where_counts_are_needed(cells):
+    pytest.importorskip("torch", reason="the embedded model needs torch")
     cells.X = cells.X.log1p()
     with pytest.raises(InputError, match=r"pseudobulk sums raw counts.*layers\['counts'\].*rank="):
         annotate(cells, rank="pseudobulk", solver="mini")
@@ -105,6 +106,7 @@ def test_candidates_that_cannot_be_used(cells, candidates, said):
 
 
 def test_a_language_model_is_shown_clusters_of_one_donor(cells):
+    pytest.importorskip("torch", reason="the embedded model needs torch")
     cells.obs["donor_id"] = cells.obs["cluster"]
     with pytest.raises(InputError, match=r"no donor .* has cells of two clusters.*donor_key"):
         annotate(cells, solver="mini")
