@@ -116,7 +116,7 @@ def main() -> None:
         )  # fmt: skip
         print(f"{'one step of SFT':<22}{time.perf_counter() - start:.1f} s, adapter {trained.name}")
         merged = merge(trained, work / "merged")
-        paths(merged, puzzles[:2], options.tokens)
+        report("merged, assign", LikelihoodSolver(LanguageModel(merged)), puzzles[:2])
 
 
 if __name__ == "__main__":
