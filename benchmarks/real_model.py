@@ -111,8 +111,7 @@ def main() -> None:
             None, work / "sft", model=str(model), traces=[str(work / "traces.parquet")],
             rank=8, alpha=16, max_length=2048, held_out=0.2, solve=0,
             trainer={"max_steps": 1, "per_device_train_batch_size": 1,
-                     "gradient_accumulation_steps": 1, "bf16": False, "use_cpu": True,
-                     "gradient_checkpointing": False},
+                     "gradient_accumulation_steps": 1},
         )  # fmt: skip
         print(f"{'one step of SFT':<22}{time.perf_counter() - start:.1f} s, adapter {trained.name}")
         merged = merge(trained, work / "merged")
