@@ -2,8 +2,8 @@
 
 Run ``python benchmarks/annotate.py ../shared/data --json annotate.json``. The data sets: Kang et
 al. 2018 donor by donor and PBMC3k (blood), Puram et al. 2017 (a tumour), Baron et al. 2016
-(pancreas), and a culture of cortex of which four types are in no table. Clusters are scanpy's Leiden
-at resolution 1; candidates are the types that are there. Compared:
+(pancreas), and a culture of cortex of which four types are in no table. Clusters are scanpy's
+Leiden at resolution 1; candidates are the types that are there. Compared:
 
 - cello1 by default: the atlas, without the study that is tested where it is one of its sources;
 - cello1 with the table of markers;
