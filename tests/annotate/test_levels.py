@@ -61,7 +61,8 @@ def test_a_type_that_is_not_on_offer_is_none_of_these():
     near = settle([2, 1, 7], [B, NK, PLASMA], offered=2, least=0.5)
     assert near.coarse == broad_type(B)
     assert near.level in ("ancestor", "type")
-    assert near.fine_confidence == pytest.approx(0.2)
+    assert near.fine_confidence == pytest.approx(0.2 + 0.45 * 0.7)
+    assert settle([0, 1, 9], [B, NK, PLASMA], offered=2, least=0.2).confidence < 0.5
 
 
 def test_nothing_better_than_chance_is_none_of_these():

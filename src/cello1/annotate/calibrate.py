@@ -195,7 +195,8 @@ def _rate(
         sizes[row] = len(pool.cells[k])
         for cell in pool.cells[k]:
             genes = lists[cell]
-            listed[row, [place[g] for g in genes]] += knowledge.discount[: len(genes)]
+            at = [place[gene] for gene in genes]
+            listed[row, at] += knowledge.places[np.arange(len(at)), at]
     everyone = listed.sum(axis=0) / sizes.sum()
     apart = listed / sizes[:, None] - (1.0 - OWN_LEVEL) * everyone
     return np.asarray(np.where(knowledge.known, apart @ knowledge.weights, 0.0))

@@ -77,7 +77,8 @@ def label_cells(
             continue
         lists, at = ranked.ranks[kept], rows[kept]
         there = lists >= 0
-        data_ = np.broadcast_to(knowledge.discount, lists.shape)[there]
+        at_place = np.broadcast_to(np.arange(lists.shape[1]), lists.shape)[there]
+        data_ = knowledge.places[at_place, lists[there]]
         indptr = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
         presence = csr_matrix((data_, lists[there], indptr), (len(at), len(symbols.names)))
         scores = presence @ weights - base + cluster_scores[clusters.codes[at]]

@@ -83,14 +83,8 @@ def find_clusters(
         raise UseError("groupby names existing clusters and leiden computes new ones; give one")
     if groupby is not None:
         return read_clusters(data.obs, groupby)
-    if resolution is None:
-        for name in _clusterings(data.obs):
-            try:
-                found = read_clusters(data.obs, name)
-            except InputError:
-                continue
-            note = f"clusters are those of obs column {name!r} ({len(found.names)})"
-            return Clusters(found.names, found.codes, name, note=note)
+    if resolution is None and (named := named_clusters(data)) is not None:
+        return named
     found = leiden(data, resolution or 1.0, seed, f"{key}_leiden", watch)
     if resolution is not None:
         return found
@@ -99,6 +93,18 @@ def find_clusters(
         f"({len(found.names)})"
     )
     return Clusters(found.names, found.codes, found.key, True, note)
+
+
+def named_clusters(data: Data) -> Clusters | None:
+    """Return the clusters that obs has under one of the usual names, or None."""
+    for name in _clusterings(data.obs):
+        try:
+            found = read_clusters(data.obs, name)
+        except InputError:
+            continue
+        note = f"clusters are those of obs column {name!r} ({len(found.names)})"
+        return Clusters(found.names, found.codes, name, note=note)
+    return None
 
 
 def _clusterings(obs: pd.DataFrame) -> list[str]:

@@ -423,7 +423,7 @@ def count(
     donors: npt.NDArray[np.intp],
     *,
     k: int,
-    discount: Floats,
+    places: npt.NDArray[np.float32] | None,
     watch: Watch,
 ) -> Counted:
     """Read all cells once, and sum their lists over clusters.
@@ -442,8 +442,8 @@ def count(
         The donor of every cell, shape (cells,).
     k
         Length of the lists.
-    discount
-        What a gene at each place of a list counts, shape (k,).
+    places
+        What a gene counts for at each place of a list, shape (k, symbols); by default 1.
     watch
         Called with (what is being done, share done).
 
@@ -460,7 +460,7 @@ def count(
     shape = (n_clusters, len(symbols.names))
     listed, detected = np.zeros(shape), np.zeros(shape, dtype=np.int32)
     expressed = np.zeros(data.n_cells, dtype=np.int32)
-    width = discount.astype(np.float64)
+    width = np.ones((k, shape[1]), dtype=np.float32) if places is None else places
 
     def work(chunk: Chunk) -> int:
         n = len(chunk.indptr) - 1
@@ -515,7 +515,7 @@ def _add(
     codes: Any,
     weight: Any,
     ranks: Any,
-    discount: Any,
+    places: Any,
     indptr: Any,
     columns: Any,
     values: Any,
@@ -531,7 +531,7 @@ def _add(
             g = ranks[row, j]
             if g < 0:
                 break
-            listed[c, g] += weight[row] * discount[j]
+            listed[c, g] += weight[row] * places[j, g]
         for i in range(indptr[row], indptr[row + 1]):
             g = symbol[columns[i]]
             if g >= 0 and values[i] > 0:

@@ -63,8 +63,8 @@ class Knowledge:
         Of every gene and type, shape (G, L).
     known
         Which types the solver knows anything of, shape (L,).
-    discount
-        What a gene at each place of a list counts, shape (k,).
+    places
+        What a gene counts for at each place of a list, shape (k, G).
     genes, measured
         Genes with a weight for any type, and how many of them the data measure.
     name
@@ -74,7 +74,7 @@ class Knowledge:
     labels: list[str]
     weights: Floats = field(repr=False)
     known: npt.NDArray[np.bool_]
-    discount: Floats = field(repr=False)
+    places: npt.NDArray[np.float32] = field(repr=False)
     genes: int
     measured: int
     name: str
@@ -173,34 +173,36 @@ def know(
         When none of its genes is measured.
     """
     if isinstance(expert, Markers | Centroids):
-        genes, labels, table, known, discount = _of_table(expert, candidates, k, others)
+        genes, labels, table, known, own = _of_table(expert, candidates, k, others)
     else:
-        genes, labels, table, known, discount = _of_atlas(expert, candidates, k, tissue, others)
+        genes, labels, table, known, own = _of_atlas(expert, candidates, k, tissue, others)
     place = {symbol: i for i, symbol in enumerate(symbols)}
     at = np.array([place.get(gene, -1) for gene in genes], dtype=np.intp)
     measured = at >= 0
     weights = np.zeros((len(symbols), len(labels)))
     weights[at[measured]] = table[measured]
+    places = np.ones((k, len(symbols)), dtype=np.float32)
+    places[:, at[measured]] = own[:, measured] if own.shape[1] > 1 else own
     if not measured.any():
         raise InputError(
             f"0 of {len(symbols):,} genes are known to {expert.name} (the data have "
             f"{', '.join(map(repr, symbols[:3]))}, ...); expected symbols of human genes such as "
             "CD3D: put them into var_names or var['feature_name']"
         )
-    return Knowledge(labels, weights, known, discount, len(genes), int(measured.sum()), expert.name)
+    return Knowledge(labels, weights, known, places, len(genes), int(measured.sum()), expert.name)
 
 
 def _of_table(
     expert: Markers | Centroids, candidates: Sequence[str], k: int, others: bool
 ) -> tuple[list[str], list[str], Floats, npt.NDArray[np.bool_], Floats]:
-    """Return genes, types, weights (genes x types), which types are known, and the discount."""
+    """Return genes, types, weights (genes x types), which types are known, and places (k x 1)."""
     if isinstance(expert, Markers):
         table, every = _of_markers(expert), list(expert.weights)
         # A marker at the top of the list counts twice one at its end.
-        discount = 2.0 - np.arange(k) / k
+        places = 2.0 - np.arange(k)[:, None] / k
         offered = [expert.entry(label) for label in candidates]
     else:
-        table, every, discount = _of_centroids(expert), list(expert.types), np.ones(k)
+        table, every, places = _of_centroids(expert), list(expert.types), np.ones((k, 1))
         keys = [label_key(label) for label in candidates]
         offered = [key if key in expert.types else None for key in keys]
     rest = [kind for kind in every if others and kind not in offered]
@@ -212,7 +214,7 @@ def _of_table(
         for gene, weight in table.get(entry, {}).items() if entry is not None else ():
             weights[place[current(gene)], j] = weight
     known = np.array([entry is not None for entry in entries], dtype=bool)
-    return genes, [*candidates, *rest], weights, known, discount
+    return genes, [*candidates, *rest], weights, known, places
 
 
 def _of_atlas(
@@ -224,7 +226,7 @@ def _of_atlas(
     labels = [*candidates, *rest]
     rows = atlas.rows(labels, tissue=tissue).astype(np.float64)
     known = np.array([atlas.knows(label).how != "not at all" for label in labels], dtype=bool)
-    return list(atlas.genes), labels, rows.T, known, np.ones(k)
+    return list(atlas.genes), labels, rows.T, known, atlas.places(k).astype(np.float64)
 
 
 def _atlas(expert: Any) -> Atlas:

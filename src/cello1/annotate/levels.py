@@ -47,6 +47,9 @@ BROAD = (
     "CL:0000738",  # leukocyte
     "CL:0002320",  # connective tissue cell
 )
+# How much of a close relative's probability a candidate has that is on offer: below a half, so that
+# such a label is never called sure.
+RELATIVE = 0.45
 # Above these nothing is said: a "cell" is no answer.
 _TOP = frozenset(("CL:0000000", "CL:0000003", "CL:0000255", "CL:0000548"))
 
@@ -97,12 +100,16 @@ class Tree:
         self.above = [frozenset() if t is None else ancestors(t) | {t} for t in self.terms]
         self.broad = [broad_type(label) for label in labels]
         self.share = self._shares()
+        # What of a type counts for no single candidate, only for their broad type.
+        self.left = 1.0 - self.share.sum(axis=1)
 
     def _shares(self) -> Floats:
         """Return to which candidates the probability of each type goes, shape (L, M).
 
         A subtype of a candidate counts for it. What is wider than candidates counts for all of
-        them alike. Any other type counts for none.
+        them alike. A close relative, of the same broad type, counts in part for those of that
+        type: it may be what the candidate means, but not so surely that the label is. Any other
+        type counts for none.
         """
         share = np.zeros((len(self.labels), self.offered))
         share[: self.offered] = np.eye(self.offered)
@@ -118,6 +125,9 @@ class Tree:
             under = [c for c in range(self.offered) if term in self.above[c]]
             if under and term not in _TOP:
                 share[h, under] = 1.0 / len(under)
+                continue
+            kin = [c for c in range(self.offered) if self.broad[c] == self.broad[h]]
+            share[h, kin] = RELATIVE / max(len(kin), 1)
         return share
 
     def settle(
@@ -179,8 +189,8 @@ class Tree:
         for j in range(self.offered):
             found[self.broad[j]] = found.get(self.broad[j], 0.0) + float(fine[j])
         for h in range(self.offered, len(p)):
-            if not self.share[h].any() and self.broad[h] in found:
-                found[self.broad[h]] += float(p[h])
+            if self.broad[h] in found:
+                found[self.broad[h]] += float(p[h] * self.left[h])
         return found
 
     def _wider(self, best: int, p: Floats, fine: Floats) -> list[tuple[str, float]]:
@@ -195,11 +205,11 @@ class Tree:
             under = [j for j in range(self.offered) if node in self.above[j]]
             rest = [
                 h for h in range(self.offered, len(p))
-                if not self.share[h].any() and node in self.above[h]
+                if self.left[h] > 0 and node in self.above[h]
             ]  # fmt: skip
             if len(under) < 2 and not rest:
                 continue
-            mass = float(fine[under].sum() + p[rest].sum())
+            mass = float(fine[under].sum() + p[rest] @ self.left[rest])
             found[node] = (len(under) + len(rest), distance(node, term) or 0, mass)
         order = sorted(found, key=lambda n: (found[n][0], found[n][1], n))
         return [(str(term_label(node)), min(1.0, found[node][2])) for node in order]

@@ -486,6 +486,13 @@ class Atlas:
         shape = (len(cells), len(self.genes))
         return csr_array((data.astype(np.float32), indices, indptr), shape=shape)
 
+    def places(self, k: int) -> Floats:
+        """Return what a gene counts for at each place of a list, shape (k, genes)."""
+        first, last = (self._by_commonness(w) for w in (self.weights.first, self.weights.last))
+        rank = np.arange(k)[:, None]
+        counts = 1 + first[None, :] * (rank < FIRST) + last[None, :] * (rank >= LAST)
+        return np.asarray(counts, dtype=np.float32)
+
     def _listed(self, genes: Sequence[str]) -> list[int]:
         place = self._places
         found = [i for i in [place[gene] for gene in genes] if i >= 0]

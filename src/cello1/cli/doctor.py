@@ -22,7 +22,8 @@ def doctor(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Examine a file: what is in it, what build would do, and how to mend each problem."""
+    """Examine a file: can it be annotated, what would build do, how to mend each problem."""
+    from cello1.annotate.prospect import prospect
     from cello1.cells.census import is_census
     from cello1.cells.doctor import examine
     from cello1.terminal.tables import diagnosis_table, show
@@ -31,10 +32,17 @@ def doctor(
         _look_up(file, settings, query, list_datasets, as_json)
         return
     found = examine(Path(file), settings)
+    labels = prospect(Path(file), settings.layer, settings.donor_key)
     if as_json:
-        print_json(found.to_json())
+        print_json(found.to_json() | {"annotate": asdict(labels)})
     else:
-        show(diagnosis_table(found))
+        builds = found.report is not None and found.report.puzzles > 0
+        why = "" if builds or not found.problems else f", because {found.problems[0]}"
+        show(
+            diagnosis_table(found),
+            *labels.told(),
+            f"build {'can' if builds else 'cannot'} make puzzles of it{why}",
+        )
     if found.report is None or not found.report.puzzles:
         raise typer.Exit(1)
 

@@ -1,0 +1,61 @@
+"""Whether `annotate` can use a file, in words for people who only want labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cello1.annotate.clusters import named_clusters
+from cello1.annotate.data import TISSUE_COLUMNS, open_data
+from cello1.annotate.run import human_symbols
+from cello1.errors import InputError
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What `annotate` would make of a file.
+
+    Attributes
+    ----------
+    usable
+        Whether it can be annotated as it is.
+    found
+        What it would use, line by line.
+    problem
+        Why it cannot be used, with the mend; empty where it can.
+    """
+
+    usable: bool
+    found: list[str] = field(default_factory=list)
+    problem: str = ""
+
+    def told(self) -> list[str]:
+        """Return it in sentences."""
+        if not self.usable:
+            return [f"annotate cannot use this file: {self.problem}"]
+        return [f"annotate can use this file: {'; '.join(self.found)}"]
+
+
+def prospect(path: Path, layer: str | None = None, donor_key: str = "donor_id") -> Prospect:
+    """Look at a file as `annotate` would, without reading its cells."""
+    try:
+        with open_data(path, layer=layer, columns=(donor_key,)) as data:
+            notes: list[str] = []
+            human_symbols(data, None, notes)
+            clusters = named_clusters(data)
+            tissues = data.constant(TISSUE_COLUMNS)
+            found = [
+                f"{data.n_cells:,} cells, {data.matrix} ({data.values})",
+                clusters.note
+                if clusters is not None and clusters.note
+                else "obs has no clusters, so they would be computed",
+                f"tissue {', '.join(tissues[:3])}" + (", ..." if len(tissues) > 3 else "")
+                if tissues
+                else "obs names no tissue: give it with --tissue",
+                f"donors in {donor_key}"
+                if donor_key in data.obs
+                else "all cells count as one donor (--donor-key names a column)",
+            ]
+            return Prospect(True, [*found, *data.notes, *notes])
+    except InputError as error:
+        return Prospect(False, problem=str(error))
