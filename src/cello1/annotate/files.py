@@ -133,8 +133,18 @@ def sweep_stores(out: Path) -> None:
     sweep(out.parent, out.name)
     for left in out.parent.glob(f".{out.name}.*.parts"):
         owner = left.name.removeprefix(f".{out.name}.").split(".")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+        if owner.isdigit() and not _is_alive(int(owner)):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _add(store: Any, found: Annotation) -> None:
