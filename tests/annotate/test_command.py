@@ -54,6 +54,19 @@ def test_a_file_in_a_file_out(run, file, tmp_path):
     assert hashlib.sha256(out.read_bytes()).hexdigest() == first
 
 
+def test_one_line_is_enough(run, file, tmp_path):
+    out, page = tmp_path / "out.h5ad", tmp_path / "page.html"
+    code, said, err = run(file, "-o", out, "--report", page)
+    assert code == 0, err
+    assert "clusters are those of obs column 'cluster' (4)" in " ".join(said.split())
+    assert "those of blood" in said
+    after = anndata.read_h5ad(out)
+    known = {"B cell", "natural killer cell", "monocyte", "classical monocyte", "platelet"}
+    assert set(after.obs["cello1"]) <= known
+    assert page.stat().st_size > 10_000
+    assert not (tmp_path / "out.h5ad.run").exists()
+
+
 def test_a_reference_gives_the_candidates_and_json_the_table(run, file, tmp_path):
     out = tmp_path / "out.h5ad"
     code, said, _ = run(file, "-o", out, "--groupby", "cluster", "--reference", file, "--json")
