@@ -1,0 +1,87 @@
+"""The attack program counts what goes wrong: a meter that never moves would prove nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the attack reads /proc")
+
+
+@pytest.fixture
+def attack(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return pytest.importorskip("attack")
+
+
+@pytest.fixture
+def disturbed(attack, tmp_path):
+    """A verb that leaves two records, a result and a name, and a folder to compare with them."""
+
+    def leave(records=("a", "b"), result=b"right", **more):
+        box = ground.box()
+        lines = [json.dumps({"id": name}) for name in records]
+        (box / "responses.jsonl").write_text("\n".join([*lines, ""]))
+        (box / "result.parquet").write_bytes(result)
+        for name, text in more.items():
+            (box / name).write_text(text)
+        return box
+
+    ground = attack.Ground(tmp_path, 1.0, 0)
+    verb = attack.Verb("toy", [], attack.Done(0, "", "usual\n"), attack.outcome(leave()))
+
+    def blamed(**changes):
+        row = attack.Row("toy")
+        attack.compare(row, verb, leave(**changes), ground)
+        return dict(row.faults)
+
+    return blamed, verb, ground
+
+
+def test_what_is_lost_doubled_or_left_is_counted(disturbed):
+    blamed, _, ground = disturbed
+    assert blamed() == {}
+    assert blamed(records=("b",)) == {"lost": 1}
+    assert blamed(records=("a", "b", "b")) == {"doubled": 1}
+    assert blamed(result=b"wrong") == {"lost": 1}
+    assert blamed(more="x") == {"files": 1}
+    (ground.temporary / "left").write_text("x")
+    assert blamed() == {"files": 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "out", "err", "fault"),
+    [
+        (1, "", "usual\none line\n", {}),
+        (1, "", "two\nlines\n", {"other": 1}),
+        (-11, "", "", {"other": 1}),
+        (1, "", "Traceback (most recent call last):\nboom\n", {"tracebacks": 1}),
+        (0, "sk-attack-4711-never-shown", "", {"secrets": 1}),
+    ],
+)
+def test_what_is_said_is_judged(attack, disturbed, status, out, err, fault):
+    row = attack.Row("toy")
+    attack.hear(row, disturbed[1], attack.Done(status, out, err), (0, 1))
+    assert dict(row.faults) == fault
+
+
+def test_secrets_in_files_and_processes_left_are_found(attack, tmp_path):
+    (tmp_path / "run.json").write_text(f'{{"key": "{attack.KEY}"}}')
+    row = attack.Row("toy")
+    attack.leak(row, "toy", tmp_path)
+    assert dict(row.faults) == {"secrets": 1}
+    assert os.getpid() in attack.session(os.getsid(0))
+
+
+def test_damage_follows_the_seed_and_changes_something(attack):
+    import random
+
+    good = bytes(range(256)) * 40
+    first = [attack.damage(good, random.Random(i)) for i in range(30)]
+    assert first == [attack.damage(good, random.Random(i)) for i in range(30)]
+    assert all(changed != good for changed in first)
