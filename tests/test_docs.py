@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import cello1
 from cello1.cli import app
@@ -106,6 +108,45 @@ def test_contributing_shows_every_room() -> None:
 def test_the_citation_names_this_version() -> None:
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert str(cited["version"]) == cello1.__version__
+
+
+def test_tested_versions_are_within_the_bounds_of_every_core_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    tested = dict(line.split("==") for line in lines if re.match(r"[\w.-]+==[^;]+$", line))
+    tested = {canonicalize_name(name): version for name, version in tested.items()}
+    for line in project["dependencies"]:
+        needed = Requirement(line)
+        assert any(bound.operator == "<" for bound in needed.specifier), f"no upper bound: {line}"
+        assert needed.specifier.contains(tested[canonicalize_name(needed.name)]), line
+
+
+def test_the_notice_names_all_data_that_come_along() -> None:
+    """Whatever is neither code nor a template: its source, or that it is our own."""
+    notice = (ROOT / "NOTICE").read_text("utf-8")
+    package = ROOT / "src" / "cello1"
+    data = [
+        path
+        for path in package.rglob("*")
+        if path.is_file()
+        and path.suffix not in (".py", ".pyc", ".nbi", ".nbc", ".typed")
+        and "templates" not in path.parts
+    ]
+    assert len(data) > 10
+    unnamed = [
+        name
+        for path in data
+        if (name := path.relative_to(ROOT).as_posix()) not in notice
+        and f"{path.parent.relative_to(ROOT).as_posix()}/\n" not in notice
+    ]
+    assert unnamed == []
+
+
+def test_the_licence_of_igraph_is_told_where_it_is_installed() -> None:
+    told = [(DOCS / name).read_text("utf-8") for name in ("quickstart.md", "limits.md")]
+    assert all(
+        re.search(r"igraph, which is \[?under the GPL", " ".join(page.split())) for page in told
+    )
 
 
 def test_every_verb_has_a_page() -> None:
