@@ -4,15 +4,19 @@ import errno
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from cello1 import runs
 from cello1.errors import InputError
 from cello1.runs import (
     Run,
+    append_line,
     environment,
     file_hash,
     read_records,
@@ -303,6 +307,42 @@ def test_a_folder_from_someone_else_cannot_touch_other_files(tmp_path, reopen, n
     with pytest.raises(InputError, match=rf"{name} is .*remove it"), reopen() as run:
         run.append(record(1))
     assert (tmp_path / "precious").read_text() == "precious, and no line of ours"
+
+
+def test_one_room_opens_files_to_append_and_makes_temporary_ones_beside_results():
+    """What is opened otherwise follows links, or is swept by nobody after a kill."""
+    sources = Path(runs.__file__).parent
+    careless = re.compile(r'open\(\s*"ab?"|mkstemp|TemporaryDirectory\([^)]*dir=')
+    found = [p for p in sources.rglob("*.py") if careless.search(p.read_text("utf-8"))]
+    assert [p.relative_to(sources).as_posix() for p in found] == []
+
+
+@pytest.mark.parametrize("bait", ["link", "fifo", "folder"])
+def test_no_line_is_appended_through_a_log_from_someone_else(tmp_path, bait):
+    precious, log = tmp_path / "precious", tmp_path / "run" / "log.jsonl"
+    precious.write_text("precious\n")
+    append_line(log, {"step": 1})
+    append_line(log, {"step": 2})
+    assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
+    log.unlink()
+    {"link": lambda: log.symlink_to(precious), "fifo": lambda: os.mkfifo(log), "folder": log.mkdir}[
+        bait
+    ]()
+    with pytest.raises(InputError, match=r"log\.jsonl is .*remove it"):
+        append_line(log, {"step": 3})
+    assert precious.read_text() == "precious\n"
+
+
+@pytest.mark.parametrize("name", ["run.json", "responses.jsonl"])
+@pytest.mark.parametrize("bait", ["fifo", "folder"])
+def test_reading_a_folder_from_someone_else_waits_for_no_pipe(tmp_path, reopen, name, bait):
+    with reopen() as run:
+        run.append(record(1))
+    place = tmp_path / "run" / name
+    place.unlink()
+    os.mkfifo(place) if bait == "fifo" else place.mkdir()
+    with pytest.raises(InputError, match=rf"{name} is no plain file"):
+        read_run(tmp_path / "run") and list(read_records(tmp_path / "run"))
 
 
 def test_a_link_in_place_of_a_file_is_replaced_and_not_followed(tmp_path):

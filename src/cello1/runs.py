@@ -26,7 +26,7 @@ from importlib import metadata
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -71,6 +71,22 @@ def create(path: Path, flags: int = os.O_RDWR, mode: int = 0o666) -> int:
         os.close(handle)
         raise InputError(_not_plain(path))
     return handle
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a file of a folder to read it; a pipe, of which nothing may ever come, is refused.
+
+    Raises
+    ------
+    InputError
+        When something other than a plain file lies there.
+    """
+    flags = sum(getattr(os, name, 0) for name in _CAREFULLY if name != "O_NOFOLLOW")
+    handle = os.open(path, os.O_RDONLY | flags)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InputError(f"{path} is no plain file; expected a file of ours: remove it")
+    return os.fdopen(handle, "rb")
 
 
 def _not_plain(path: Path) -> str:
@@ -155,6 +171,14 @@ def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON with sorted keys, atomically."""
     text = json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True)
     write_atomic(path, text.encode() + b"\n")
+
+
+def append_line(log: Path, line: Mapping[str, Any]) -> None:
+    """Append one line of JSON to a log, which is made when missing and never through a link."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handle = create(log, os.O_WRONLY | os.O_APPEND)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def named_files(path: Path) -> list[Path]:
@@ -396,7 +420,10 @@ def read_run(folder: Path) -> dict[str, Any]:
         When the folder is no run.
     """
     try:
-        found = json.loads((folder / "run.json").read_text("utf-8"))
+        with open_plain(folder / "run.json") as file:
+            found = json.loads(file.read().decode())
+    except InputError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{folder} is no run folder: run.json cannot be read ({error})") from error
     expected = {"command": str, "config": dict, "inputs": dict}
@@ -421,7 +448,7 @@ def read_records(folder: Path) -> Iterator[dict[str, Any]]:
     path = folder / "responses.jsonl"
     if not path.exists():
         return
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return

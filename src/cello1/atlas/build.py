@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import tempfile
+import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from cello1.atlas.markers import OWN_TABLE, read_markers, term_of_name
 from cello1.atlas.source import Column, Source, read_sources, write_sources
 from cello1.errors import InputError, brief
 from cello1.recipes.atlas import AtlasSettings, AtlasSource
-from cello1.runs import Watch
+from cello1.runs import Watch, replacing
 from cello1.scoring.ontology import suggestions
 
 # How far down a list a gene must stand: the mean over these is kept, so that a gene that is
@@ -119,13 +119,17 @@ def build_atlas(
         "recipe": settings.model_dump(mode="json", exclude={"data"}, exclude_defaults=True),
         "matched": [str(match) for match in matches],
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
-        write_sources(Path(folder), trimmed, about)
-        (Path(folder) / "NOTICE").write_text(_notice(trimmed), "utf-8")
+    part = out.with_name(f".{out.name}.part")  # what a killed build left is swept
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        write_sources(part, trimmed, about)
+        (part / "NOTICE").write_text(_notice(trimmed), "utf-8")
         out.mkdir(exist_ok=True)
         for name in ("NOTICE", "atlas.npz", "atlas.json"):
-            (Path(folder) / name).replace(out / name)
+            (part / name).replace(out / name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     watch("done", 1.0)
     return matches
 
@@ -528,10 +532,10 @@ def _write_symbols(aliases: Path, approved: Path, out: Path) -> None:
         raise InputError(
             f"the symbols cannot be read from {aliases} and {approved}: {error}"
         ) from error
-    out.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{name}\t{symbol}\n" for name, symbol in sorted(found.items()))
     with (
-        (out / "symbols.tsv.gz").open("wb") as file,
+        replacing(out / "symbols.tsv.gz") as part,
+        part.open("wb") as file,
         gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed,
     ):
         packed.write(lines.encode())

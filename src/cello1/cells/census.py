@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +31,7 @@ import pandas as pd
 from cello1.cells.h5ad.categories import is_unnamed
 from cello1.errors import InputError, UseError
 from cello1.recipes.census import CensusSettings
-from cello1.runs import Watch
+from cello1.runs import Watch, replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -371,29 +369,19 @@ def _write(
     """Stream the drawn rows into a file that appears whole or not at all."""
     import tiledbsoma as soma
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(".*.part"):
-        leftover.unlink()
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
     layers = experiment.ms["RNA"].X
     layer = "raw" if "raw" in layers else next(iter(layers))
-    try:
-        with (
-            h5py.File(part, "w") as file,
-            experiment.axis_query("RNA", obs_query=soma.AxisQuery(coords=(data.drawn,))) as query,
-        ):
-            columns = np.sort(np.asarray(query.var_joinids()))
-            _write_tables(file, query, data, settings)
-            blocks = query.X(layer).blockwise(
-                axis=0, size=ROWS, eager=False, reindex_disable_on_axis=[1]
-            )
-            _write_matrix(file, blocks.scipy(compress=True), data, columns, watch)
-        with Path(part).open("rb") as whole:
-            os.fsync(whole.fileno())
-        Path(part).replace(path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    with (
+        replacing(path) as part,
+        h5py.File(part, "w") as file,
+        experiment.axis_query("RNA", obs_query=soma.AxisQuery(coords=(data.drawn,))) as query,
+    ):
+        columns = np.sort(np.asarray(query.var_joinids()))
+        _write_tables(file, query, data, settings)
+        blocks = query.X(layer).blockwise(
+            axis=0, size=ROWS, eager=False, reindex_disable_on_axis=[1]
+        )
+        _write_matrix(file, blocks.scipy(compress=True), data, columns, watch)
 
 
 def _write_matrix(

@@ -20,6 +20,7 @@ def simulate(
     ] = None,
 ) -> None:
     """Simulate cells of named types from mean profiles, one .h5ad per table, marked synthetic."""
+    from cello1.cells.h5ad.write import write_h5ad
     from cello1.cells.simulate import described, read_profiles
     from cello1.cells.simulate import simulate as run_simulate
     from cello1.terminal.progress import watching
@@ -35,8 +36,6 @@ def simulate(
                 obs=described(table, cell_types),
                 name=f"{table.stem}-",
             )
-            part = made.with_suffix(".part")
-            cells.write_h5ad(part)
-            part.replace(made)
+            write_h5ad(cells, made)
             watch("tables", number / len(tables))
     typer.echo(f"{len(tables)} files in {out}; next: cello1 build {out}/*.h5ad")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cello1.errors import InputError
-from cello1.runs import LOG
+from cello1.runs import LOG, open_plain
 
 _WINDOW = 40  # a smoothed point looks back over a 40th of the run
 
@@ -94,7 +94,7 @@ def read_log(name: str, run: Path, info: Mapping[str, Any]) -> TrainingLog:
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines, nested fields as `outer_inner`; a torn last line is passed over."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return

@@ -1,6 +1,7 @@
 """Model folders of strangers: nothing in them runs, and what is damaged is named in one line."""
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -70,6 +71,14 @@ def test_pickled_weights_are_refused(folder):
         LanguageModel(folder)
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(InputError, match="expected a folder with config, safetensors"):
+        LanguageModel(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "extra.jinja"])
+def test_pipes_in_a_folder_are_refused(folder, name):
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(InputError, match=f"{name} is no plain file"):
         LanguageModel(folder)
 
 

@@ -61,7 +61,7 @@ class Cache:
         """Keep a response; the line is handed to the system before this returns."""
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = (self.folder / f"{uuid.uuid4().hex}.jsonl").open("ab")
+            self._file = (self.folder / f"{uuid.uuid4().hex}.jsonl").open("xb")
         kept = replace(response, seconds=0.0)
         record = {"key": key, **{name: getattr(kept, name) for name in _FIELDS}}
         self._places[key] = (Path(self._file.name), self._file.tell())

@@ -38,6 +38,13 @@ def model_folder(source: str | Path) -> Path:
     """
     folder = Path(source)
     if (folder / "config.json").exists():
+        # The libraries would wait for a pipe for ever.
+        odd = [p for p in folder.iterdir() if p.exists() and not (p.is_file() or p.is_dir())]
+        if odd:
+            raise InputError(
+                f"{odd[0]} is no plain file; expected a folder with config, safetensors and "
+                "tokenizer: remove it"
+            )
         return folder
     if (folder / "adapter_config.json").exists():
         raise InputError(f"{source} is an adapter, not a model; merge it first: cello1 merge")

@@ -24,7 +24,7 @@ from torch.nn import functional
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from cello1.errors import InputError
-from cello1.runs import LOG, write_atomic
+from cello1.runs import LOG, append_line, write_atomic
 from cello1.training.base.forward import hidden_states
 from cello1.training.base.layout import Layout, Lesson, Questions, questions, response
 from cello1.training.base.practice import Practice, Size
@@ -447,8 +447,7 @@ class Trainer:
             "learning_rate": self.rate(),
             "seconds": round(seconds, 3),
         }
-        with (self.out / LOG).open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(self.out / LOG, line)
 
     def _parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
         return iter(self.model.named_parameters())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cello1.errors import InputError, first_line
-from cello1.runs import write_atomic, write_json
+from cello1.runs import open_plain, write_atomic, write_json
 from cello1.training.run.model_identity import RECORD
 
 STATE = "state.safetensors"  # of a pre-training, all in one file
@@ -164,7 +164,9 @@ def cut_log(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_bytes().splitlines(keepends=True):
+    with open_plain(path) as file:
+        lines = file.readlines()
+    for line in lines:
         try:
             if json.loads(line).get("step", 0) > step:
                 break

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from cello1.errors import InputError
-from cello1.runs import LOG, Run, write_json
+from cello1.runs import LOG, Run, append_line, open_plain, write_json
 from cello1.training.run.checkpoints import (
     best_checkpoint,
     check_checkpoint,
@@ -258,20 +258,14 @@ def _publish_best(folder: Path, final: Path) -> None:
 def _summary(log: Path) -> tuple[dict[str, Any], bool | None]:
     """Return the first line of a log, and whether rewards ever differed (None without rewards)."""
     lines: list[dict[str, Any]] = []
-    for line in log.read_bytes().splitlines():
-        with suppress(ValueError):  # a line that was being written when the process died
-            lines.append(json.loads(line))
+    with open_plain(log) as file:
+        for line in file:
+            with suppress(ValueError):  # a line that was being written when the process died
+                lines.append(json.loads(line))
     # Without groups, what differs between puzzles teaches as well.
     steps = [entry for entry in lines if "reward_std" in entry]
     signals = [e["no_signal"] < 1 if "no_signal" in e else e["reward_std"] != 0 for e in steps]
     return lines[0] if lines else {}, any(signals) if signals else None
-
-
-def append_line(log: Path, line: Mapping[str, Any]) -> None:
-    """Append one line to a log."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
-from cello1.runs import Watch
+from cello1.runs import Watch, append_line
 from cello1.solvers.local.language import LanguageModel
 from cello1.solvers.local.loading import load_model
 from cello1.solvers.local.prompter import Prompter
@@ -31,7 +31,6 @@ from cello1.training.run.held_out import (
     selection_score,
     solve_greedily,
 )
-from cello1.training.run.run_training import append_line
 
 if TYPE_CHECKING:
     from peft import LoraConfig

@@ -25,7 +25,7 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import PpoSettings
 from cello1.recipes.read import resolve
 from cello1.recipes.section import takes
-from cello1.runs import LOG, Watch, write_atomic, write_json
+from cello1.runs import LOG, Watch, append_line, write_atomic, write_json
 from cello1.scoring.reward import REWARDS
 from cello1.solvers.local.language import LanguageModel
 from cello1.solvers.local.loading import model_folder
@@ -46,7 +46,7 @@ from cello1.training.run.held_out import (
     selection_score,
     solve_greedily,
 )
-from cello1.training.run.run_training import append_line, new_record, run_with_checkpoints
+from cello1.training.run.run_training import new_record, run_with_checkpoints
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

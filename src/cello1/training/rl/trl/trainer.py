@@ -19,12 +19,12 @@ from trl.trainer.utils import RepeatSampler
 
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import RlSettings
+from cello1.runs import append_line
 from cello1.scoring.reward import Reward
 from cello1.solvers.local.attention import decode_faster
 from cello1.solvers.local.language import LanguageModel
 from cello1.training.rl.rollout import Group, RolloutSampler, Seeds, as_line, sample_tokens
 from cello1.training.rl.trl.logprobs import can_share, response_logprobs
-from cello1.training.run.run_training import append_line
 from cello1.training.run.trl import SolvingTrainer
 
 SAMPLES = "samples.jsonl"
