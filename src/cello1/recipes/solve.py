@@ -69,12 +69,12 @@ class SolveSettings(EndpointSettings):
     solver: Annotated[
         str,
         Field(
-            description="Who answers: mini, atlas, markers, centroids, chance, hf:FOLDER_OR_NAME "
-            "or openai:MODEL."
+            description="Who answers: mini, atlas, atlas+mini, markers, centroids, chance, "
+            "hf:FOLDER_OR_NAME or openai:MODEL."
         ),
     ] = "mini"
     alone: Annotated[
-        bool, Field(description="atlas, markers, centroids, chance: decide each cell by itself.")
+        bool, Field(description="All but mini, hf and openai: decide each cell by itself.")
     ] = False
     markers: Annotated[
         Path | None,
@@ -122,7 +122,7 @@ class SolveSettings(EndpointSettings):
         local = kind in ("mini", "hf")
         fields = type(self).model_fields
         wrong = [k for k in local_only if not local and getattr(self, k) != fields[k].default]
-        if self.solver != "atlas":
+        if self.solver not in ("atlas", "atlas+mini"):
             wrong += [k for k in ("atlas", "atlas_only", "without") if getattr(self, k)]
         if self.markers is not None and self.solver in ("atlas", "centroids", "chance"):
             wrong.append("markers")

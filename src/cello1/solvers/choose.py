@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
@@ -16,6 +17,9 @@ from cello1.recipes import SolveSettings
 from cello1.recipes.solve import SPLIT
 from cello1.solvers.base import Solver
 from cello1.solvers.vote import voting
+
+if TYPE_CHECKING:
+    from cello1.solvers.classical.atlas import AtlasExpert
 
 CLASSICAL = ("chance", "markers", "centroids", "atlas")
 
@@ -47,12 +51,14 @@ def choose_solver(
         return OnRay(lambda: choose_solver(here, train, validation), settings.address)
     if kind in CLASSICAL:
         return _classical(settings, train, validation)
+    if settings.solver == "atlas+mini":
+        return _together(settings)
     if settings.solver == "mini" or (kind == "hf" and name):
         return _local(settings, name)
     if kind == "openai" and name:
         return _endpoint(settings, name)
     raise UseError(
-        f"no solver {settings.solver!r}; there are mini, {', '.join(CLASSICAL)}, "
+        f"no solver {settings.solver!r}; there are mini, {', '.join(CLASSICAL)}, atlas+mini, "
         "hf:FOLDER_OR_NAME and openai:MODEL"
     )
 
@@ -130,8 +136,6 @@ def runs_models() -> bool:
 def _classical(
     settings: SolveSettings, train: Sequence[Puzzle], validation: Sequence[Puzzle]
 ) -> Solver:
-    from cello1.atlas import Atlas
-    from cello1.solvers.classical.atlas import AtlasExpert
     from cello1.solvers.classical.centroids import Centroids
     from cello1.solvers.classical.chance import Chance
     from cello1.solvers.classical.expert import ClassicalSolver, Expert
@@ -143,25 +147,47 @@ def _classical(
     elif settings.solver == "markers":
         expert = Markers.from_file(settings.markers)
     elif settings.solver == "atlas":
-        expert = AtlasExpert(
-            Atlas.read(settings.atlas, only=settings.atlas_only, without=settings.without),
-            {
-                "atlas": None if settings.atlas is None else str(settings.atlas),
-                "atlas_only": settings.atlas_only,
-                "without": list(settings.without),
-            },
-        )
+        expert = _atlas(settings)
     else:
         expert = Centroids(train, validation)
     return ClassicalSolver(expert, joint=not settings.alone)
 
 
-def _local(settings: SolveSettings, name: str) -> Solver:
+def _atlas(settings: SolveSettings) -> AtlasExpert:
+    from cello1.atlas import Atlas
+    from cello1.solvers.classical.atlas import AtlasExpert
+
+    return AtlasExpert(
+        Atlas.read(settings.atlas, only=settings.atlas_only, without=settings.without),
+        {
+            "atlas": None if settings.atlas is None else str(settings.atlas),
+            "atlas_only": settings.atlas_only,
+            "without": list(settings.without),
+        },
+    )
+
+
+def _together(settings: SolveSettings) -> Solver:
+    _need_models(settings)
+    from cello1.solvers.classical.expert import ClassicalSolver
+    from cello1.solvers.local.likelihood import LikelihoodSolver
+    from cello1.solvers.local.mini import Mini
+    from cello1.solvers.together import Together
+
+    expert = Together(_atlas(settings), LikelihoodSolver(Mini()))
+    return ClassicalSolver(expert, joint=not settings.alone)
+
+
+def _need_models(settings: SolveSettings) -> None:
     if not runs_models():
         raise InputError(
             f"solver {settings.solver} needs torch and transformers, which are not installed; "
             "install them with: pip install 'cello1[local]'"
         )
+
+
+def _local(settings: SolveSettings, name: str) -> Solver:
+    _need_models(settings)
     from cello1.solvers.local.language import LanguageModel, LanguageSolver
     from cello1.solvers.local.likelihood import LikelihoodSolver, rates_candidates
     from cello1.solvers.local.mini import FOLDER, Mini
