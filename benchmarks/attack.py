@@ -525,7 +525,7 @@ def filled(ground: Ground, verb: Verb) -> Row:
             done = run(ground, verb.arguments, box, preexec_fn=unmounted)
             row.tried += 1
             hear(row, verb, done, (0, 1))
-            full = ("No space left on device", "File too large")
+            full = ("No space left on device", "File too large", "MB free")
             if done.status == 1 and not any(words in done.err for words in full):
                 row.blame("other", f"{verb.name} on a full disk says: {done.err[-300:]}")
             if enlarge:

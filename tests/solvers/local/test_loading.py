@@ -99,6 +99,16 @@ DAMAGE = {
     "a torn tokenizer": lambda f: (f / "tokenizer.json").write_text('{"version": "1.0", '),
     "a tokenizer that is a list": lambda f: (f / "tokenizer.json").write_text("[1, 2]"),
     "tokenizer settings that are a list": lambda f: (f / "tokenizer_config.json").write_text("[]"),
+    "no tokenizer but its template": lambda f: [
+        (f / "chat_template.jinja").write_text(TEMPLATE),
+        *((f / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json")),
+    ],
+    "an end that is a word": lambda f: (f / "generation_config.json").write_text(
+        '{"eos_token_id": "x"}'
+    ),
+    "ends below all tokens": lambda f: (f / "generation_config.json").write_text(
+        '{"eos_token_id": [2, -7]}'
+    ),
     "bytes that are no text": lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"),
 }
 

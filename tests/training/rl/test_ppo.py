@@ -125,7 +125,7 @@ def test_the_log_has_what_trl_logs_and_the_metrics_of_the_paper(files, tmp_path)
         num_tokens step_time tokens_per_second responses_per_second"""
     assert set(names.split()) <= line.keys()
     shares = [line[f"share_{what}"] for what in ("generating", "rewarding", "training")]
-    assert sum(shares) == pytest.approx(1)
+    assert sum(shares) == pytest.approx(1, abs=1.5e-5)  # each is rounded to five places
     assert 1 <= line["completions/mean_length"] <= 14
     start = log_of(tmp_path)[0]
     assert (start["puzzles"], start["practised"], start["dropped_too_long"]) == (40, 32, 0)

@@ -76,6 +76,11 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
         tokenizer: Any = AutoTokenizer.from_pretrained(
             folder, padding_side="left", trust_remote_code=False
         )
+    if not tokenizer("B cell | T cell")["input_ids"]:
+        raise InputError(
+            f"the tokenizer of {source} knows no words; expected a folder with config, safetensors "
+            "and tokenizer (tokenizer.json): copy the model again"
+        )
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(
             f"the tokenizer of {source} has no chat template; use an instruct model, or set "

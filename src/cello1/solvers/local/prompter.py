@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from cello1.errors import InputError, first_line
+from cello1.errors import InputError, brief, first_line
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.local.loading import load_tokenizer
@@ -144,8 +144,19 @@ class Prompter:
         ----------
         model_ends
             `eos_token_id` of the model's generation settings.
+
+        Raises
+        ------
+        InputError
+            When these are no tokens.
         """
-        named = [model_ends] if isinstance(model_ends, int) else [*(model_ends or ())]
+        named = [*model_ends] if isinstance(model_ends, (list, tuple)) else [model_ends]
+        named = [i for i in named if i is not None]
+        if not all(isinstance(i, int) and i >= 0 for i in named):
+            raise InputError(
+                f"the generation settings of {self.source} end a response at {brief(model_ends)}; "
+                "expected numbers of tokens: mend eos_token_id in generation_config.json"
+            )
         with suppress(InputError):  # a template that shows no replies can still be asked
             named.append(self.ending()[-1])
         return sorted({i for i in (*named, self.tokenizer.eos_token_id) if i is not None})
