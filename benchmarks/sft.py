@@ -29,7 +29,7 @@ from cello1.solvers.local.prompter import Prompter
 from cello1.training.sft.data import IGNORED, make_examples
 from cello1.training.sft.sft import sft
 from cello1.training.sft.trainer import LengthSampler
-from cello1.training.teacher.teacher import steer, tell
+from cello1.training.teacher.teacher import bias_towards, tell
 
 
 def make_traces(n: int, cells: tuple[int, int] = (8, 15)) -> list[Puzzle]:
@@ -38,7 +38,9 @@ def make_traces(n: int, cells: tuple[int, int] = (8, 15)) -> list[Puzzle]:
     traces = []
     for puzzle in make_puzzles(n, cells):
         gold = list(range(len(puzzle.cells)))
-        reasons = tell(puzzle, gold, steer(expert.scores(puzzle), gold), expert.evidence, rng)
+        reasons = tell(
+            puzzle, gold, bias_towards(expert.scores(puzzle), gold), expert.evidence, rng
+        )
         answer = puzzle.candidates
         meta = {"assistant_msg": response_text(reasons, answer), "donor_id": str(len(traces) % 9)}
         traces.append(Puzzle(puzzle.context, puzzle.cells, answer, answer, meta))

@@ -13,7 +13,7 @@ from cello1.solvers.assign import assign_jointly
 from cello1.solvers.classical.centroids import Centroids
 from cello1.solvers.classical.markers import Markers
 from cello1.training.teacher.steps import find_steps
-from cello1.training.teacher.teacher import Teacher, steer, tell
+from cello1.training.teacher.teacher import Teacher, bias_towards, tell
 from cello1.training.teacher.wording import HARD_WORDS, clause
 
 LINE = re.compile(r"(?:Back to )?Cell \d+\b")
@@ -135,9 +135,9 @@ def test_steering_makes_a_known_answer_the_best_and_no_more_than_that():
     for _ in range(100):
         scores = rng.normal(size=(5, 6)) * 3
         gold = rng.permutation(6)[:5].tolist()
-        assert assign_jointly(steer(scores, gold)).tolist() == gold
+        assert assign_jointly(bias_towards(scores, gold)).tolist() == gold
         best = assign_jointly(scores).tolist()
-        np.testing.assert_array_equal(steer(scores, best), scores)
+        np.testing.assert_array_equal(bias_towards(scores, best), scores)
 
 
 def test_a_hint_makes_every_response_right(toys):

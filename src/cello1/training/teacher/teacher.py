@@ -56,7 +56,7 @@ def tell(
         Position of the candidate that each cell gets, all different.
     scores
         Log-scores of every cell and candidate, shape (N, M): they give the order, the rivals and
-        the revisions. To justify a known answer, `steer` them towards it first.
+        the revisions. To justify a known answer, bias the scores towards it first (:func:`bias_towards`).
     evidence
         Tells which genes of a cell speak for one type against another.
     rng
@@ -126,13 +126,13 @@ def _two_best(scores: Floats) -> list[list[int]]:
     return order
 
 
-def stray(scores: Floats, temperature: float, rng: np.random.Generator) -> Floats:
+def perturb_scores(scores: Floats, temperature: float, rng: np.random.Generator) -> Floats:
     """Add noise to scores, so that at temperature 1 two or three cells change places."""
     noise = temperature * _NOISE * _lead(scores)
     return np.asarray(scores + noise * rng.gumbel(size=scores.shape))
 
 
-def steer(scores: Floats, gold: Sequence[int]) -> Floats:
+def bias_towards(scores: Floats, gold: Sequence[int]) -> Floats:
     """Raise the scores of an assignment just so far that it is the best one.
 
     All its entries are raised by the same amount, so that the cells keep their order: what was
@@ -213,10 +213,10 @@ class Teacher:
         rng = np.random.default_rng([self.seed, self.sample, int(puzzle.id, 16)])
         scores = self.expert.scores(puzzle)
         if self.sample:
-            scores = stray(scores, self.temperature, rng)
+            scores = perturb_scores(scores, self.temperature, rng)
         seen = scores
         if self.hint:
-            scores = steer(scores, _gold(puzzle))
+            scores = bias_towards(scores, _gold(puzzle))
         chosen = assign_jointly(scores).tolist()
         if self.order == "listed":
             reasoning = tell_listed(puzzle, chosen, self.expert.evidence)
