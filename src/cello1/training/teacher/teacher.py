@@ -56,7 +56,8 @@ def tell(
         Position of the candidate that each cell gets, all different.
     scores
         Log-scores of every cell and candidate, shape (N, M): they give the order, the rivals and
-        the revisions. To justify a known answer, bias the scores towards it first (:func:`bias_towards`).
+        the revisions. To justify a known answer, bias them towards it first
+        (:func:`bias_towards`).
     evidence
         Tells which genes of a cell speak for one type against another.
     rng
