@@ -182,7 +182,7 @@ def _need_models(settings: SolveSettings) -> None:
     if not runs_models():
         raise InputError(
             f"solver {settings.solver} needs torch and transformers, which are not installed; "
-            "install them with: pip install 'cello1[local]'"
+            "install them with: pip install 'cello1[local]'; --solver atlas needs neither"
         )
 
 
