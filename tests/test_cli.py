@@ -263,6 +263,8 @@ def test_stopped_by_a_signal_is_one_line(tmp_path, kind):
         "cello1.cli.main()\n"
     )
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A background job of a shell is deaf to SIGINT; what is tested is one in the foreground.
+    pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, **pipes) as process:
         assert process.stdout.readline() == "here\n"
         process.send_signal(kind)

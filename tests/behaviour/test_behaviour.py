@@ -103,7 +103,8 @@ def test_traces_are_read_like_runs_and_rows_without_responses_are_refused(puzzle
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
+    wide = {"COLUMNS": "160"}  # so that no name is broken over lines
+    return CliRunner(env=wide).invoke(app, [str(a) for a in arguments])
 
 
 @pytest.fixture

@@ -59,6 +59,11 @@ def files(tmp_path_factory, make_cells):
     return paths
 
 
+def heed_interrupts():
+    """Undo what a shell does to its background jobs, which are deaf to SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def started(files, tmp_path):
     """Start a build in a group of its own, with two workers at work; kill what is left of it."""
@@ -66,6 +71,7 @@ def started(files, tmp_path):
     running = subprocess.Popen(
         [*COMMAND, *map(str, files), "--out", str(out), *MANY],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=heed_interrupts,
     )  # fmt: skip
     workers = until(lambda: children(running.pid) if len(children(running.pid)) == 2 else None)
     assert workers

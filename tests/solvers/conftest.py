@@ -33,7 +33,7 @@ def toy_puzzle(seed: int, donor: str) -> Puzzle:
     return Puzzle("Blood.", cells, candidates, types, {"donor_id": donor})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def toy():
     return toy_puzzle
 

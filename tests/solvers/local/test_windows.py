@@ -14,10 +14,8 @@ from cello1.solvers.vote import VotingSolver
 
 
 @pytest.fixture(scope="module", params=["gemma3", "mistral"])
-def windowed(request, tmp_path_factory):
-    from conftest import toy_puzzle
-
-    texts = [user_message(toy_puzzle(seed, "d")) for seed in range(60)]
+def windowed(request, tmp_path_factory, toy):
+    texts = [user_message(toy(seed, "d")) for seed in range(60)]
     tokenizer = make_tokenizer(texts, template=ALTERNATING)
     folder = tmp_path_factory.mktemp("windows") / request.param
     return LanguageModel(make_windowed(folder, tokenizer, request.param))
