@@ -50,46 +50,33 @@ def _sample(puzzle: Puzzle) -> Sample:
     )
 
 
-def _scored(name: str, state: TaskState, target: Target) -> Scored:
-    text = state.output.completion
-    return Scored(value=figures(state.metadata["row"], text)[name], answer=text)
+def _scorer_of(name: str) -> Scorer:
+    async def score(state: TaskState, target: Target) -> Scored:
+        text = state.output.completion
+        return Scored(value=figures(state.metadata["row"], text)[name], answer=text)
+
+    return score
 
 
 @scorer(metrics=[accuracy(), stderr(cluster="donor_id")])  # type: ignore[untyped-decorator]
 def batch_accuracy() -> Scorer:
     """Say whether every cell is right; errors are clustered by donor."""
-
-    async def score(state: TaskState, target: Target) -> Scored:
-        return _scored("batch_accuracy", state, target)
-
-    return score
+    return _scorer_of("batch_accuracy")
 
 
 @scorer(metrics=[mean(), stderr(cluster="donor_id")])  # type: ignore[untyped-decorator]
 def cell_accuracy() -> Scorer:
     """Return the share of right cells."""
-
-    async def score(state: TaskState, target: Target) -> Scored:
-        return _scored("cell_accuracy", state, target)
-
-    return score
+    return _scorer_of("cell_accuracy")
 
 
 @scorer(metrics=[mean()])  # type: ignore[untyped-decorator]
 def format_validity() -> Scorer:
     """Say whether the response is in the exact format."""
-
-    async def score(state: TaskState, target: Target) -> Scored:
-        return _scored("format_validity", state, target)
-
-    return score
+    return _scorer_of("format_validity")
 
 
 @scorer(metrics=[mean()])  # type: ignore[untyped-decorator]
 def uniqueness() -> Scorer:
     """Return different labels / labels."""
-
-    async def score(state: TaskState, target: Target) -> Scored:
-        return _scored("uniqueness", state, target)
-
-    return score
+    return _scorer_of("uniqueness")
