@@ -309,7 +309,7 @@ class Atlas:
         gram[-1, -1] = float((weight * wide**2).sum())
         right[-1] = float((weight * wide * mean).sum())
         change = np.linalg.solve(gram + self.weights.ridge * np.eye(size), right - gram @ prior)
-        return np.asarray(prior + change, dtype=np.float32)
+        return _to_grid(prior + change).astype(np.float32)
 
     def _named(self, keys: Sequence[str]) -> list[csr_array]:
         """For every list: who is named for the type, above it, below it; then named against.
@@ -393,7 +393,7 @@ class Atlas:
     @cached_property
     def _factor(self) -> Any:
         columns, weights = self._columns, self.weights
-        alike = (likeness(self.keys, self.keys) ** weights.decline).astype(np.float32)
+        alike = likeness(self.keys, self.keys).astype(np.float64) ** weights.decline
         like = alike[np.ix_(columns.key, columns.key)]
         same_study = columns.study[:, None] == columns.study[None, :]
         cov = like * (1 + weights.tissue * _matching(columns.tissue, columns.tissue))
@@ -444,19 +444,16 @@ class Atlas:
         rows = self._expected(keys) * self._by_commonness(self.weights.marked)
         if self._tables:
             columns, weights = self._columns, self.weights
-            like = likeness(keys, self.keys)[:, columns.key] ** weights.decline
+            like = likeness(keys, self.keys)[:, columns.key].astype(np.float64) ** weights.decline
             like = like * (1 + weights.tissue * _matching(np.array([tissue]), columns.tissue))
             like = like * (1 + weights.disease * _matching(np.array([disease]), columns.disease))
-            share = np.asarray(cho_solve(self._factor, like.T)).T.astype(np.float32)
-            # A gene that some columns did not measure leans on those that did.
-            size = np.abs(share)
-            per_table = np.zeros((len(keys), len(columns.measured)), np.float32)
-            for k in range(len(columns.measured)):
-                per_table[:, k] = size[:, columns.table == k].sum(axis=1)
-            heard = (per_table @ columns.measured.astype(np.float32)) / (
-                size.sum(axis=1, keepdims=True) + 1e-9
-            )
-            beyond = (share @ self._beyond) / np.maximum(heard, _LEAST_HEARD)
+            share = _to_grid(cho_solve(self._factor, like.T).T).astype(np.float32)
+            # A gene that some columns did not measure leans on those that did. Sparse products
+            # add in a fixed order, so a row is the same whatever is asked with it.
+            size = csr_array(np.abs(share))
+            total = np.array(size.sum(axis=1))[:, None] + 1e-9
+            heard = (size @ columns.measured[columns.table].astype(np.float32)) / total
+            beyond = (csr_array(share) @ self._beyond) / np.maximum(heard, _LEAST_HEARD)
             rows = rows + beyond * self._by_commonness(weights.measured)
         return np.asarray(np.maximum(rows, self.weights.floor), dtype=np.float32)
 
@@ -598,6 +595,7 @@ _TELLING = 0.3  # information of a term below which (cell, native cell) it tells
 _LEAST_HEARD = 0.3
 _OFTEN = 0.95
 _SPEAKS = 0.2
+_GRID = 2.0**24
 
 
 @dataclass(frozen=True)
@@ -675,6 +673,11 @@ class _Columns:
         known = seen > 0
         size = (mean**2 * known).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
         return np.asarray(np.sqrt(size), dtype=np.float32)
+
+
+def _to_grid(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Round what a linear solve found so that it does not depend on threads: its last digits do."""
+    return np.asarray(np.rint(values * _GRID) / _GRID)
 
 
 def _valued(source: Source) -> list[str]:

@@ -61,9 +61,9 @@ class AtlasExpert:
             start = 0
             for puzzle in members:
                 stop = start + len(puzzle.cells)
-                own = scores[start:stop][:, [at[label_key(c)] for c in puzzle.candidates]]
-                centred = np.asarray(own - own.mean(axis=0), dtype=np.float64)
-                self._ready[puzzle.id] = centred / self.atlas.weights.temperature
+                places = [at[label_key(c)] for c in puzzle.candidates]
+                own = np.ascontiguousarray(scores[start:stop, places], dtype=np.float64)
+                self._ready[puzzle.id] = (own - own.mean(axis=0)) / self.atlas.weights.temperature
                 start = stop
 
     def evidence(self, genes: Sequence[str], label: str, rival: str | None) -> list[str]:
