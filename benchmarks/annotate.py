@@ -35,6 +35,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import scanpy as sc
+from relations import relation
 
 import cello1 as co
 from cello1.annotate.candidates import NONE, UNKNOWN
@@ -44,7 +45,7 @@ from cello1.annotate.levels import broad_type
 from cello1.atlas.markers import term_of_name
 from cello1.recipes import AnnotateSolveSettings
 from cello1.scoring.calibration import ece, ece_noise
-from cello1.scoring.ontology import ancestors, lineage, relation, term_id
+from cello1.scoring.ontology import ancestors, lineage, term_id
 from cello1.scoring.statistics import clustered_interval
 from cello1.terminal.tables import interval
 

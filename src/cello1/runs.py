@@ -448,19 +448,31 @@ def read_records(folder: Path) -> Iterator[dict[str, Any]]:
     path = folder / "responses.jsonl"
     if not path.exists():
         return
+    for number, record in json_lines(path):
+        if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+            raise InputError(
+                f"{path}, line {number} is damaged: {brief(record)} is no record with an id"
+            )
+        yield record
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield the lines of a file with their numbers; a torn last line is passed over.
+
+    Raises
+    ------
+    InputError
+        When a line in the middle is damaged.
+    """
     with open_plain(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
             try:
-                record = json.loads(line)
+                value = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{path}, line {number} is damaged: {error}") from error
-            if not isinstance(record, dict) or not isinstance(record.get("id"), str):
-                raise InputError(
-                    f"{path}, line {number} is damaged: {brief(record)} is no record with an id"
-                )
-            yield record
+            yield number, value
 
 
 def _difference(earlier: Any, now: Any) -> str:

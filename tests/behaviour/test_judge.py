@@ -8,8 +8,14 @@ from accuracy import read_labels
 from typer.testing import CliRunner
 
 from cello1.behaviour.detect import ErrorType
-from cello1.behaviour.judge import ask_judge, error_prompt, read_errors, read_verdict
-from cello1.behaviour.judged import agree, judge_agreement
+from cello1.behaviour.judge import (
+    agree,
+    ask_judge,
+    error_prompt,
+    judge_agreement,
+    read_errors,
+    read_verdict,
+)
 from cello1.behaviour.preference import judged_preference, paired_prompts
 from cello1.cli import app
 from cello1.puzzles.prompt import response_text

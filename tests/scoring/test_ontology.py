@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +13,8 @@ from cello1.scoring.ontology import (
     LINEAGES,
     above,
     ancestors,
-    common_ancestor,
     distance,
     largest_unnested,
-    relation,
     suggestions,
     term_id,
     term_label,
@@ -157,10 +156,8 @@ def test_distances_are_those_of_the_ontology_package():
     parser = OntologyParser()
     for a, b in combinations(terms, 2):
         assert distance(a, b) == distance(b, a) == parser.get_distance_between_terms(a, b)
-        assert common_ancestor(a, b) in parser.get_lowest_common_ancestors(a, b)
     assert distance(terms[0], terms[0]) == 0
     assert distance("CL:0000624", "CL:0000625") == 2
-    assert common_ancestor("CL:0000624", "CL:0000625") == "CL:0000791"
     assert distance("CL:0000236", "CL:9999999") is None
 
 
@@ -176,7 +173,10 @@ def test_distances_are_those_of_the_ontology_package():
         ("none of these", "B cell", "not in the ontology"),
     ],
 )
-def test_relations_are_told_apart(label, truth, expected):
+def test_relations_are_told_apart(label, truth, expected, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+    from relations import relation
+
     assert relation(label, truth) == expected
 
 

@@ -23,8 +23,7 @@ from cello1.solvers.base import Failure
 from cello1.solvers.choose import choose_solver
 from cello1.solvers.endpoint.solver import EndpointSolver
 from cello1.solvers.local.language import LanguageSolver
-from cello1.solvers.local.vllm import VllmSolver
-from cello1.solvers.local.vllm_model import load
+from cello1.solvers.local.vllm import VllmSolver, load
 from cello1.solvers.vote import VotingSolver
 
 pytest.importorskip("vllm", reason="vLLM lives in an environment of its own: make test-vllm")

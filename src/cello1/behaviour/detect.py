@@ -298,15 +298,12 @@ class _Reading:
         return held
 
     def _forced(self, eliminating: Sequence[Told]) -> tuple[int, ...]:
-        final = {(c.cell, label) for c in self.commitments for label in [self._final(c.cell)]}
+        final = set(enumerate(self.labels, start=1))
         cells = set()
         for told in self.told:
             if told in eliminating or _FORCED.search(told.said.text):
                 cells |= {c.cell for c in told.claims if (c.cell, c.label) in final}
         return tuple(sorted(cells))
-
-    def _final(self, cell: int) -> int | None:
-        return self.labels[cell - 1] if cell <= len(self.labels) else None
 
     def _has_reason(self, told: Told) -> bool:
         text, patterns = told.said.text, (_REASON, _ELIMINATION, _FORCED)

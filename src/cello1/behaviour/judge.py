@@ -2,21 +2,26 @@
 
 Any server that the endpoint solver can ask. Replies go to a run folder, so that a judgement that
 was interrupted is resumed. What solvers wrote is quoted as material; a reply that cannot be read is
-no verdict and is counted as such. :func:`cello1.behaviour.judged.judge_agreement` tells how far to
-trust a judge.
+no verdict and is counted as such. :func:`judge_agreement` tells how far a judge can be trusted.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cello1.behaviour.detect import ERRORS, ErrorType
-from cello1.puzzles.prompt import Message, gold_message, user_message
+from cello1.behaviour.measures import Measured
+from cello1.puzzles.answer import Answer
+from cello1.puzzles.prompt import Message, gold_message, response_text, user_message
 from cello1.puzzles.puzzle import Puzzle
 from cello1.runs import Run, read_records
+from cello1.scoring.evaluate import donors_of
+from cello1.scoring.statistics import Interval, clustered_interval
 from cello1.solvers.base import Failure, Response
 from cello1.solvers.endpoint.request import Prompt
 from cello1.solvers.endpoint.solver import EndpointSolver
@@ -153,6 +158,137 @@ def ask_judge(
         judge.solve(owed, on_done)
     wanted = {prompt.id for prompt in prompts}
     return {r["id"]: r["text"] for r in read_records(out) if "text" in r and r["id"] in wanted}
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedErrors:
+    """The error types a judge gives the wrong cells of a run.
+
+    Attributes
+    ----------
+    shares
+        Error type -> share of the judged cells.
+    cells, unread
+        Wrong cells that were judged, and those about which the judge said nothing usable.
+    agreement
+        Rules against judge on the judged cells.
+    """
+
+    shares: dict[str, Interval]
+    cells: int
+    unread: int
+    agreement: Agreement
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far two sources of error types agree.
+
+    Attributes
+    ----------
+    alike
+        Share of cells to which both give the same type.
+    kappa
+        Cohen's kappa; nan when each gives one and the same type throughout.
+    cells, unread
+        Cells compared, and cells that one of the two says nothing of.
+    """
+
+    alike: float
+    kappa: float
+    cells: int
+    unread: int
+
+
+def agree(pairs: Sequence[tuple[str, str]], unread: int = 0) -> Agreement:
+    """Compare pairs of error types."""
+    n = len(pairs)
+    if not n:
+        return Agreement(float("nan"), float("nan"), 0, unread)
+    alike = sum(a == b for a, b in pairs) / n
+    one, other = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
+    expected = sum(one[kind] * other[kind] for kind in one) / n**2
+    kappa = (alike - expected) / (1 - expected) if expected < 1 else float("nan")
+    return Agreement(alike, kappa, n, unread)
+
+
+def judged_errors(
+    measured: Sequence[Measured],
+    judge: EndpointSolver,
+    out: Path,
+    *,
+    inputs: Sequence[Path],
+    watch: Callable[[int, int], None] = lambda done, total: None,
+    seed: int = 0,
+) -> JudgedErrors:
+    """Let a judge say why the wrong cells of a run are wrong.
+
+    Parameters
+    ----------
+    measured
+        The responses of the run, with the error types the rules give.
+    judge, out, inputs, watch
+        As in :func:`ask_judge`.
+    seed
+        Seed of the intervals, which resample donors.
+    """
+    wrong = [m for m in measured if m.errors]
+    # A puzzle can recur among traces, so its place is part of the key.
+    keys = [f"{m.puzzle.id}:{place}" for place, m in enumerate(wrong)]
+    prompts = [
+        error_prompt(
+            key,
+            m.puzzle,
+            response_text(m.answer.reasoning, m.answer.labels),
+            sorted(m.errors),
+        )
+        for key, m in zip(keys, wrong, strict=True)
+    ]
+    replies = ask_judge(judge, prompts, out, inputs=inputs, watch=watch)
+    said = [read_errors(replies.get(key, ""), m.errors) for key, m in zip(keys, wrong, strict=True)]
+    read = [(m, kinds) for m, kinds in zip(wrong, said, strict=True) if kinds]
+    pairs = [(m.errors[cell], kind) for m, kinds in read for cell, kind in sorted(kinds.items())]
+    unread = sum(len(m.errors) for m in wrong) - len(pairs)
+    shares = {
+        name: clustered_interval(
+            [list(kinds.values()).count(name) / len(kinds) for _, kinds in read],
+            donors_of([m.puzzle for m, _ in read]),
+            weights=[len(kinds) for _, kinds in read],
+            seed=seed,
+        )
+        for name in ERRORS
+    }
+    return JudgedErrors(shares, len(pairs), unread, agree(pairs, unread))
+
+
+def judge_agreement(
+    labelled: Sequence[tuple[str, Puzzle, Answer, Mapping[int, str]]],
+    judge: EndpointSolver,
+    out: Path,
+    *,
+    inputs: Sequence[Path],
+) -> Agreement:
+    """Compare a judge with the error types a person gave.
+
+    Parameters
+    ----------
+    labelled
+        Responses: an id, the puzzle, the answer, and wrong cell -> error type.
+    judge, out, inputs
+        As in :func:`ask_judge`.
+    """
+    wrong = [(key, puzzle, answer, true) for key, puzzle, answer, true in labelled if true]
+    prompts = [
+        error_prompt(key, puzzle, response_text(answer.reasoning, answer.labels), sorted(true))
+        for key, puzzle, answer, true in wrong
+    ]
+    replies = ask_judge(judge, prompts, out, inputs=inputs)
+    pairs, unread = [], 0
+    for key, _, _, true in wrong:
+        said = read_errors(replies.get(key, ""), true)
+        pairs += [(true[cell], kind) for cell, kind in said.items()]
+        unread += len(true) - len(said)
+    return agree(pairs, unread)
 
 
 def _quoted(name: str, text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.console import Group, RenderableType
 
 from cello1.behaviour.detect import ERRORS
-from cello1.behaviour.judged import JudgedErrors
+from cello1.behaviour.judge import JudgedErrors
 from cello1.behaviour.measures import MEASURES, SIGNED, Summary
 from cello1.behaviour.preference import Preference
 from cello1.scoring.statistics import FEW_CLUSTERS, Interval

@@ -13,12 +13,10 @@ from collections.abc import Iterable, Iterator, Set
 from typing import NamedTuple
 
 from cello1.citations.aliases import Aliases, own_aliases
-from cello1.citations.genes import TOKEN, TYPE, TYPE_NAMED, genes_in, listed
-from cello1.citations.names import Names
+from cello1.citations.genes import TYPE, TYPE_NAMED, genes_in, listed
+from cello1.citations.names import names_of
 from cello1.citations.reader import Sentence, read
 from cello1.puzzles.puzzle import Puzzle
-
-__all__ = ["TOKEN", "Citation", "citations", "gene_vocabulary", "passage"]
 
 _TIED = re.compile(r"[^,;:()]*\b(?:of|in|for|by)\s+$")
 
@@ -88,7 +86,7 @@ def citations(
     known = own_aliases() if aliases is None else aliases
     lists = [_with_names(cell, known) for cell in puzzle.cells]
     found, mention = [], 0
-    for sentence in read(Names.of(puzzle), reasoning):
+    for sentence in read(names_of(puzzle), reasoning):
         for text, cells, of_cell in _pieces(sentence):
             for named in genes_in(text, vocabulary, known, of_cell=of_cell):
                 mention += 1
@@ -113,7 +111,7 @@ def passage(reasoning: str, cell: int, puzzle: Puzzle) -> str:
     ("its rival is taken by cell 3").
     """
     kept, current, line = [], 0, -1
-    for sentence in read(Names.of(puzzle), reasoning):
+    for sentence in read(names_of(puzzle), reasoning):
         if sentence.line != line:
             line = sentence.line
             current = sentence.carried[0] if sentence.carried else 0

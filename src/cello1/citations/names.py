@@ -151,11 +151,6 @@ class Names:
         begins = {"".join(atoms[:n]) for atoms in pieces for n in (1, 2, len(atoms))}
         self._begins = begins | {f"{name}{s}" for name in begins for s in ("s", "es")}
 
-    @classmethod
-    def of(cls, puzzle: Puzzle) -> Names:
-        """Return the names of a puzzle; those of the last ones asked for are kept."""
-        return _names_of(puzzle)
-
     def find(self, text: str) -> list[Mention]:
         """Find every mention of a candidate, the longest name first where several begin."""
         atoms = list(_ATOM.finditer(text))
@@ -201,7 +196,8 @@ class Names:
 
 
 @lru_cache(maxsize=64)
-def _names_of(puzzle: Puzzle) -> Names:
+def names_of(puzzle: Puzzle) -> Names:
+    """Return the names of a puzzle; those of the last ones asked for are kept."""
     return Names(puzzle)
 
 

@@ -35,7 +35,7 @@ def behaviour(
     if (judge is None) != (out is None):
         raise UseError("a judge needs --judge openai:MODEL and --out for its replies")
     chosen = None if judge is None else make_judge(judge, base_url)
-    from cello1.behaviour import judged as behaviour_judged
+    from cello1.behaviour import judge as judging
     from cello1.behaviour import measures as reasoning
     from cello1.behaviour.show import behaviour_table, judged_table
     from cello1.runs import run_names, write_json
@@ -50,7 +50,7 @@ def behaviour(
             write_json(run / "behaviour.json", asdict(summaries[name]))
         if chosen is not None and out is not None:
             with watching() as watch:
-                judged[name] = behaviour_judged.judged_errors(
+                judged[name] = judging.judged_errors(
                     measured[name], chosen, out / name, inputs=[responses_file(run)],
                     watch=lambda n, of: watch("judge", n / max(1, of)), seed=seed,
                 )  # fmt: skip

@@ -43,12 +43,7 @@ def rl(
     if prepare and engine != "verl":
         raise UseError("--prepare is for --engine verl")
     given = [*(overrides or []), *([] if seed is None else [f"seed={seed}"])]
-    sections: dict[str, type[RlSettings | PpoSettings | VerlSettings]] = {
-        "trl": RlSettings,
-        "ppo": PpoSettings,
-        "verl": VerlSettings,
-    }
-    settings = read_section(sections[engine], recipe, given)
+    settings = read_section(SECTIONS[engine], recipe, given)
     if prepare and isinstance(settings, VerlSettings):
         from cello1.training.rl.verl.verl import prepare_verl
 

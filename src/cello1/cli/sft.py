@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from os import environ
 from pathlib import Path
 from typing import Annotated
@@ -29,11 +30,11 @@ def sft(
     if check:
         from cello1.training.sft.check import check_sft
 
-        found = check_sft(settings)
+        found = asdict(check_sft(settings))
         if as_json:
-            print_json(found.to_json())
+            print_json(found)
             return
-        for name, value in found.to_json().items():
+        for name, value in found.items():
             typer.echo(f"{name.replace('_', ' ')}: {value}")
         return
     if out is None:

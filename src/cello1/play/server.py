@@ -11,32 +11,19 @@ import secrets
 import sys
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from cello1.pages.templating import pack, page_of
 from cello1.terminal.text import clean
+
+if TYPE_CHECKING:
+    from cello1.play.game import Game
 
 _MOST_BYTES, _MOST_DIGITS = 100_000, 9
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
-class Asker(Protocol):
-    """What the server asks and tells."""
-
-    def questions(self) -> list[dict[str, Any]]:
-        """Return the puzzles still open."""
-        ...
-
-    def standing(self) -> list[dict[str, Any]]:
-        """Return everyone's figures so far."""
-        ...
-
-    def answer(self, given: Any) -> dict[str, Any]:
-        """Take an answer."""
-        ...
-
-
-def serve(game: Asker, host: str, port: int, ready: Callable[[str], None]) -> None:
+def serve(game: Game, host: str, port: int, ready: Callable[[str], None]) -> None:
     """Serve the page until the process is interrupted.
 
     Raises
@@ -54,7 +41,7 @@ class PlayServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, game: Asker, host: str, port: int) -> None:
+    def __init__(self, game: Game, host: str, port: int) -> None:
         super().__init__((host, port), _Handler)
         self.game, self.token = game, secrets.token_urlsafe(24)
         shown = host if host not in ("", "0.0.0.0") else "127.0.0.1"

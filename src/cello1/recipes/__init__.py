@@ -8,16 +8,14 @@ from cello1.recipes.cross import CrossSettings
 from cello1.recipes.distill import DistillSettings
 from cello1.recipes.evaluate import BehaviourSettings, EvaluateSettings
 from cello1.recipes.play import PlaySettings
-from cello1.recipes.ppo import PpoSettings
 from cello1.recipes.rate import RateSettings
 from cello1.recipes.read import Recipe, read_recipe
 from cello1.recipes.report import ReportSettings
-from cello1.recipes.rl import RlSettings
+from cello1.recipes.rl import PpoSettings, RlSettings, VerlSettings
 from cello1.recipes.section import checked
 from cello1.recipes.sft import SftSettings
 from cello1.recipes.simulate import SimulateSettings
 from cello1.recipes.solve import EndpointSettings, SolveSettings
-from cello1.recipes.verl import VerlSettings
 
 __all__ = [
     "AnnotateSettings",

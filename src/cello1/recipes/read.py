@@ -16,13 +16,11 @@ from cello1.recipes.build import BuildSettings
 from cello1.recipes.census import CensusSettings
 from cello1.recipes.cross import CrossSettings
 from cello1.recipes.distill import DistillSettings
-from cello1.recipes.ppo import PpoSettings
-from cello1.recipes.rl import RlSettings
+from cello1.recipes.rl import PpoSettings, RlSettings, VerlSettings
 from cello1.recipes.section import S, Section, checked
 from cello1.recipes.sft import SftSettings
 from cello1.recipes.simulate import SimulateSettings
 from cello1.recipes.solve import SolveSettings
-from cello1.recipes.verl import VerlSettings
 
 _MOST_VALUES = 100_000
 

@@ -1,4 +1,4 @@
-"""The settings of learning from rewards: what GRPO, PPO and verl share, and those of GRPO."""
+"""The settings of learning from rewards: by GRPO, by PPO on one machine, by verl on a cluster."""
 
 from __future__ import annotations
 
@@ -80,4 +80,56 @@ class RlSettings(AdapterSection, PracticeSettings):
     ] = None
     trainer: dict[str, Any] = Field(
         default_factory=dict, description="Settings of TRL's GRPOConfig by their names."
+    )
+
+
+class PpoSettings(PolicySettings):
+    """How a model learns by proximal policy optimization, on one machine.
+
+    The defaults are those of the ablation of Cell-o1 (arXiv 2506.02911, section 4); what the paper
+    leaves open (clipping, one pass) is as in verl, with which it was run.
+    """
+
+    solve: Annotated[
+        int, Field(ge=0, description="Held-out puzzles solved at each evaluation.")
+    ] = 64
+    passes: Annotated[int, Field(ge=1, description="Times each batch is learned from.")] = 1
+    micro_batch: Annotated[int, Field(ge=1, description="Responses in memory at a time.")] = 8
+    max_steps: Annotated[int | None, Field(ge=1, description="Stop after so many steps.")] = None
+    gamma: Annotated[float, Field(ge=0, le=1, description="Discount of later rewards.")] = 1.0
+    lam: Annotated[float, Field(ge=0, le=1, description="Lambda of the advantages.")] = 1.0
+    clip: Annotated[float, Field(gt=0, lt=1, description="Clip of the probability ratio.")] = 0.2
+    value_clip: Annotated[float, Field(gt=0, description="Clip of the change of a value.")] = 0.5
+    max_grad_norm: Annotated[float, Field(gt=0, description="Clip of the gradient's norm.")] = 1.0
+    save_every: Annotated[int, Field(ge=1, description="Steps between checkpoints.")] = 10
+
+
+class VerlSettings(PolicySettings):
+    """How a model learns on a cluster, by verl; the defaults are those of Cell-o1.
+
+    arXiv 2506.02911, section 4: 2 nodes of 8 GPUs, GRPO with 5 responses to each of 64 puzzles.
+    """
+
+    solve: Annotated[
+        int, Field(ge=1, description="Held-out puzzles solved at each evaluation.")
+    ] = 128
+    algorithm: Annotated[
+        Literal["grpo", "ppo"], Field(description="GRPO, or PPO, the ablation.")
+    ] = "grpo"
+    group: Annotated[int, Field(ge=2, description="GRPO: responses to each puzzle.")] = 5
+    rollout: Annotated[
+        Literal["vllm", "sglang"], Field(description="What generates the responses.")
+    ] = "vllm"
+    tensor_parallel: Annotated[
+        int, Field(ge=1, description="GPUs that share a model during generation.")
+    ] = 2
+    tokens_per_gpu: Annotated[int, Field(ge=1, description="Tokens in memory at a time.")] = 16_384
+    nodes: Annotated[int, Field(ge=1, description="Machines.")] = 2
+    gpus: Annotated[int, Field(ge=1, description="GPUs per machine.")] = 8
+    address: Annotated[
+        str | None,
+        Field(description="Address of a Ray cluster; by default, one is started here."),
+    ] = None
+    config: dict[str, Any] = Field(
+        default_factory=dict, description="verl's own settings by their dotted names."
     )

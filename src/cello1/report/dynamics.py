@@ -7,14 +7,13 @@ log it does not show.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cello1.errors import InputError
-from cello1.runs import LOG, open_plain
+from cello1.runs import LOG, json_lines
 
 _WINDOW = 40  # a smoothed point looks back over a 40th of the run
 
@@ -93,22 +92,15 @@ def read_log(name: str, run: Path, info: Mapping[str, Any]) -> TrainingLog:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines, nested fields as `outer_inner`; a torn last line is passed over."""
-    with open_plain(path) as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                fields = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{path}, line {number} is damaged: {error}") from error
-            flat: dict[str, Any] = {}
-            for key, value in fields.items():
-                if isinstance(value, dict):
-                    flat |= {f"{key}_{inner}": v for inner, v in value.items()}
-                else:
-                    flat[key] = value
-            yield flat
+    """Yield the lines, nested fields as `outer_inner`."""
+    for _, fields in json_lines(path):
+        flat: dict[str, Any] = {}
+        for key, value in fields.items():
+            if isinstance(value, dict):
+                flat |= {f"{key}_{inner}": v for inner, v in value.items()}
+            else:
+                flat[key] = value
+        yield flat
 
 
 def _curve(lines: Sequence[Mapping[str, Any]], panel: Panel) -> Curve | None:

@@ -113,7 +113,11 @@ def score_all(
 ) -> list[Scored]:
     """Score every puzzle that has a response, in the order of the puzzles."""
     return [
-        Scored(p, score(p, responses[p.id]), _length(responses[p.id], p.id, tokens))
+        Scored(
+            p,
+            score(p, responses[p.id]),
+            len(responses[p.id].split()) if tokens is None else tokens[p.id],
+        )
         for p in puzzles
         if p.id in responses
     ]
@@ -249,10 +253,6 @@ def _breakdown(scored: Sequence[Scored], name: str, unit: str, seed: int) -> dic
         if value is not None:
             groups.setdefault(value, []).append(s)
     return {str(value): metrics(groups[value], unit, seed) for value in sorted(groups)}
-
-
-def _length(text: str, puzzle_id: str, tokens: Mapping[str, int] | None) -> int:
-    return len(text.split()) if tokens is None else tokens[puzzle_id]
 
 
 def _kind(found: Score) -> str:

@@ -185,46 +185,6 @@ def distance(a: str, b: str) -> int | None:
     return min((up[t] + down[t] for t in up.keys() & down.keys()), default=None)
 
 
-def common_ancestor(a: str, b: str) -> str | None:
-    """Return the common ancestor (or the terms themselves) that is fewest steps from both.
-
-    Of several, the one with the most ancestors, then the first id.
-    """
-    up, down = steps_up(a), steps_up(b)
-    shared = up.keys() & down.keys()
-    return min(shared, key=lambda t: (up[t] + down[t], -len(ancestors(t)), t), default=None)
-
-
-def relation(label: str, truth: str, *, within: int = 2) -> str:
-    """Say how a label relates to the true one; never a score by itself.
-
-    Parameters
-    ----------
-    label, truth
-        Labels, synonyms or ids.
-    within
-        Steps at most between an ancestor and its descendant.
-
-    Returns
-    -------
-    str
-        ``exact``; ``ancestor`` (the label is a wider type) or ``descendant``, within so many
-        steps; ``same lineage``; ``other``; ``not in the ontology`` when either is not known.
-    """
-    if label.strip().casefold() == truth.strip().casefold():
-        return "exact"
-    a, b = term_id(label), term_id(truth)
-    if a is None or b is None:
-        return "not in the ontology"
-    if a == b:
-        return "exact"
-    for kind, upper, lower in (("ancestor", a, b), ("descendant", b, a)):
-        if upper in ancestors(lower) and steps_up(lower)[upper] <= within:
-            return kind
-    shared = lineage(a)
-    return "same lineage" if shared is not None and shared == lineage(b) else "other"
-
-
 @cache
 def steps_up(term: str) -> dict[str, int]:
     """Return every term above one and itself, with the fewest is-a steps to it."""

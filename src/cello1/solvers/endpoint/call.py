@@ -19,8 +19,8 @@ from cello1.solvers.endpoint.reply import (
     Completion,
     RefusedError,
     TryAgainError,
+    classified,
     complaint,
-    judged,
     read_completion,
     unreachable,
 )
@@ -104,10 +104,10 @@ class Connection:
                 return completion.response(time.perf_counter() - start)
             # What is learned here is learned for all: it does not count as an attempt.
             if not self.form.learn(said, request):
-                raise self._judged(said)
+                raise self._error_for(said)
 
-    def _judged(self, said: Complaint) -> Exception:
-        verdict = judged(said)
+    def _error_for(self, said: Complaint) -> Exception:
+        verdict = classified(said)
         if isinstance(verdict, InputError):
             return InputError(self._reason(verdict))
         if isinstance(verdict, TryAgainError) and verdict.wait is not None:

@@ -465,8 +465,8 @@ def complaint_in(body: object, sent_as: int | None = 200) -> Complaint | None:
     return Complaint(status, message, code, str(fields.get("param") or where)[:80], sent_as=sent_as)
 
 
-def judged(said: Complaint) -> InputError | CallFailedError:
-    """Say of what kind a complaint is: InputError stops the run, TryAgainError may pass."""
+def classified(said: Complaint) -> InputError | CallFailedError:
+    """Return the error of a complaint: InputError stops the run, TryAgainError may pass."""
     status = said.status
     if status == 401:
         return InputError(f"the server does not accept OPENAI_API_KEY ({said})")

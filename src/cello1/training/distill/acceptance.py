@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cello1.citations.citations import TOKEN, citations
+from cello1.citations.citations import citations
+from cello1.citations.genes import TOKEN
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import DistillSettings

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 # By these names configs say that logits are transformed behind the output layer.
 _TRANSFORMS = (
@@ -49,9 +48,3 @@ def chosen_logits(model: Any, ids: torch.Tensor, chosen: torch.Tensor) -> torch.
     states = whole.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
     logits: torch.Tensor = whole.get_output_embeddings()(states[chosen[:, 1:]])
     return logits
-
-
-def chosen_losses(model: Any, ids: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """Return the loss of each chosen token, row by row; see :func:`chosen_logits`."""
-    logits = chosen_logits(model, ids, chosen)
-    return functional.cross_entropy(logits.float(), ids[:, 1:][chosen[:, 1:]], reduction="none")

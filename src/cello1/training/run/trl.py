@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,9 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
-from cello1.runs import Watch, append_line
+from cello1.runs import LOG, Watch, append_line
 from cello1.solvers.local.language import LanguageModel
-from cello1.solvers.local.loading import load_model
+from cello1.solvers.local.loading import load_model, model_folder
 from cello1.solvers.local.prompter import Prompter
 from cello1.training.run.checkpoints import naming_disk_errors, unmark
 from cello1.training.run.held_out import (
@@ -31,6 +31,7 @@ from cello1.training.run.held_out import (
     selection_score,
     solve_greedily,
 )
+from cello1.training.run.run_training import new_record, quiet, run_with_checkpoints
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -59,6 +60,53 @@ _OURS = {
     "trust_remote_code": "nothing: remote code is never trusted",
     "use_cpu": "nothing: a GPU is used where there is one",
 }
+
+
+def run_trl(
+    command: str,
+    settings: SftSettings | RlSettings,
+    out: str | Path,
+    inputs: Sequence[Path],
+    config_of: Callable[[Any, Path], Any],
+    make_trainer: Callable[[Any, Path, Path, Any, Watch], tuple[SolvingTrainer, Any]],
+    watch: Watch,
+    logs: Sequence[str] = (LOG,),
+) -> Path:
+    """Train by TRL in a run folder that resumes.
+
+    Parameters
+    ----------
+    command, settings, out, inputs, watch, logs
+        The verb, its settings, the run folder, the files it reads, progress, and the logs it
+        writes.
+    config_of
+        From settings and the folder of the checkpoints to a config of TRL.
+    make_trainer
+        From settings, run folder, base model, config and `watch` to the trainer and its data.
+
+    Returns
+    -------
+    Path
+        The adapter, or the model when all weights were trained.
+    """
+    folder, base = Path(out), model_folder(settings.model)
+    with quiet():
+        config = config_of(settings, folder / "checkpoints")
+
+    def prepare() -> tuple[SolvingTrainer, dict[str, Any]]:
+        trainer, data = make_trainer(settings, folder, base, config, watch)
+        return trainer, data.counts
+
+    return run_with_checkpoints(
+        folder,
+        new_record(command, settings, base),
+        prepare,
+        inputs=inputs,
+        final="model" if settings.method == "full" else "adapter",
+        patience=settings.patience,
+        logs=logs,
+        main_first=config.main_process_first(local=False),
+    )
 
 
 def passed_through(

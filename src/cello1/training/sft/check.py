@@ -7,7 +7,7 @@ estimated from the shapes in ``config.json``. Estimates are meant to be right wi
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,6 @@ class SftCheck:
     memory_parts: dict[str, float]
     gpus: int
     hours: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
 
 def check_sft(settings: SftSettings) -> SftCheck:

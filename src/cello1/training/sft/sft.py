@@ -15,15 +15,9 @@ from cello1.recipes.read import resolve
 from cello1.recipes.section import takes
 from cello1.runs import LOG, Watch
 from cello1.solvers.local.language import context_of
-from cello1.solvers.local.loading import model_folder
 from cello1.solvers.local.prompter import Prompter
 from cello1.training.run.data import input_files
-from cello1.training.run.run_training import (
-    new_record,
-    quiet,
-    run_with_checkpoints,
-)
-from cello1.training.run.trl import load_trainee, make_config, passed_through
+from cello1.training.run.trl import load_trainee, make_config, passed_through, run_trl
 from cello1.training.sft.data import SftData, read_sft_data
 
 if TYPE_CHECKING:
@@ -75,24 +69,8 @@ def sft(
         is full.
     """
     settings = resolve(SftSettings, settings, changes)
-    folder, base = Path(out), model_folder(settings.model)
-    with quiet():
-        config = trainer_config(settings, folder / "checkpoints")
-    record = new_record("sft", settings, base)
-
-    def prepare() -> tuple[PuzzleTrainer, dict[str, Any]]:
-        trainer, data = make_trainer(settings, folder, base, config, watch)
-        return trainer, data.counts
-
-    return run_with_checkpoints(
-        folder,
-        record,
-        prepare,
-        inputs=input_files(settings.traces, settings.validation, "traces"),
-        final="model" if settings.method == "full" else "adapter",
-        patience=settings.patience,
-        main_first=config.main_process_first(local=False),
-    )
+    inputs = input_files(settings.traces, settings.validation, "traces")
+    return run_trl("sft", settings, out, inputs, trainer_config, make_trainer, watch)
 
 
 def make_trainer(

@@ -24,13 +24,7 @@ from cello1.solvers.base import Floats, OnDone, Response
 from cello1.solvers.classical.expert import Expert
 from cello1.solvers.classical.reasons import Evidence
 from cello1.training.teacher.steps import Step, find_steps
-from cello1.training.teacher.wording import (
-    AMONG_OTHERS,
-    EACH_ONCE,
-    Wording,
-    clause,
-    listed,
-)
+from cello1.training.teacher.wording import AMONG_OTHERS, EACH_ONCE, Wording, clause, listed
 
 # Below this lead (log-score) a rival is discussed: odds of about seven to one.
 _SURE = 2.0
@@ -80,7 +74,7 @@ def tell_listed(puzzle: Puzzle, chosen: Sequence[int], evidence: Evidence) -> st
     puzzle, chosen, evidence
         As for :func:`tell`.
     """
-    lines = [_plain_opening(puzzle)]
+    lines = [f"{clause(puzzle.context)}: {len(puzzle.cells)} cells."]
     for i, (cell, j) in enumerate(zip(puzzle.cells, chosen, strict=True), start=1):
         label = puzzle.candidates[j]
         if i == len(puzzle.candidates):
@@ -101,8 +95,8 @@ def tell_drafted(puzzle: Puzzle, chosen: Sequence[int], scores: Floats, evidence
     puzzle, chosen, scores, evidence
         As for :func:`tell`; the scores say what a cell looks like, right or wrong.
     """
-    lines = []
-    for i, (cell, likely) in enumerate(zip(puzzle.cells, _two_best(scores), strict=True), start=1):
+    lines, two_best = [], np.argsort(-scores, axis=1, kind="stable")[:, :2]
+    for i, (cell, likely) in enumerate(zip(puzzle.cells, two_best, strict=True), start=1):
         first, second = (puzzle.candidates[j] for j in likely)
         cited = _cited(cell, first, evidence)
         why = f": {cited}{AMONG_OTHERS}" if cited else "."
@@ -112,19 +106,10 @@ def tell_drafted(puzzle: Puzzle, chosen: Sequence[int], scores: Floats, evidence
     return "\n".join([*lines, ""])
 
 
-def _plain_opening(puzzle: Puzzle) -> str:
-    return f"{clause(puzzle.context)}: {len(puzzle.cells)} cells."
-
-
 def _cited(cell: Sequence[str], label: str, evidence: Evidence) -> str:
     """List the genes of a cell that speak most for a type."""
     genes = [gene for gene in evidence(cell, label, None) if gene in cell]
     return listed(genes[:_LISTED_GENES])
-
-
-def _two_best(scores: Floats) -> list[list[int]]:
-    order: list[list[int]] = np.argsort(-scores, axis=1, kind="stable")[:, :2].tolist()
-    return order
 
 
 def perturb_scores(scores: Floats, temperature: float, rng: np.random.Generator) -> Floats:

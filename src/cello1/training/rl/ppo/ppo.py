@@ -23,8 +23,6 @@ from safetensors.torch import load_file, save
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import PpoSettings
-from cello1.recipes.read import resolve
-from cello1.recipes.section import takes
 from cello1.runs import LOG, Watch, append_line, write_atomic, write_json
 from cello1.scoring.reward import REWARDS
 from cello1.solvers.local.language import LanguageModel
@@ -55,38 +53,8 @@ _NUMBERS, _TENSORS = "trainer_state.json", "trainer_state.safetensors"
 _SHOWN = 2  # held-out responses that the log keeps of every validation
 
 
-@takes(PpoSettings)
-def ppo(
-    settings: PpoSettings | str | Path | None,
-    out: str | Path,
-    *,
-    watch: Watch = lambda what, share: None,
-    **changes: Any,
-) -> Path:
-    """Train a model by PPO. Can be interrupted: the same call resumes.
-
-    Parameters
-    ----------
-    settings, **changes
-        :class:`cello1.recipes.PpoSettings`, a recipe with a section `ppo`, or None for the
-        defaults; and fields by keyword, which win.
-    out
-        The run folder.
-    watch
-        Called with what is going on and the share of it that is done.
-
-    Returns
-    -------
-    Path
-        The model that solved most held-out batches, in the run folder.
-
-    Raises
-    ------
-    InputError
-        When the model, the puzzles or a setting cannot be used, a loss is not finite, or the disk
-        is full.
-    """
-    settings = resolve(PpoSettings, settings, changes)
+def ppo(settings: PpoSettings, out: str | Path, *, watch: Watch = lambda what, share: None) -> Path:
+    """Train a model by PPO; see :func:`cello1.training.rl.rl.rl`."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UseError("this PPO runs in one process; on several GPUs use --engine verl")
     if not settings.model:

@@ -17,15 +17,9 @@ from cello1.recipes import RlSettings
 from cello1.runs import LOG, Watch
 from cello1.scoring.reward import Reward, reward_of
 from cello1.solvers.local.language import context_of
-from cello1.solvers.local.loading import model_folder
 from cello1.solvers.local.prompter import Prompter
 from cello1.training.rl.data import RlData, read_rl_data, rl_files
-from cello1.training.run.run_training import (
-    new_record,
-    quiet,
-    run_with_checkpoints,
-)
-from cello1.training.run.trl import load_trainee, make_config, passed_through
+from cello1.training.run.trl import load_trainee, make_config, passed_through, run_trl
 
 if TYPE_CHECKING:
     from trl import GRPOConfig
@@ -45,26 +39,8 @@ _GROUP, _GROUPS_PER_STEP = 5, 64
 
 def grpo(settings: RlSettings, out: str | Path, *, watch: Watch = lambda what, share: None) -> Path:
     """Train a model by GRPO; see :func:`cello1.training.rl.rl.rl`."""
-    folder, inputs = Path(out), rl_files(settings)
-    base = model_folder(settings.model)
-    with quiet():
-        config = grpo_config(settings, folder / "checkpoints")
-    record = new_record("rl", settings, base)
-
-    def prepare() -> tuple[GroupTrainer, dict[str, Any]]:
-        trainer, data = make_trainer(settings, folder, base, config, watch)
-        return trainer, data.counts
-
-    return run_with_checkpoints(
-        folder,
-        record,
-        prepare,
-        inputs=inputs,
-        final="model" if settings.method == "full" else "adapter",
-        patience=settings.patience,
-        logs=(LOG, "samples.jsonl"),
-        main_first=config.main_process_first(local=False),
-    )
+    logs = (LOG, "samples.jsonl")
+    return run_trl("rl", settings, out, rl_files(settings), grpo_config, make_trainer, watch, logs)
 
 
 def make_trainer(

@@ -23,8 +23,6 @@ from cello1.puzzles.answer import TAGS
 from cello1.puzzles.prompt import gold_message, messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import VerlSettings
-from cello1.recipes.read import resolve
-from cello1.recipes.section import takes
 from cello1.runs import Watch, write_atomic, write_json
 from cello1.solvers.local.loading import model_folder
 from cello1.solvers.local.prompter import Prompter
@@ -66,37 +64,13 @@ _SCHEMA = pa.schema(
 )
 
 
-@takes(VerlSettings)
 def verl(
-    settings: VerlSettings | str | Path | None,
-    out: str | Path,
-    *,
-    watch: Watch = lambda what, share: None,
-    **changes: Any,
+    settings: VerlSettings, out: str | Path, *, watch: Watch = lambda what, share: None
 ) -> Path:
-    """Train a model by verl; can be interrupted: verl resumes from its checkpoint.
+    """Train a model by verl, which resumes from its own checkpoints.
 
-    Parameters
-    ----------
-    settings, **changes
-        :class:`cello1.recipes.VerlSettings`, a recipe with a section `verl`, or None for the
-        defaults; and fields by keyword, which win.
-    out
-        The run folder; on a cluster every node must see it.
-    watch
-        Called with what is going on and the share of it that is done.
-
-    Returns
-    -------
-    Path
-        The model of the checkpoint that solved most validation batches.
-
-    Raises
-    ------
-    InputError
-        When something cannot be used, or verl failed.
+    See :func:`cello1.training.rl.rl.rl`. On a cluster every node must see the run folder.
     """
-    settings = resolve(VerlSettings, settings, changes)
     folder = Path(out)
     need_verl()
     if not settings.address:
