@@ -15,14 +15,15 @@ import time
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from cello1.puzzles.prompt import messages, read_user_message
+from cello1.puzzles.prompt import EVIDENCE_HEADING, messages, read_user_message
 
 PROMPT_TOKENS, COMPLETION_TOKENS = 100, 50
 
 
 def text_for(prompt):
     digest = hashlib.sha256(prompt.encode()).hexdigest()[:8]
-    answer = " | ".join(read_user_message(prompt).candidates)
+    question = prompt.partition(f"\n\n{EVIDENCE_HEADING}")[0]
+    answer = " | ".join(read_user_message(question).candidates)
     return f"<think>{digest}</think>\n<answer>{answer}</answer>"
 
 

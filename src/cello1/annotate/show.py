@@ -10,6 +10,7 @@ from cello1.annotate.run import prepare
 from cello1.annotate.table import opened
 from cello1.puzzles.prompt import CHARACTERS_PER_TOKEN, messages
 from cello1.puzzles.puzzle import Puzzle
+from cello1.solvers.told import shown
 from cello1.terminal.tables import Table, show
 from cello1.terminal.text import text
 
@@ -30,7 +31,7 @@ def requests(data: Data, options: Mapping[str, Any]) -> Iterator[Any]:
     chats = (
         solver.dry_run(asked)
         if prepared.sends
-        else ([m._asdict() for m in messages(p)] for p in asked)
+        else ([m._asdict() for m in messages(p)] for p in shown(solver, asked))
     )
     characters = 0
     for chat in chats:

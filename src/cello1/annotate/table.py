@@ -192,7 +192,7 @@ def make_uns(
     """Return how an annotation was made and its table of clusters; nested values as JSON text."""
     return {
         "cello1_version": metadata.version("cello1"),
-        "prompt_version": PROMPT_VERSION,
+        "prompt_version": solver_settings.get("prompt", PROMPT_VERSION),
         "groupby": clusters.key,
         "solver": solver,
         "solver_settings": _json(solver_settings),

@@ -24,10 +24,10 @@ def evaluate(
 ) -> None:
     """Score runs: accuracies with 95 % intervals over donors, chance, paired differences."""
     from cello1.citations.evidence import cited_share
-    from cello1.runs import run_names, write_json
+    from cello1.runs import read_run, run_names, write_json
     from cello1.scoring import evaluate as scoring
     from cello1.solvers.calibrated import run_calibration, temperatures
-    from cello1.solvers.run import read_solved, remarks, token_counts
+    from cello1.solvers.run import evidence_of, read_solved, remarks, token_counts
     from cello1.terminal import tables
 
     names, seed = run_names(runs), settings.seed
@@ -38,10 +38,14 @@ def evaluate(
         asked, records = read_solved(run, puzzles)
         texts, tokens = {i: r["text"] for i, r in records.items()}, token_counts(records)
         found = scoring.evaluate(asked, texts, tokens=tokens, seed=seed)
-        notes = [*found.notes, *(f"{name}: {line}" for line in remarks(asked, records))]
+        told = evidence_of(read_run(run))
+        apart = [f"{name}: asked {told}; one without is another thing"] if told else []
+        notes = [*found.notes, *apart, *(f"{name}: {line}" for line in remarks(asked, records))]
         evaluations[name] = replace(found, notes=notes)
         scored[name] = scoring.score_all(asked, texts, tokens)
         measured = asdict(evaluations[name])
+        if told:
+            measured["told"] = told
         if sure := run_calibration(asked, records, fitted.get(run), seed=seed):
             confidences[name] = sure
             measured["calibration"] = {level: asdict(c) for level, c in sure.items()}

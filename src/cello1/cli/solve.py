@@ -39,6 +39,7 @@ def solve(
     ] = False,
 ) -> None:
     """Answer puzzles. Can be interrupted: rerun the same command to resume."""
+    from cello1.puzzles.prompt import has_evidence
     from cello1.puzzles.table import read_puzzles
     from cello1.solvers.base import known_partly
     from cello1.solvers.choose import choose_for
@@ -58,7 +59,14 @@ def solve(
     if dry_run:
         _show_requests(chosen.solver, chosen.puzzles)
         return
-    candidates = {c for puzzle in read_puzzles(chosen.puzzles) for c in puzzle.candidates}
+    asked = read_puzzles(chosen.puzzles)
+    candidates = {c for puzzle in asked for c in puzzle.candidates}
+    if settings.evidence is None and (told := sum(map(has_evidence, asked))):
+        typer.echo(
+            f"note: {told} of {len(asked)} rows come with evidence, which is left out; "
+            "--evidence atlas tells it",
+            err=True,
+        )
     if (partly := known_partly(chosen.solver, candidates)) is not None:
         typer.echo(f"note: {partly}", err=True)
     with watching() as watch:
@@ -74,12 +82,13 @@ def solve(
 
 def _show_requests(solver: Solver, puzzles: Path) -> None:
     """Print every prompt, then tokens and cost as far as they can be known beforehand."""
+    from cello1.puzzles.prompt import without_evidence
     from cello1.puzzles.table import read_puzzles
     from cello1.solvers.base import RemoteSolver
 
     if not isinstance(solver, RemoteSolver):
         raise UseError("--dry-run is for openai:MODEL; other solvers send nothing to anyone")
-    asked = read_puzzles(puzzles)
+    asked = [without_evidence(puzzle) for puzzle in read_puzzles(puzzles)]
     for messages in solver.dry_run(asked):
         print_json(messages)
     print_json(solver.estimate(asked))

@@ -3,17 +3,24 @@
 The user message is the layout of the published CellPuzzles rows byte for byte, so that their
 rows load here and ours load wherever theirs do. The system message is our own wording of the
 same contract; a row that comes with a ``system_msg`` keeps it (`meta["system_msg"]`).
+
+A puzzle can be told with evidence (:func:`with_evidence`): the user message then goes on with
+what an atlas says of each cell. A row's own text stays as it is; only the chat is longer.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from cello1.errors import PuzzleError, brief
-from cello1.puzzles.puzzle import Puzzle
+from cello1.puzzles.puzzle import Puzzle, label_key
 
 PROMPT_VERSION = "1"
+# Of the section with evidence; a prompt with it is of version "1+atlas-1".
+EVIDENCE_VERSION = "1"
 # A rule of thumb for prose; gene symbols can take twice the tokens it gives.
 CHARACTERS_PER_TOKEN = 4
 
@@ -21,6 +28,18 @@ _CONTEXT = "Context: "
 _QUESTION = "\n\nMatch the cells above to one of the following cell types:\n"
 _FIRST_CELL = "\n\nCell 1: "
 _CELL = re.compile(r"Cell ([1-9][0-9]*): (.*)")
+
+EVIDENCE_HEADING = (
+    "An atlas of public data says of each cell (types with their probability and the genes that "
+    "speak for them; it can be wrong):"
+)
+# How the atlas knows a candidate, where not by data of its own.
+_HOW = {
+    "relative": "It knows only by their relatives: ",
+    "markers only": "It knows only by markers: ",
+    "not at all": "It knows nothing of: ",
+}
+_CELLS, _KNOWN = "cell_evidence", "evidence_known"  # keys of `meta`
 
 _SYSTEM = (
     "You annotate cell types in single-cell RNA sequencing data. You are shown {n} cells of one "
@@ -39,6 +58,24 @@ class Question(NamedTuple):
     context: str
     cells: tuple[tuple[str, ...], ...]
     candidates: tuple[str, ...]
+
+
+class Suggestion(NamedTuple):
+    """A candidate that evidence names for a cell.
+
+    Attributes
+    ----------
+    label
+        The candidate.
+    percent
+        Its probability, in percent.
+    genes
+        Genes of the cell that speak for it, strongest first.
+    """
+
+    label: str
+    percent: int
+    genes: tuple[str, ...]
 
 
 class Message(NamedTuple):
@@ -71,8 +108,113 @@ def system_message(puzzle: Puzzle) -> str:
 
 
 def messages(puzzle: Puzzle) -> list[Message]:
-    """Return the chat that every solver is asked and every model is trained on."""
-    return [Message("system", system_message(puzzle)), Message("user", user_message(puzzle))]
+    """Return the chat that every solver is asked and every model is trained on.
+
+    Raises
+    ------
+    PuzzleError
+        When the puzzle comes with evidence that does not fit it.
+    """
+    asked = user_message(puzzle) + evidence_section(puzzle)
+    return [Message("system", system_message(puzzle)), Message("user", asked)]
+
+
+def prompt_version(evidence: str | None = None) -> str:
+    """Return the version of a prompt, with the evidence it is told with (``1+atlas-1``)."""
+    return PROMPT_VERSION if evidence is None else f"{PROMPT_VERSION}+{evidence}-{EVIDENCE_VERSION}"
+
+
+def with_evidence(
+    puzzle: Puzzle,
+    cells: Iterable[Sequence[Suggestion]],
+    known: Mapping[str, Sequence[str]] | None = None,
+) -> Puzzle:
+    """Return a puzzle whose chat tells what an atlas says of each cell; its id is the same.
+
+    Parameters
+    ----------
+    puzzle
+        The puzzle.
+    cells
+        For every cell the candidates that are named, most probable first.
+    known
+        Candidates that the atlas has no data of: ``relative``, ``markers only`` or ``not at
+        all`` -> labels. It is said of them.
+    """
+    told = [[[label, percent, list(genes)] for label, percent, genes in cell] for cell in cells]
+    meta = {key: value for key, value in puzzle.meta.items() if key not in (_CELLS, _KNOWN)}
+    meta[_CELLS] = told
+    if known:
+        meta[_KNOWN] = {how: list(labels) for how, labels in known.items()}
+    return replace(puzzle, meta=meta)
+
+
+def without_evidence(puzzle: Puzzle) -> Puzzle:
+    """Return a puzzle as its row has it; the same one when it has no evidence."""
+    if _CELLS not in puzzle.meta:
+        return puzzle
+    kept = {key: value for key, value in puzzle.meta.items() if key not in (_CELLS, _KNOWN)}
+    return replace(puzzle, meta=kept)
+
+
+def has_evidence(puzzle: Puzzle) -> bool:
+    """Say whether a puzzle is told with evidence."""
+    return _CELLS in puzzle.meta
+
+
+def evidence_section(puzzle: Puzzle) -> str:
+    """Render what follows the question of a puzzle with evidence; '' for one without.
+
+    One line a cell, such as ``Cell 1: B cell 93 % (CD79A, MS4A1) | plasma cell 5 %``. Nothing but
+    candidates and genes of that cell can stand there, so nothing can forge the text.
+
+    Raises
+    ------
+    PuzzleError
+        When the evidence names other labels or genes, or is not of every cell.
+    """
+    told = puzzle.meta.get(_CELLS)
+    if told is None:
+        return ""
+    if not isinstance(told, list) or len(told) != len(puzzle.cells):
+        raise PuzzleError(
+            f"{_CELLS} of puzzle {puzzle.id} is {brief(told)}; expected a list for each of its "
+            f"{len(puzzle.cells)} cells"
+        )
+    lines = [
+        f"Cell {i}: {' | '.join(_suggestion(puzzle, i, item) for item in items) or 'nothing'}"
+        for i, items in enumerate(told, 1)
+    ]
+    known = puzzle.meta.get(_KNOWN) or {}
+    for how, said in _HOW.items():
+        if labels := known.get(how):
+            for label in labels:
+                _check_candidate(puzzle, label)
+            lines.append(said + " | ".join(labels))
+    return "\n\n" + "\n".join([EVIDENCE_HEADING, *lines])
+
+
+def _suggestion(puzzle: Puzzle, number: int, item: Any) -> str:
+    try:
+        label, percent, genes = item
+        percent, strangers = int(percent), set(genes) - set(puzzle.cells[number - 1])
+    except (TypeError, ValueError):
+        raise PuzzleError(
+            f"evidence {brief(item)} of cell {number} of puzzle {puzzle.id}: expected a candidate, "
+            "its percentage and a list of genes"
+        ) from None
+    _check_candidate(puzzle, label)
+    if strangers:
+        raise PuzzleError(
+            f"evidence of cell {number} of puzzle {puzzle.id} names "
+            f"{brief(min(map(str, strangers)))}, which is not in its list"
+        )
+    return f"{label} {percent} %" + (f" ({', '.join(genes)})" if genes else "")
+
+
+def _check_candidate(puzzle: Puzzle, label: Any) -> None:
+    if not isinstance(label, str) or label_key(label) not in puzzle.candidate_index:
+        raise PuzzleError(f"evidence of puzzle {puzzle.id} names {brief(label)}, no candidate")
 
 
 def gold_message(answer: tuple[str, ...]) -> str:

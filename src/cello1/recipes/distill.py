@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from cello1.recipes.base import Order
-from cello1.recipes.section import Option, Section, Seed
+from cello1.recipes.section import Evidence, Option, Section, Seed
 
 # Which split of a build a teacher is asked about, where none is named.
 SPLIT = "train"
@@ -31,6 +31,7 @@ class DistillSettings(Section):
         Field(description="Further settings of the teacher, as in `cello1 solve`."),
         Option("--option"),
     ] = Field(default_factory=dict)
+    evidence: Evidence = None
     samples: Annotated[int, Field(ge=1, description="Most responses per puzzle.")] = 8
     temperature: Annotated[float, Field(ge=0, description="Sampling temperature.")] = 1.0
     target: Annotated[
@@ -61,7 +62,7 @@ class DistillSettings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> DistillSettings:
-        ours = {"solver", "samples", "temperature", "seed", "permute", "alone"}
+        ours = {"solver", "samples", "temperature", "seed", "permute", "alone", "evidence"}
         if taken := sorted(ours & set(self.options)):
             raise ValueError(f"options cannot set {', '.join(taken)}")
         if self.min_words and self.max_words and self.min_words > self.max_words:

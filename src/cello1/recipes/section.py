@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -41,7 +41,13 @@ class Section(BaseModel):
 
 
 Seed = Annotated[int, Field(ge=0, description="Seed for all random choices.")]
-# What building and annotating are told of a file in the same words.
+# What several verbs are told in the same words: of prompts, then of a file.
+Evidence = Annotated[
+    Literal["atlas"] | None,
+    Field(
+        description="Tell a model that reads text, in its prompt, what the atlas says of each cell."
+    ),
+]
 DonorKey = Annotated[str, Field(description="obs column of the donor.")]
 BatchKey = Annotated[str | None, Field(description="obs column of the experimental batch.")]
 Layer = Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cello1.recipes.section import Option, Section, Seed
+from cello1.recipes.section import Evidence, Option, Section, Seed
 
 # Which split of a build is solved or played, where none is named.
 SPLIT = "test"
@@ -83,13 +83,18 @@ class SolveSettings(EndpointSettings):
     ] = None
     atlas: Annotated[
         Path | None,
-        Field(description="atlas: folder of `cello1 atlas build` that joins the embedded one."),
+        Field(
+            description="atlas, evidence: folder of `cello1 atlas build`, beside the embedded one."
+        ),
         Option(metavar="FOLDER"),
     ] = None
-    atlas_only: Annotated[bool, Field(description="atlas: take the folder alone.")] = False
+    atlas_only: Annotated[bool, Field(description="atlas, evidence: take the folder alone.")] = (
+        False
+    )
     without: Annotated[
-        tuple[str, ...], Field(description="atlas: source or study to leave out.")
+        tuple[str, ...], Field(description="atlas, evidence: source or study to leave out.")
     ] = ()
+    evidence: Evidence = None
     decode: Annotated[
         Literal["generate", "assign"] | None,
         Field(
@@ -122,7 +127,10 @@ class SolveSettings(EndpointSettings):
         local = kind in ("mini", "hf")
         fields = type(self).model_fields
         wrong = [k for k in local_only if not local and getattr(self, k) != fields[k].default]
-        if self.solver not in ("atlas", "atlas+mini"):
+        reads = local or kind == "openai"
+        if self.evidence is not None and not reads:
+            wrong.append("evidence")
+        if self.solver not in ("atlas", "atlas+mini") and self.evidence != "atlas":
             wrong += [k for k in ("atlas", "atlas_only", "without") if getattr(self, k)]
         if self.markers is not None and self.solver in ("atlas", "centroids", "chance"):
             wrong.append("markers")

@@ -15,7 +15,7 @@ from cello1.runs import read_records, read_run, run_names
 from cello1.scoring.calibration import Calibration
 from cello1.scoring.evaluate import Evaluation, Scored, evaluate, score_all
 from cello1.solvers.calibrated import run_calibration
-from cello1.solvers.run import read_solved, remarks, token_counts
+from cello1.solvers.run import evidence_of, read_solved, remarks, token_counts
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class SolvedRun:
         name = str(config.get("solver", "?"))
         if "joint" in config:
             return f"{name}, {'jointly' if config['joint'] else 'each cell alone'}"
-        return name
+        return name if (told := evidence_of(self.info)) is None else f"{name}, {told}"
 
     @property
     def seconds(self) -> float | None:

@@ -16,10 +16,12 @@ from cello1.puzzles.table import read_puzzles
 from cello1.recipes import SolveSettings
 from cello1.recipes.solve import SPLIT
 from cello1.solvers.base import Solver
+from cello1.solvers.told import telling
 from cello1.solvers.vote import voting
 
 if TYPE_CHECKING:
     from cello1.solvers.classical.atlas import AtlasExpert
+    from cello1.solvers.evidence import AtlasEvidence
 
 CLASSICAL = ("chance", "markers", "centroids", "atlas")
 
@@ -54,9 +56,9 @@ def choose_solver(
     if settings.solver == "atlas+mini":
         return _together(settings)
     if settings.solver == "mini" or (kind == "hf" and name):
-        return _local(settings, name)
+        return _informed(_local(settings, name), settings)
     if kind == "openai" and name:
-        return _endpoint(settings, name)
+        return _informed(_endpoint(settings, name), settings)
     raise UseError(
         f"no solver {settings.solver!r}; there are mini, {', '.join(CLASSICAL)}, atlas+mini, "
         "hf:FOLDER_OR_NAME and openai:MODEL"
@@ -165,6 +167,22 @@ def _atlas(settings: SolveSettings) -> AtlasExpert:
             "without": list(settings.without),
         },
     )
+
+
+def evidence_for(settings: SolveSettings) -> AtlasEvidence:
+    """Return what tells puzzles with evidence, from the atlas that some settings name."""
+    from cello1.solvers.evidence import AtlasEvidence
+
+    return AtlasEvidence(_atlas(settings))
+
+
+def _informed(solver: Solver, settings: SolveSettings) -> Solver:
+    if settings.evidence is None:
+        return solver
+    tell = evidence_for(settings)
+    told = telling(solver, tell, tell.settings)
+    told.name += " with evidence"
+    return told
 
 
 def _together(settings: SolveSettings) -> Solver:

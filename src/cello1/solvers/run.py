@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cello1.errors import InputError, UseError, brief
-from cello1.puzzles.prompt import messages
+from cello1.puzzles.prompt import messages, without_evidence
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.source import find_puzzles, find_splits
 from cello1.puzzles.table import read_puzzles
@@ -79,7 +79,8 @@ def solve(
         raise UseError(f"{', '.join(changes)} cannot be changed of a solver that was made already")
     else:
         path = find_puzzles(puzzles, split, revision=revision)
-    todo = {puzzle.id: puzzle for puzzle in read_puzzles(path)}
+    # Rows of traces can come with evidence: whether it is told is for these settings to say.
+    todo = {puzzle.id: without_evidence(puzzle) for puzzle in read_puzzles(path)}
     if not todo:
         raise InputError(f"{path} holds no puzzle, so there is nothing to solve; name another")
     total = len(todo)
@@ -141,6 +142,14 @@ def read_solved(
             "it was altered; take that line out, and the puzzle is solved again"
         )
     return read_puzzles(path), records
+
+
+def evidence_of(info: Mapping[str, Any]) -> str | None:
+    """Say what the prompts of a run were told with besides, given its ``run.json``; mostly None."""
+    told = info["config"].get("evidence")
+    if not isinstance(told, dict):
+        return None
+    return f"with evidence of the {told.get('from')} (prompt {info['config'].get('prompt')})"
 
 
 def unanswered(run: Path) -> tuple[int, list[tuple[str, int]]]:

@@ -23,7 +23,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from cello1.puzzles.prompt import response_text
+from cello1.puzzles.prompt import response_text, without_evidence
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.assign import assign_jointly, probabilities
 from cello1.solvers.base import Floats, OnDone, Response
@@ -92,7 +92,8 @@ class LikelihoodSolver:
         """
         if rates_candidates(self.language):
             return self.choices(puzzle)
-        silent = replace(puzzle, cells=(_SILENT,) * len(puzzle.cells), answer=None)
+        cells = (_SILENT,) * len(puzzle.cells)
+        silent = replace(without_evidence(puzzle), cells=cells, answer=None)
         return self.likelihoods(puzzle) - self.likelihoods(silent)
 
     def choices(self, puzzle: Puzzle) -> Floats:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cello1.puzzles.prompt import gold_message, system_message
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import DistillSettings, SolveSettings, checked
-from cello1.solvers.base import OnDone, RemoteSolver, Solver
-from cello1.solvers.choose import choose_solver
+from cello1.solvers.base import OnDone, Solver
+from cello1.solvers.choose import choose_solver, evidence_for
 from cello1.solvers.classical.expert import ClassicalSolver, Expert
+from cello1.solvers.told import Told, telling
 from cello1.solvers.vote import VotingSolver
 from cello1.training.teacher.teacher import Teacher
 
+if TYPE_CHECKING:
+    from cello1.solvers.evidence import AtlasEvidence
+
 _FOLDS = 5
+_ATLAS = ("atlas", "atlas_only", "without")  # options of an atlas
 _HINT = (
     " The right answer is known: {answer}. Write the reasoning that leads to it from the genes, "
     "step by step, as if you did not know it, and never mention that it was given."
@@ -49,7 +54,10 @@ def choose_teacher(
     UseError
         When the name is of no solver, or an option is not known or does not fit.
     """
-    shared = {"solver": settings.teacher, "seed": settings.seed, **settings.options}
+    options = dict(settings.options)
+    if settings.evidence is not None and settings.teacher != "atlas":
+        options = {k: v for k, v in options.items() if k not in _ATLAS}  # of the evidence alone
+    shared = {"solver": settings.teacher, "seed": settings.seed, **options}
     if settings.teacher.partition(":")[0] in ("hf", "openai"):
         asked = {"samples": settings.samples, "temperature": settings.temperature}
         solver = choose_solver(checked(SolveSettings, shared | asked))
@@ -68,6 +76,17 @@ def choose_teacher(
     parts = [[p for p in puzzles if folds[_donor(p)] != f] for f in range(max(folds.values()) + 1)]
     samplers = [_teachers(settings, expert(part or puzzles)) for part in parts]
     return lambda k: ByDonor([sampler(k) for sampler in samplers], folds)
+
+
+def evidence_told(settings: DistillSettings) -> AtlasEvidence | None:
+    """Return what tells the puzzles with evidence before a teacher is asked, or None.
+
+    The traces keep it: a student learns from the prompt that the teacher saw.
+    """
+    if settings.evidence is None:
+        return None
+    atlas = {k: v for k, v in settings.options.items() if k in _ATLAS}
+    return evidence_for(checked(SolveSettings, {"solver": "atlas", **atlas}))
 
 
 def donor_folds(puzzles: Sequence[Puzzle]) -> dict[str, int]:
@@ -98,64 +117,9 @@ class ByDonor:
             self.teachers[self.folds[_donor(puzzle)]].solve([puzzle], on_done)
 
 
-class Hinted:
-    """A language model that is told the answer, in the system message.
-
-    Parameters
-    ----------
-    solver
-        Who answers.
-    """
-
-    def __init__(self, solver: Solver) -> None:
-        self.solver, self.name = solver, solver.name
-        self.settings: dict[str, Any] = {**solver.settings, "hint": _HINT}
-
-    def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
-        """Answer puzzles; the id leaves the system message out, so it is the same."""
-        self.solver.solve([hinted(puzzle) for puzzle in puzzles], on_done)
-
-
-class RemoteHinted(Hinted):
-    """The same for one that sends puzzles off this machine.
-
-    Parameters
-    ----------
-    solver
-        Who answers.
-    """
-
-    def __init__(self, solver: RemoteSolver) -> None:
-        super().__init__(solver)
-        self.remote = solver
-
-    @property
-    def spent(self) -> float:
-        """USD spent so far."""
-        return self.remote.spent
-
-    @property
-    def stopped(self) -> str | None:
-        """Why puzzles were left unanswered, or None."""
-        return self.remote.stopped
-
-    @property
-    def told(self) -> list[str]:
-        """What was asked otherwise than the settings say, and the options to set."""
-        return self.remote.told
-
-    def dry_run(self, puzzles: Sequence[Puzzle]) -> Iterator[list[dict[str, str]]]:
-        """Yield the messages that would be sent, with the hint; nothing is sent."""
-        return self.remote.dry_run([hinted(puzzle) for puzzle in puzzles])
-
-    def estimate(self, puzzles: Sequence[Puzzle]) -> dict[str, Any]:
-        """Return what asking would take; nothing is sent."""
-        return self.remote.estimate([hinted(puzzle) for puzzle in puzzles])
-
-
-def hinting(solver: Solver) -> Hinted:
-    """Return a solver that is told the answers; it is remote when the one it asks is."""
-    return RemoteHinted(solver) if isinstance(solver, RemoteSolver) else Hinted(solver)
+def hinting(solver: Solver) -> Told:
+    """Return a solver that is told the answers, in the system message."""
+    return telling(solver, lambda puzzles: [hinted(p) for p in puzzles], {"hint": _HINT})
 
 
 def hinted(puzzle: Puzzle) -> Puzzle:

@@ -16,6 +16,7 @@ import numpy as np
 
 from cello1.citations.citations import gene_vocabulary
 from cello1.errors import InputError
+from cello1.puzzles.prompt import without_evidence
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.source import find_puzzles, find_splits
 from cello1.puzzles.table import read_puzzles
@@ -26,7 +27,7 @@ from cello1.recipes.section import takes
 from cello1.runs import Count, Run, file_hash, read_records, write_atomic, write_json
 from cello1.solvers.base import Failure, RemoteSolver, Response, known_partly
 from cello1.training.distill.acceptance import acceptance, check_response, choose
-from cello1.training.distill.choose_teacher import Sampler, choose_teacher
+from cello1.training.distill.choose_teacher import Sampler, choose_teacher, evidence_told
 from cello1.training.run.traces import make_trace, write_traces
 
 TRACES, REJECTED = "reasoning.parquet", "rejected.jsonl"
@@ -116,7 +117,7 @@ def distill(
         validation = find_splits(puzzles, revision=revision).get("validation")
     train = None if train is None else find_puzzles(train, "train")
     validation = None if validation is None else find_puzzles(validation, "validation")
-    asked = _answered(path)
+    asked = {i: without_evidence(puzzle) for i, puzzle in _answered(path).items()}
     learned = [p for p in (train, validation) if p is not None]
     teacher = choose_teacher(
         settings,
@@ -124,9 +125,13 @@ def distill(
         () if train is None else read_puzzles(train),
         () if validation is None else read_puzzles(validation),
     )
-    resolved = settings.model_dump(mode="json")
+    tell = evidence_told(settings)
+    if tell is not None:
+        asked = {puzzle.id: puzzle for puzzle in tell([*asked.values()])}
+    resolved = settings.model_dump(mode="json", exclude={"evidence"})
     resolved["options"] = {k: v for k, v in settings.options.items() if k not in _NOT_IDENTITY}
     config = {"puzzles": file_hash(path), "solver": teacher(0).settings, **resolved}
+    config |= tell.settings if tell is not None else {}
     with Run(folder, command="distill", config=config, inputs=[path, *learned]) as run:
         rounds = _Rounds(run, asked, settings, watch)
         rounds.ask(teacher)

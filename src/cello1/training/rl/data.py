@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cello1.errors import InputError, UseError
+from cello1.puzzles.prompt import has_evidence
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import PpoSettings, RlSettings, VerlSettings
 from cello1.solvers.local.prompter import Prompter
@@ -96,6 +97,7 @@ def read_rl_data(settings: Settings, prompter: Prompter, context: int, budget: i
         "dropped_too_long": len(practise) - len(kept),
         "limit": limit,
         "held_out_solved": len(held),
+        "with_evidence": sum(map(has_evidence, kept)),
         "sizes": sorted({len(puzzle.cells) for puzzle in kept}),
         "donors": donors_in(practise),
         "held_out_donors": donors_in(asked),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cello1.errors import InputError, UseError
-from cello1.puzzles.prompt import messages
+from cello1.puzzles.prompt import has_evidence, messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
 from cello1.recipes import SftSettings
@@ -158,6 +158,7 @@ def read_sft_data(settings: SftSettings, prompter: Prompter, context: int) -> Sf
         "held_out_dropped_too_long": shown_dropped,
         "held_out_solved": len(solve),
         "hinted": sum(bool(t.meta.get("hint")) for t in traces),
+        "with_evidence": sum(map(has_evidence, traces)),
         "tokens": sum(map(len, kept)),
         "response_tokens": sum(len(example.response) for example in kept),
         "longest": max(map(len, kept)),
