@@ -2,6 +2,7 @@
 
 import inspect
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import typer
@@ -10,13 +11,21 @@ from typer.testing import CliRunner
 import cello1 as co
 from cello1 import recipes
 from cello1.cli.app import VERBS, make_app
-from cello1.cli.options import command, is_option, spelled
+from cello1.cli.options import FromRecipe, command, is_option, spelled
 from cello1.errors import UseError
-from cello1.recipes import BuildSettings, Recipe, SolveSettings, read_recipe
+from cello1.recipes import (
+    BuildSettings,
+    PpoSettings,
+    Recipe,
+    RlSettings,
+    SolveSettings,
+    read_recipe,
+)
 from cello1.recipes.read import resolve
 from cello1.recipes.section import Section, takes
 
 ROOT = Path(__file__).resolve().parents[1]
+ENGINES = {"trl": RlSettings, "ppo": PpoSettings}
 SECTIONS = [s for s in vars(recipes).values() if inspect.isclass(s) and issubclass(s, Section)]
 
 
@@ -90,6 +99,53 @@ def test_an_option_wins_over_the_recipe_and_one_not_given_does_not(tmp_path):
     assert columns == {"bmi": "BMI {value}", "sex": "{value}: sex"}
 
 
+def test_the_engine_says_which_settings_there_are(tmp_path):
+    told = []
+
+    def verb(
+        settings: Annotated[RlSettings | PpoSettings, FromRecipe("", ENGINES)],
+        engine: Annotated[str, typer.Option()] = "trl",
+    ):
+        told.append(settings)
+
+    app = typer.Typer(rich_markup_mode="markdown")
+    app.command()(command(verb))
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("rl: {held_out: 0.3}\nppo: {gamma: 0.9, puzzles: a}\n")
+
+    def call(*options):
+        result = CliRunner().invoke(app, [str(recipe), *options])
+        return told[-1] if result.exit_code == 0 else result.exception
+
+    given = ("--held-out", "0.2", "--reward", "batch", "--puzzles", "b", "--puzzles", "c")
+    assert call("batch=3", "--engine", "ppo", "--clip", "0.1", *given) == PpoSettings(
+        gamma=0.9, batch=3, clip=0.1, held_out=0.2, puzzles=("b", "c")
+    )
+    assert call("--engine", "trl", *given, "--trainer", "beta=0.1") == RlSettings(
+        held_out=0.2, puzzles=("b", "c"), trainer={"beta": 0.1}
+    )
+    assert "--clip cannot be used with --engine trl" in str(call("--engine", "trl", "--clip", "1"))
+    help_ = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+    assert "ppo: Clip of the probability ratio. [default: 0.2]" in help_
+    assert "[default: 64 (ppo)]" in next(x for x in help_.splitlines() if "--solve " in x)
+
+
+def test_a_recipe_says_how_to_annotate(tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("annotate: {top_genes: 20, solver: 'openai:x', samples: 3}\n")
+    told = []
+
+    def verb(settings: recipes.AnnotateRecipe) -> None:
+        told.append(settings)
+
+    app = typer.Typer()
+    app.command()(command(verb))
+    CliRunner().invoke(app, ["--recipe", str(recipe), "--samples", "2"])
+    CliRunner().invoke(app, ["--markers", "m.csv"])
+    assert (told[0].top_genes, told[0].solver, told[0].samples) == (20, "openai:x", 2)
+    assert told[1].solver == "markers"
+
+
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.__name__)
 def test_every_setting_says_what_it_is(section):
     for name, field in section.model_fields.items():
@@ -107,7 +163,8 @@ def test_every_setting_that_can_be_an_option_is_one():
         "sft": recipes.SftSettings, "base": recipes.BaseModelSettings,
     }  # fmt: skip
     assert known.keys() <= {line.split()[1] for _, line in VERBS}
-    for verb, section in known.items():
+    engines = (recipes.RlSettings, recipes.PpoSettings, recipes.VerlSettings)
+    for verb, section in [*known.items(), *(("rl", section) for section in engines)]:
         options = {o for p in group.commands[verb].params for o in p.opts}
         for name, field in section.model_fields.items():
             if is_option(field):

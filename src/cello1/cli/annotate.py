@@ -9,14 +9,13 @@ import typer
 
 from cello1.cli.options import AsJson, print_json
 from cello1.errors import UseError
-from cello1.recipes import AnnotateSettings, AnnotateSolveSettings
+from cello1.recipes import AnnotateRecipe, AnnotateSettings, AnnotateSolveSettings
 
 
 def annotate(
     file: Annotated[Path, typer.Argument(help="Your cells: .h5ad or .zarr.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The annotated copy to write.")],
-    settings: AnnotateSettings,
-    solver: AnnotateSolveSettings,
+    settings: AnnotateRecipe,
     groupby: Annotated[
         str | None, typer.Option(help="obs column of the clusters [found, else computed].")
     ] = None,
@@ -70,7 +69,9 @@ def annotate(
     offered: Any = candidates or candidate or None
     if reference is not None:
         offered = read_reference(reference, reference_key)
-    options = settings.model_dump() | {
+    told = settings.model_dump()
+    solver = AnnotateSolveSettings(**{k: told[k] for k in AnnotateSolveSettings.model_fields})
+    options = {k: told[k] for k in AnnotateSettings.model_fields} | {
         "groupby": groupby, "leiden": leiden, "candidates": offered, "solver": solver,
         "puzzles": puzzles, "key_added": key_added, "aliases": aliases, "tissue": tissue,
         "organism": organism, "beside": beside,

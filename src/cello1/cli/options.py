@@ -6,7 +6,8 @@ A verb is a function with arguments of its own and a parameter for each section 
 
 :func:`command` makes of it what Typer reads: every field of the section becomes an option with
 the field's description and default. An option that is given wins over the recipe; one that is not
-given leaves the recipe, or the default, alone.
+given leaves the recipe, or the default, alone. Where `--engine` chooses the section, all engines'
+settings are options.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ Puzzles = Annotated[Path | None, typer.Option(help="The puzzles, if they were mo
 SOURCE = "File or folder of puzzles, or a name on the Hugging Face hub"
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of puzzles on the hub.")]
 Overrides = list[str] | None
+# Engine -> section of settings; a verb without engines has one, under "".
+Sections = Mapping[str, type[BaseModel]]
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,12 @@ class FromRecipe:
     ----------
     example
         Some settings, for the help.
+    engines
+        Value of ``--engine`` -> section, where that option chooses the section.
     """
 
     example: str
+    engines: Mapping[str, type[BaseModel]] | None = None
 
 
 def example(command: str) -> str:
@@ -80,21 +86,21 @@ def print_json(value: Any) -> None:
 def command(verb: Callable[..., None]) -> Callable[..., None]:
     """Return a verb as Typer takes it: with an option for each setting."""
     hints = get_type_hints(verb, include_extras=True)
-    sections: dict[str, tuple[type[BaseModel], tuple[Any, ...]]] = {}
+    sections: dict[str, tuple[Sections, tuple[Any, ...]]] = {}
     parameters: dict[str, inspect.Parameter] = {}
     for name, parameter in inspect.signature(verb).parameters.items():
-        section, marks = _section(hints[name])
-        if section is None:
+        kinds, marks = _sections(hints[name])
+        if kinds:
+            sections[name] = (kinds, marks)
+        else:
             parameters[name] = _parameter(name, hints[name], parameter.default)
-            continue
-        sections[name] = (section, marks)
-    for section, marks in sections.values():
+    for kinds, marks in sections.values():
         only = next((m.names for m in marks if isinstance(m, Only)), None)
         recipe = next((m for m in marks if isinstance(m, FromRecipe)), None)
+        named = [f"`{key}`" for section in kinds.values() if (key := section_name(section))]
+        said = f"YAML with a section {', '.join(named)}."
         if recipe is not None:
-            first = Annotated[
-                Path, typer.Argument(help=f"YAML with a section `{section_name(section)}`.")
-            ]
+            first = Annotated[Path, typer.Argument(help=said)]
             more = Annotated[
                 Overrides, typer.Argument(help=f"Settings over it: {recipe.example} ...")
             ]
@@ -102,15 +108,18 @@ def command(verb: Callable[..., None]) -> Callable[..., None]:
                 "recipe": _parameter("recipe", first, inspect.Parameter.empty),
                 "overrides": _parameter("overrides", more, None),
             } | parameters
-        elif only is None and section_name(section):
-            told = Annotated[
-                Path | None, typer.Option(help=f"YAML with a section `{section_name(section)}`.")
-            ]
+        elif only is None and named:
+            told = Annotated[Path | None, typer.Option(help=said)]
             parameters["recipe"] = _parameter("recipe", told, None)
-        for name, field in fields_of(section).items():
-            kind = _kind(field.annotation)
+        fields: dict[str, dict[str, FieldInfo]] = {}
+        for engine, section in kinds.items():
+            for name, field in fields_of(section).items():
+                fields.setdefault(name, {})[engine] = field
+        for name, by in fields.items():
+            kind = next(filter(None, (_kind(field.annotation) for field in by.values())), None)
             if name not in parameters and kind and (only is None or name in only):
-                parameters[name] = _parameter(name, Annotated[kind, _option(name, field)], None)
+                option = _option(name, by, len(kinds))
+                parameters[name] = _parameter(name, Annotated[kind, option], None)
 
     def call(**given: Any) -> None:
         own = {name: value for name, value in given.items() if name in hints}
@@ -122,18 +131,18 @@ def command(verb: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def _settings(
-    section: type[BaseModel], marks: tuple[Any, ...], given: Mapping[str, Any]
-) -> BaseModel:
+def _settings(kinds: Sections, marks: tuple[Any, ...], given: Mapping[str, Any]) -> BaseModel:
     """Make settings of the options that were given, over those of the recipe."""
-    told = {
-        name: value for name, value in given.items()
-        if name in section.model_fields and value is not None and value != []
-    }  # fmt: skip
+    section = kinds[given["engine"] if len(kinds) > 1 else ""]
+    known = {name: field for kind in kinds.values() for name, field in kind.model_fields.items()}
+    told = {n: v for n, v in given.items() if n in known and v is not None and v != []}
+    if foreign := [name for name in told if name not in section.model_fields]:
+        options = ", ".join(spelled(name, known[name]) for name in foreign)
+        raise UseError(f"{options} cannot be used with --engine {given['engine']}")
     content = {}
     if not any(isinstance(mark, Only) for mark in marks) and section_name(section):
-        overrides = given.get("overrides") or []
-        content = read_section(section, given.get("recipe"), overrides).model_dump()
+        found = read_section(section, given.get("recipe"), given.get("overrides") or [])
+        content = found.model_dump(exclude_unset=True)
     for name, value in told.items():
         if get_origin(_bare(section.model_fields[name].annotation)) is dict:
             told[name] = content.get(name, {}) | _pairs(name, section.model_fields[name], value)
@@ -163,11 +172,13 @@ def is_option(field: FieldInfo) -> bool:
     return _kind(field.annotation) is not None
 
 
-def _option(name: str, field: FieldInfo) -> Any:
+def _option(name: str, by: Mapping[str, FieldInfo], engines: int) -> Any:
+    """Return the option of a setting, which the sections of some engines have."""
+    field = next(iter(by.values()))
     bare, default = _bare(field.annotation), default_of(field)
     flags = spelled(name, field)
     metavar = next((m.metavar for m in field.metadata if isinstance(m, Option)), None)
-    text = field.description or ""
+    text = (f"{', '.join(by)}: " if len(by) < engines else "") + (field.description or "")
     if get_origin(bare) is Literal:
         metavar = "|".join(map(str, get_args(bare)))
     elif get_origin(bare) is tuple and get_origin(get_args(bare)[0]) is Literal:
@@ -178,9 +189,18 @@ def _option(name: str, field: FieldInfo) -> Any:
         text += " Repeatable."
     if bare is bool and default is not False:
         flags += f"/--no-{flags.removeprefix('--')}"
-    if default is not None and default is not False and default not in ((), {}):
-        text += f" [default: {shown(default)}]"
+    defaults = {engine: _default(field) for engine, field in by.items()}
+    told = [f"{said} ({engine})" for engine, said in defaults.items() if said]
+    if told:
+        same = len(set(defaults.values())) == 1
+        text += f" [default: {next(iter(defaults.values())) if same else ', '.join(told)}]"
     return typer.Option(flags, help=text, metavar=metavar, show_default=False)
+
+
+def _default(field: FieldInfo) -> str:
+    """Write the default of a setting, or nothing where it says nothing."""
+    default = default_of(field)
+    return "" if default is None or default is False or default in ((), {}) else shown(default)
 
 
 def shown(default: Any) -> str:
@@ -190,11 +210,13 @@ def shown(default: Any) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
-def _section(hint: Any) -> tuple[type[BaseModel] | None, tuple[Any, ...]]:
+def _sections(hint: Any) -> tuple[Sections, tuple[Any, ...]]:
+    """Return the sections of settings that a parameter stands for, by engine; none for others."""
     bare, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     if inspect.isclass(bare) and issubclass(bare, BaseModel):
-        return bare, tuple(marks)
-    return None, ()
+        return {"": bare}, tuple(marks)
+    engines = next((mark.engines for mark in marks if isinstance(mark, FromRecipe)), None)
+    return engines or {}, tuple(marks)
 
 
 def _bare(annotation: Any) -> Any:
@@ -211,6 +233,8 @@ def _kind(annotation: Any) -> Any:
     """Return the type that Typer reads an option as, or None when it cannot be one."""
     bare = _bare(annotation)
     origin, inside = get_origin(bare), get_args(bare)
+    if origin in (Union, UnionType):
+        return next(filter(None, map(_kind, inside)), None)
     if bare in (bool, int, float, str, Path):
         return bare | None
     if origin is Literal:

@@ -8,33 +8,26 @@ from typing import Annotated
 
 import typer
 
-from cello1.cli.options import AsJson, Overrides
+from cello1.cli.options import AsJson, FromRecipe
 from cello1.cli.sft import show_made
 from cello1.errors import UseError
 from cello1.recipes import PpoSettings, RlSettings, VerlSettings
-from cello1.recipes.read import read_section
 from cello1.recipes.rl import Engine
 
-SECTIONS: dict[Engine, type[RlSettings | PpoSettings | VerlSettings]] = {
-    "trl": RlSettings,
-    "ppo": PpoSettings,
-    "verl": VerlSettings,
-}
+SECTIONS = {"trl": RlSettings, "ppo": PpoSettings, "verl": VerlSettings}
 
 
 def rl(
-    recipe: Annotated[Path, typer.Argument(help="YAML with a section `rl`, `ppo` or `verl`.")],
+    settings: Annotated[
+        RlSettings | PpoSettings | VerlSettings, FromRecipe("model=DIR puzzles=FILE", SECTIONS)
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder.")],
-    overrides: Annotated[
-        Overrides, typer.Argument(help="Settings of the section: model=DIR puzzles=FILE ...")
-    ] = None,
     engine: Annotated[
         Engine, typer.Option(help="trl: GRPO; ppo: the ablation, one machine; verl: clusters.")
     ] = "trl",
     prepare: Annotated[
         bool, typer.Option("--prepare", help="verl: write and check everything, start nothing.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Seed for all random choices.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Learn from rewards for whole batches. Can be interrupted: rerun the command to resume."""
@@ -42,8 +35,6 @@ def rl(
 
     if prepare and engine != "verl":
         raise UseError("--prepare is for --engine verl")
-    given = [*(overrides or []), *([] if seed is None else [f"seed={seed}"])]
-    settings = read_section(SECTIONS[engine], recipe, given)
     if prepare and isinstance(settings, VerlSettings):
         from cello1.training.rl.verl.verl import prepare_verl
 

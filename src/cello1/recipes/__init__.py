@@ -1,6 +1,6 @@
 """Recipes: the settings of a pipeline, one file per verb, read from YAML."""
 
-from cello1.recipes.annotate import AnnotateSettings, AnnotateSolveSettings
+from cello1.recipes.annotate import AnnotateRecipe, AnnotateSettings, AnnotateSolveSettings
 from cello1.recipes.atlas import AtlasSettings
 from cello1.recipes.base import BaseModelSettings, Stage
 from cello1.recipes.build import BuildSettings
@@ -18,6 +18,7 @@ from cello1.recipes.simulate import SimulateSettings
 from cello1.recipes.solve import EndpointSettings, SolveSettings
 
 __all__ = [
+    "AnnotateRecipe",
     "AnnotateSettings",
     "AnnotateSolveSettings",
     "AtlasSettings",

@@ -56,7 +56,7 @@ class AnnotateSettings(Section):
     seed: Seed = 0
 
     @model_validator(mode="after")
-    def _consistent(self) -> AnnotateSettings:
+    def _unit_fits(self) -> AnnotateSettings:
         if self.unit == "cell" and (self.rank != "cells" or self.unique):
             raise ValueError("unit=cell needs rank=cells, and cells of one type cannot be unique")
         return self
@@ -85,3 +85,7 @@ class AnnotateSolveSettings(SolveSettings):
         if isinstance(values, dict) and values.get("markers") and "solver" not in values:
             return {**values, "solver": "markers"}
         return values
+
+
+class AnnotateRecipe(AnnotateSolveSettings, AnnotateSettings):
+    """How cells are annotated and who answers, as one section of a recipe."""

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from cello1.errors import UseError
+from cello1.recipes.annotate import AnnotateRecipe
 from cello1.recipes.atlas import AtlasSettings
 from cello1.recipes.base import BaseModelSettings
 from cello1.recipes.build import BuildSettings
@@ -31,6 +32,7 @@ class Recipe(Section):
     census: CensusSettings = CensusSettings()
     build: BuildSettings = BuildSettings()
     solve: SolveSettings = SolveSettings()
+    annotate: AnnotateRecipe = AnnotateRecipe()
     simulate: SimulateSettings = SimulateSettings()
     cross: CrossSettings = CrossSettings()
     atlas: AtlasSettings = AtlasSettings()
