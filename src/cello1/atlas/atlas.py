@@ -27,7 +27,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 from cello1.atlas.genes import current, is_housekeeping
 from cello1.atlas.source import Source, read_sources
@@ -280,36 +280,41 @@ class Atlas:
     @cached_property
     def _gain(self) -> Floats:
         """How far a gene's log-ratio moves from type to type, shape (genes,)."""
-        if not self._tables:
-            return np.ones(len(self.genes), np.float32)
-        spread = self._columns.spread
-        # Of a gene that no table measured nothing is known: it is taken for a usual one.
-        unmeasured = ~self._columns.measured.any(axis=0)
-        return np.where(unmeasured, np.median(spread[~unmeasured]), spread)
+        return self._gain_and_worth[0]
 
-    @cached_property
+    @property
     def _worth(self) -> Floats:
         """What each way of being named by a list of markers is worth, then of not being named."""
-        usual = [*_USUAL_WORTH * len(self._lists), *_USUAL_AGAINST, 0.0]
-        prior = np.array(usual, dtype=np.float32)
-        if not self._tables or not self._lists:
-            return prior
-        features = self._named(self.keys)
-        mean, seen = self._columns.by_key
-        weight = np.minimum(seen, 3).astype(np.float32)
-        wide, size = self._gain, len(features) + 1
-        gram, right = np.zeros((size, size)), np.zeros(size)
-        flat = [csr_array((f * wide).tocsr()) for f in features]
-        dense = [(f * weight).tocsr() for f in flat]
-        for i, f in enumerate(dense):
+        return self._gain_and_worth[1]
+
+    @cached_property
+    def _gain_and_worth(self) -> tuple[Floats, Floats]:
+        prior = np.array([*_USUAL_WORTH * len(self._lists), *_USUAL_AGAINST, 0.0])
+        if not self._tables:
+            return np.ones(len(self.genes), np.float32), prior.astype(np.float32)
+        mean, seen = self._columns.by_key()
+        known = seen > 0
+        size = (mean**2).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        spread = np.sqrt(size, dtype=np.float32)
+        # Of a gene that no table measured nothing is known: it is taken for a usual one.
+        gain = np.where(known.any(axis=0), spread, np.median(spread[known.any(axis=0)]))
+        if not self._lists:
+            return gain, prior.astype(np.float32)
+        weight = np.minimum(seen, 3)
+        size_of = len(prior)
+        gram, right = np.zeros((size_of, size_of)), np.zeros(size_of)
+        flat = [csr_array((f * gain).tocsr()) for f in self._named(self.keys)]
+        for i, f in enumerate(flat):
+            weighed = csr_array(f.multiply(weight).tocsr())
             for j in range(i, len(flat)):
-                gram[i, j] = gram[j, i] = f.multiply(flat[j]).sum()
-            gram[i, -1] = gram[-1, i] = f.multiply(wide[None, :]).sum()
-            right[i] = f.multiply(mean).sum()
-        gram[-1, -1] = float((weight * wide**2).sum())
-        right[-1] = float((weight * wide * mean).sum())
-        change = np.linalg.solve(gram + self.weights.ridge * np.eye(size), right - gram @ prior)
-        return _to_grid(prior + change).astype(np.float32)
+                gram[i, j] = gram[j, i] = weighed.multiply(flat[j]).sum()
+            gram[i, -1] = gram[-1, i] = weighed.multiply(gain[None, :]).sum()
+            right[i] = weighed.multiply(mean).sum()
+        gram[-1, -1] = float((weight * gain**2).sum())
+        right[-1] = float((weight * gain * mean).sum())
+        ridge = self.weights.ridge * np.eye(size_of)
+        change = np.linalg.solve(gram + ridge, right - gram @ prior)
+        return gain, _to_grid(prior + change).astype(np.float32)
 
     def _named(self, keys: Sequence[str]) -> list[csr_array]:
         """For every list: who is named for the type, above it, below it; then named against.
@@ -366,12 +371,18 @@ class Atlas:
 
     def _expected(self, keys: Sequence[str]) -> Floats:
         """Return what the markers lead one to expect of types, shape (types, genes)."""
+        rows = self._named_worth(keys).toarray()
+        rows += self._worth[-1]
+        rows *= self._gain
+        rows[[not self._relevant(key) for key in keys]] = 0
+        return np.asarray(rows, dtype=np.float32)
+
+    def _named_worth(self, keys: Sequence[str]) -> csr_array:
+        """Return what the lists that name a gene for a type are worth together."""
         named = csr_array((len(keys), len(self.genes)), dtype=np.float32)
         for worth, feature in zip(self._worth, self._named(keys), strict=False):
             named = named + feature * worth
-        rows = (named.toarray() + self._worth[-1]) * self._gain
-        rows[[not self._relevant(key) for key in keys]] = 0
-        return np.asarray(rows, dtype=np.float32)
+        return csr_array(named)
 
     def _relevant(self, key: str) -> bool:
         """Whether tables or markers have anything to say of a type."""
@@ -380,15 +391,18 @@ class Atlas:
         return True
 
     @cached_property
-    def _beyond(self) -> Floats:
-        """What columns say beyond what markers lead one to expect, shape (columns, genes)."""
-        columns, expected = self._columns, self._expected(self.keys)
-        # In place: the log-ratios are needed no more once what lists are worth is known.
-        beyond = columns.logs
-        for row, key, table in zip(beyond, columns.key, columns.table, strict=True):
-            row -= expected[key]
-            row[~columns.measured[table]] = 0
-        return beyond
+    def _beyond(self) -> tuple[csr_array, Floats]:
+        """What columns say beyond what markers lead one to expect, in two parts that add up.
+
+        One of single columns, sparse, shape (columns, genes); and one that all columns of a table
+        share, shape (tables, genes): most genes reach no list of a type, and are not named for it.
+        """
+        columns = self._columns
+        named = csr_array((self._named_worth(self.keys) * self._gain).tocsr())[columns.key]
+        row = np.repeat(columns.table, np.diff(named.indptr))
+        named.data[~columns.measured[row, named.indices]] = 0
+        usual = columns.floor - columns.measured * (self._worth[-1] * self._gain)
+        return csr_array(columns.rise - named), usual
 
     @cached_property
     def _factor(self) -> Any:
@@ -400,7 +414,7 @@ class Atlas:
         cov *= 1 + weights.disease * _matching(columns.disease, columns.disease)
         cov += weights.study * same_study * like**3
         cov[np.diag_indices_from(cov)] += weights.noise / np.minimum(columns.samples, 4)
-        return cho_factor(cov, lower=True)
+        return cho_factor(cov, lower=True, overwrite_a=True)
 
     # --- rows and scores -------------------------------------------------------------------
 
@@ -447,13 +461,16 @@ class Atlas:
             like = likeness(keys, self.keys)[:, columns.key].astype(np.float64) ** weights.decline
             like = like * (1 + weights.tissue * _matching(np.array([tissue]), columns.tissue))
             like = like * (1 + weights.disease * _matching(np.array([disease]), columns.disease))
-            share = _to_grid(cho_solve(self._factor, like.T).T).astype(np.float32)
-            # A gene that some columns did not measure leans on those that did. Sparse products
-            # add in a fixed order, so a row is the same whatever is asked with it.
-            size = csr_array(np.abs(share))
-            total = np.array(size.sum(axis=1))[:, None] + 1e-9
-            heard = (size @ columns.measured[columns.table].astype(np.float32)) / total
-            beyond = (csr_array(share) @ self._beyond) / np.maximum(heard, _LEAST_HEARD)
+            # Sparse products add in a fixed order: a row is the same whatever is asked with it.
+            share = csr_array(_to_grid(cho_solve(self._factor, like.T).T).astype(np.float32))
+            of_table = share @ columns.of_table
+            single, usual = self._beyond
+            beyond = (share @ single).toarray() + csr_array(of_table) @ usual
+            # A gene that some columns did not measure leans on those that did.
+            size = abs(share)
+            heard = (size @ columns.of_table) @ columns.measured.astype(np.float32)
+            heard /= np.array(size.sum(axis=1))[:, None] + np.float32(1e-9)
+            beyond /= np.maximum(heard, _LEAST_HEARD)
             rows = rows + beyond * self._by_commonness(weights.measured)
         return np.asarray(np.maximum(rows, self.weights.floor), dtype=np.float32)
 
@@ -600,9 +617,14 @@ _GRID = 2.0**24
 
 @dataclass(frozen=True)
 class _Columns:
-    """All columns of all tables, over the genes of the atlas."""
+    """All columns of all tables, over the genes of the atlas.
 
-    logs: Floats  # log-ratio against the other types of the source, 0 where not measured
+    The log-ratio of a gene against the other types of the source is ``floor`` of its table, plus
+    ``rise`` where cells of the column list it at all; 0 where the table did not measure it.
+    """
+
+    rise: csr_array  # (columns, genes)
+    floor: Floats  # (tables, genes)
     key: npt.NDArray[np.intp]
     table: npt.NDArray[np.intp]
     study: npt.NDArray[np.intp]
@@ -622,27 +644,25 @@ class _Columns:
         pseudo: float,
     ) -> _Columns:
         measured = np.zeros((len(tables), len(at)), dtype=bool)
-        logs = np.empty((sum(len(s.columns) for s in tables), len(at)), dtype=np.float32)
-        usual, row = np.zeros(len(at)), 0
+        floor, usual = np.zeros(measured.shape, np.float32), np.zeros(len(at))
+        rises = []
         for k, source in enumerate(tables):
             measured[k, [at[g] for g in source.genes if g in at]] = True
-            share = logs[row : row + len(source.columns)]
-            row += len(source.columns)
-            _spread(source, at).astype(np.float32).toarray(out=share)
-            key = np.array([key_at[c.key] for c in source.columns])
-            means = np.array([share[key == t].mean(axis=0) for t in np.unique(key)])
-            base = means.mean(axis=0)
+            share = _spread(source, at)
+            _, of = np.unique([key_at[c.key] for c in source.columns], return_inverse=True)
+            number = np.bincount(of)
+            base = (share.T @ (1 / number[of] / len(number))).astype(np.float64)
             usual += base
-            if len(means) <= 3:  # too few types to say what is usual
+            if len(number) <= 3:  # too few types to say what is usual
                 base = base * 0.5 + 0.02
-            share += np.float32(pseudo)
-            share /= (base + pseudo).astype(np.float32)
-            np.log(share, out=share)
-            share[:, ~measured[k]] = 0
+            floor[k] = np.where(measured[k], np.log(pseudo) - np.log(base + pseudo), 0)
+            share.data = np.log1p(share.data / pseudo, dtype=np.float32)
+            rises.append(share)
         columns = [(k, c) for k, source in enumerate(tables) for c in source.columns]
         studies = sorted({source.study for source in tables})
         return cls(
-            logs=logs,
+            rise=csr_array(vstack(rises, format="csr")),
+            floor=floor,
             key=np.array([key_at[c.key] for _, c in columns]),
             table=np.array([k for k, _ in columns]),
             study=np.array([studies.index(tables[k].study) for k, _ in columns]),
@@ -655,24 +675,24 @@ class _Columns:
         )
 
     @cached_property
+    def of_table(self) -> csr_array:
+        """Which table a column is of, shape (columns, tables)."""
+        ones = np.ones(len(self.table), np.float32)
+        shape = (len(self.table), len(self.measured))
+        return csr_array((ones, (np.arange(len(ones)), self.table)), shape=shape)
+
     def by_key(self) -> tuple[Floats, Floats]:
         """Mean log-ratio of every type, studies counting alike, and how many measured the gene."""
-        shape = (self.keys, self.logs.shape[1])
-        total, seen = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         _, of = np.unique(np.stack([self.key, self.study]), axis=1, return_inverse=True)
-        number = np.bincount(of.ravel())
-        for i in range(len(self.key)):
-            part = 1 / number[of.ravel()[i]]
-            total[self.key[i]] += part * self.logs[i]
-            seen[self.key[i]] += part * self.measured[self.table[i]]
-        return np.asarray(total / np.maximum(seen, np.float32(1e-9)), dtype=np.float32), seen
-
-    @property
-    def spread(self) -> Floats:
-        mean, seen = self.by_key
-        known = seen > 0
-        size = (mean**2 * known).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-        return np.asarray(np.sqrt(size), dtype=np.float32)
+        part = (1 / np.bincount(of.ravel())[of.ravel()]).astype(np.float32)
+        shape = (self.keys, len(self.key))
+        mean_of = csr_array((part, (self.key, np.arange(len(part)))), shape=shape)
+        by_table = csr_array(mean_of @ self.of_table)
+        seen = by_table @ self.measured.astype(np.float32)
+        mean = (mean_of @ self.rise).toarray()
+        mean += by_table @ self.floor
+        mean /= np.maximum(seen, np.float32(1e-9))
+        return mean, seen
 
 
 def _to_grid(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
