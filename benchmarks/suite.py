@@ -182,8 +182,11 @@ def suite(
 ) -> dict[str, dict[str, Measured | str]]:
     """Measure all solvers on all studies: study -> solver -> figures, or why there are none."""
     from cello1.atlas import Atlas
+    from cello1.atlas.atlas import EMBEDDED
 
     sources = Atlas.read().sources
+    told = json.loads((EMBEDDED / "weights.json").read_text("utf-8"))
+    warmers = told["temperature_without"]  # fitted without the study that is tested
     found: dict[str, dict[str, Measured | str]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -196,7 +199,7 @@ def suite(
                 if (why := refuse_clash(manifest, entrant, key)) is not None:
                     found[key][entrant.name] = why
                     continue
-                warmer = manifest["temperature"].get(manifest["studies"][key]["study"])
+                warmer = warmers.get(manifest["studies"][key]["study"])
                 solver = solver_for(entrant, kang, without, warmer)
                 found[key][entrant.name] = measure(
                     puzzles, ask(solver, puzzles), clusters_of(puzzles)

@@ -17,6 +17,7 @@ from cello1.errors import InputError
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.source import find_splits
 from cello1.puzzles.table import read_puzzles
+from cello1.puzzles.universe import genes, measured_of
 from cello1.recipes import BuildSettings
 from cello1.scoring.score import score
 
@@ -54,6 +55,9 @@ def test_every_puzzle_of_the_real_files_keeps_the_contract(real):
         assert all(1 <= len(cell) == len(set(cell)) <= 50 for cell in p.cells)
         assert p.meta["donor_id"] not in ("unknown", "pooled", None)
         assert {"dataset", "batch", "tissue", "disease", "cell_ids", "genes"} <= set(p.meta)
+        listed = {gene for cell in p.cells for gene in cell}
+        named = {names[0] for names in genes() if not listed.isdisjoint(names)}
+        assert named <= measured_of(p.meta["universe"])
 
 
 def test_every_drop_in_the_real_files_is_reported(real):

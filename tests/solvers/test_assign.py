@@ -32,6 +32,8 @@ def test_exact_probabilities_are_those_of_enumeration(scores):
     shares, method = probabilities(scores)
     assert method == "exact"
     np.testing.assert_allclose(shares, enumerated(scores)[0], rtol=1e-7, atol=1e-10)
+    # What is summed in logs, where products could vanish, is the same.
+    np.testing.assert_allclose(assign._exact_in_logs(scores), shares, rtol=1e-7, atol=1e-10)
 
 
 @settings(max_examples=60, deadline=None)

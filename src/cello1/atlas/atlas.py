@@ -17,9 +17,10 @@ Where the genes that were measured are known, one that is not listed speaks as w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -50,6 +51,17 @@ class Weights:
 
     Attributes
     ----------
+    marked, measured
+        What a gene's expected row, and what tables say beyond it, count for: by how often cells
+        of any type list the gene, from seldom to often (bounds: `COMMON`). What is listed by
+        many types is often ambient, or shared by a programme of genes that counts once.
+    marked_alone, measured_alone
+        The same for a type that no table tells anything of; between the two by `Parts.known`.
+    first, last
+        What a gene among the first `FIRST` of a list counts more, and one after `LAST` less, by
+        how common it is: of a gene that most cells list, its place says most.
+    temperature
+        Divides the scores, so that probabilities under one-to-one are calibrated.
     pseudo
         Added to every frequency before the logarithm.
     decline
@@ -60,19 +72,19 @@ class Weights:
         How much more columns of the puzzle's tissue (disease) share with the type that is asked.
     ridge
         Penalty of the regression on markers.
-    marked, measured
-        What a gene's expected row, and what tables say beyond it, count for: by how often cells
-        of any type list the gene, from seldom to often (bounds: `COMMON`). What is listed by
-        many types is often ambient, or shared by a programme of genes that counts once.
-    first, last
-        What a gene among the first `FIRST` of a list counts more, and one after `LAST` less, by
-        how common it is: of a gene that most cells list, its place says most.
     floor
         The lowest log-odds of a listed gene: what is listed against all expectation may be ambient.
-    temperature
-        Divides the scores, so that probabilities under one-to-one are calibrated.
+    absence
+        What a measured gene that is not listed counts for, of what it says by its frequency.
     """
 
+    marked: tuple[float, ...]
+    measured: tuple[float, ...]
+    marked_alone: tuple[float, ...]
+    measured_alone: tuple[float, ...]
+    first: tuple[float, ...]
+    last: tuple[float, ...]
+    temperature: float
     pseudo: float = 0.05
     decline: float = 4.5
     noise: float = 0.5
@@ -80,12 +92,15 @@ class Weights:
     tissue: float = 0.0
     disease: float = 0.0
     ridge: float = 50.0
-    marked: tuple[float, ...] = (2.55, 2.79, 1.50, 0.81, 0.46)
-    measured: tuple[float, ...] = (2.25, 1.51, 0.96, 0.90, 0.25)
-    first: tuple[float, ...] = (0.27, 0.3, 0.52, 0.75, 1.8)
-    last: tuple[float, ...] = (-0.2, -0.22, -0.39, -0.56, -1)
     floor: float = -0.5
-    temperature: float = 1.34
+    absence: float = 0.25
+
+    @classmethod
+    @cache
+    def read(cls) -> Weights:
+        """Return the fitted weights; ``benchmarks/atlas_weights.py`` makes them."""
+        told = json.loads((EMBEDDED / "weights.json").read_text("utf-8"))["weights"]
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
 
 
 class Knowledge(NamedTuple):
@@ -102,6 +117,25 @@ class Knowledge(NamedTuple):
 
     how: How
     through: tuple[str, ...]
+
+
+class Parts(NamedTuple):
+    """What the rows of types are made of.
+
+    Attributes
+    ----------
+    expected
+        What lists of markers lead one to expect, shape (types, genes).
+    beyond
+        What tables say beyond that, carried over the ontology, shape (types, genes).
+    known
+        Share of what a type does beyond its markers that tables tell, within [0, 1], shape
+        (types,): some .8 with columns of many studies, 0 without a relative.
+    """
+
+    expected: Floats
+    beyond: Floats
+    known: Floats
 
 
 class _Places(dict[str, int]):
@@ -142,7 +176,7 @@ class Atlas:
         if not sources:
             raise InputError("the atlas has no sources left; leave fewer out, or name a folder")
         self.sources = tuple(sources)
-        self.weights = weights or Weights()
+        self.weights = weights or Weights.read()
         self._tables = [source for source in sources if source.is_table]
         self._lists = [source for source in sources if not source.is_table]
         self._rows: dict[tuple[str, str, str], Floats] = {}
@@ -292,27 +326,26 @@ class Atlas:
         prior = np.array([*_USUAL_WORTH * len(self._lists), *_USUAL_AGAINST, 0.0])
         if not self._tables:
             return np.ones(len(self.genes), np.float32), prior.astype(np.float32)
-        mean, seen = self._columns.by_key()
-        known = seen > 0
-        size = (mean**2).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-        spread = np.sqrt(size, dtype=np.float32)
-        # Of a gene that no table measured nothing is known: it is taken for a usual one.
-        gain = np.where(known.any(axis=0), spread, np.median(spread[known.any(axis=0)]))
+        columns, size = self._columns, len(prior)
+        gain = columns.spread()
         if not self._lists:
             return gain, prior.astype(np.float32)
-        weight = np.minimum(seen, 3)
-        size_of = len(prior)
-        gram, right = np.zeros((size_of, size_of)), np.zeros(size_of)
-        flat = [csr_array((f * gain).tocsr()) for f in self._named(self.keys)]
-        for i, f in enumerate(flat):
-            weighed = csr_array(f.multiply(weight).tocsr())
-            for j in range(i, len(flat)):
-                gram[i, j] = gram[j, i] = weighed.multiply(flat[j]).sum()
-            gram[i, -1] = gram[-1, i] = weighed.multiply(gain[None, :]).sum()
-            right[i] = weighed.multiply(mean).sum()
-        gram[-1, -1] = float((weight * gain**2).sum())
-        right[-1] = float((weight * gain * mean).sum())
-        ridge = self.weights.ridge * np.eye(size_of)
+        features = [csr_array((f * gain).tocsr()) for f in self._named(self.keys)]
+        gram, right = np.zeros((size, size)), np.zeros(size)
+        for some in columns.blocks():
+            mean, seen = columns.by_key(some)
+            weight, wide = np.minimum(seen, 3), gain[some]
+            flat = [csr_array(f[:, some]) for f in features]
+            for i, f in enumerate(flat):
+                weighed = csr_array(f.multiply(weight).tocsr())
+                for j in range(i, len(flat)):
+                    gram[i, j] += weighed.multiply(flat[j]).sum()
+                gram[i, -1] += weighed.multiply(wide[None, :]).sum()
+                right[i] += weighed.multiply(mean).sum()
+            gram[-1, -1] += float((weight * wide**2).sum())
+            right[-1] += float((weight * wide * mean).sum())
+        gram = np.triu(gram) + np.triu(gram, 1).T
+        ridge = self.weights.ridge * np.eye(size)
         change = np.linalg.solve(gram + ridge, right - gram @ prior)
         return gain, _to_grid(prior + change).astype(np.float32)
 
@@ -390,19 +423,37 @@ class Atlas:
             return key in self._key_at or key in self._list_keys
         return True
 
-    @cached_property
-    def _beyond(self) -> tuple[csr_array, Floats]:
-        """What columns say beyond what markers lead one to expect, in two parts that add up.
+    def _beyond(self, share: Floats) -> Floats:
+        """Add up by shares what columns say beyond what markers lead one to expect.
 
-        One of single columns, sparse, shape (columns, genes); and one that all columns of a table
-        share, shape (tables, genes): most genes reach no list of a type, and are not named for it.
+        Parameters
+        ----------
+        share
+            Of every column, shape (types, columns).
+
+        Returns
+        -------
+        beyond
+            Shape (types, genes).
         """
-        columns = self._columns
-        named = csr_array((self._named_worth(self.keys) * self._gain).tocsr())[columns.key]
-        row = np.repeat(columns.table, np.diff(named.indptr))
-        named.data[~columns.measured[row, named.indices]] = 0
-        usual = columns.floor - columns.measured * (self._worth[-1] * self._gain)
-        return csr_array(columns.rise - named), usual
+        # Sparse products add in a fixed order: a row is the same whatever is asked with it.
+        columns, named = self._columns, self._worth_of_keys
+        beyond = (csr_array(share) @ columns.rise).toarray()
+        of_table = csr_array(csr_array(share) @ columns.of_table)
+        beyond += of_table @ (columns.floor - columns.measured * (self._worth[-1] * self._gain))
+        ends = np.searchsorted(columns.table, np.arange(len(columns.measured) + 1))
+        for measured, start, end in zip(columns.measured, ends, ends[1:], strict=False):
+            expected = csr_array(share[:, start:end]) @ named[columns.key[start:end]]
+            beyond -= expected.toarray() * (measured * self._gain)
+        # A gene that some columns did not measure leans on those that did.
+        size = csr_array(abs(csr_array(share)) @ columns.of_table)
+        heard = size @ columns.measured.astype(np.float32)
+        heard /= np.array(size.sum(axis=1))[:, None] + np.float32(1e-9)
+        return np.asarray(beyond / np.maximum(heard, _LEAST_HEARD), dtype=np.float32)
+
+    @cached_property
+    def _worth_of_keys(self) -> csr_array:
+        return self._named_worth(self.keys)
 
     @cached_property
     def _factor(self) -> Any:
@@ -455,26 +506,40 @@ class Atlas:
         return key
 
     def _make_rows(self, keys: Sequence[str], tissue: str, disease: str) -> Floats:
-        rows = self._expected(keys) * self._by_commonness(self.weights.marked)
-        if self._tables:
-            columns, weights = self._columns, self.weights
-            like = likeness(keys, self.keys)[:, columns.key].astype(np.float64) ** weights.decline
-            like = like * (1 + weights.tissue * _matching(np.array([tissue]), columns.tissue))
-            like = like * (1 + weights.disease * _matching(np.array([disease]), columns.disease))
-            # Sparse products add in a fixed order: a row is the same whatever is asked with it.
-            share = csr_array(_to_grid(cho_solve(self._factor, like.T).T).astype(np.float32))
-            of_table = share @ columns.of_table
-            single, usual = self._beyond
-            beyond = (share @ single).toarray() + csr_array(of_table) @ usual
-            # A gene that some columns did not measure leans on those that did.
-            size = abs(share)
-            heard = (size @ columns.of_table) @ columns.measured.astype(np.float32)
-            heard /= np.array(size.sum(axis=1))[:, None] + np.float32(1e-9)
-            beyond /= np.maximum(heard, _LEAST_HEARD)
-            rows = rows + beyond * self._by_commonness(weights.measured)
-        return np.asarray(np.maximum(rows, self.weights.floor), dtype=np.float32)
+        parts, weights = self.parts(keys, tissue, disease), self.weights
+        known = parts.known[:, None]
+        rows = np.zeros_like(parts.expected)
+        for part, full, bare in (
+            (parts.expected, weights.marked, weights.marked_alone),
+            (parts.beyond, weights.measured, weights.measured_alone),
+        ):
+            rows += part * known * self.by_commonness(full)
+            rows += part * (1 - known) * self.by_commonness(bare)
+        return np.asarray(np.maximum(rows, weights.floor), dtype=np.float32)
 
-    def _by_commonness(self, worth: Sequence[float]) -> Floats:
+    def parts(self, keys: Sequence[str], tissue: str = "", disease: str = "") -> Parts:
+        """Return what rows are weighed together of.
+
+        Parameters
+        ----------
+        keys
+            Types, as `keys` names them.
+        tissue, disease
+            What raises columns.
+        """
+        expected = self._expected(keys)
+        if not self._tables:
+            return Parts(expected, np.zeros_like(expected), np.zeros(len(keys), np.float32))
+        columns, weights = self._columns, self.weights
+        like = likeness(keys, self.keys)[:, columns.key].astype(np.float64) ** weights.decline
+        like = like * (1 + weights.tissue * _matching(np.array([tissue]), columns.tissue))
+        like = like * (1 + weights.disease * _matching(np.array([disease]), columns.disease))
+        share = _to_grid(cho_solve(self._factor, like.T).T)
+        known = _to_grid(np.clip((share * like).sum(axis=1), 0, 1)).astype(np.float32)
+        return Parts(expected, self._beyond(share.astype(np.float32)), known)
+
+    def by_commonness(self, worth: Sequence[float]) -> Floats:
+        """Spread what genes of each part of `COMMON` count for over the genes."""
         return np.array(worth, dtype=np.float32)[np.digitize(self._usual, COMMON)]
 
     @property
@@ -495,14 +560,14 @@ class Atlas:
         indptr = np.concatenate([[0], np.cumsum(lengths)])
         indices = np.array([i for p in places for i in p], dtype=np.int32)
         rank = np.arange(len(indices)) - np.repeat(indptr[:-1], lengths)
-        first, last = (self._by_commonness(w) for w in (self.weights.first, self.weights.last))
+        first, last = (self.by_commonness(w) for w in (self.weights.first, self.weights.last))
         data = 1 + first[indices] * (rank < FIRST) + last[indices] * (rank >= LAST)
         shape = (len(cells), len(self.genes))
         return csr_array((data.astype(np.float32), indices, indptr), shape=shape)
 
     def places(self, k: int) -> Floats:
         """Return what a gene counts for at each place of a list, shape (k, genes)."""
-        first, last = (self._by_commonness(w) for w in (self.weights.first, self.weights.last))
+        first, last = (self.by_commonness(w) for w in (self.weights.first, self.weights.last))
         rank = np.arange(k)[:, None]
         counts = 1 + first[None, :] * (rank < FIRST) + last[None, :] * (rank >= LAST)
         return np.asarray(counts, dtype=np.float32)
@@ -550,11 +615,12 @@ class Atlas:
         """
         listed = cells if isinstance(cells, csr_array) else self.indicator(cells)
         rows = self.rows(candidates, tissue=tissue, disease=disease)
-        if universe is None:
-            return np.asarray(listed @ rows.T, dtype=np.float32)
-        absent = self.absent(rows, universe)
-        unlisted = absent.sum(axis=1) - (listed > 0).astype(np.float32) @ absent.T
-        return np.asarray(listed @ rows.T + unlisted, dtype=np.float32)
+        scores = np.asarray(listed @ rows.T, dtype=np.float64)
+        if universe is not None and self.weights.absence:
+            absent = self.absent(rows, universe).astype(np.float64)
+            ones = csr_array((np.ones(listed.nnz), listed.indices, listed.indptr), listed.shape)
+            scores += self.weights.absence * (absent.sum(axis=1) - ones @ absent.T)
+        return np.asarray(scores, dtype=np.float32)
 
     def absent(self, rows: Floats, universe: Iterable[str]) -> Floats:
         """Return the log-odds that a measured gene gives by not being listed, shape of `rows`.
@@ -613,6 +679,7 @@ _LEAST_HEARD = 0.3
 _OFTEN = 0.95
 _SPEAKS = 0.2
 _GRID = 2.0**24
+_GENES_AT_ONCE = 4_000
 
 
 @dataclass(frozen=True)
@@ -681,18 +748,36 @@ class _Columns:
         shape = (len(self.table), len(self.measured))
         return csr_array((ones, (np.arange(len(ones)), self.table)), shape=shape)
 
-    def by_key(self) -> tuple[Floats, Floats]:
+    def blocks(self) -> Iterator[slice]:
+        """Cut the genes into parts of which all types fit into little memory."""
+        for start in range(0, self.floor.shape[1], _GENES_AT_ONCE):
+            yield slice(start, start + _GENES_AT_ONCE)
+
+    def by_key(self, genes: slice) -> tuple[Floats, Floats]:
         """Mean log-ratio of every type, studies counting alike, and how many measured the gene."""
-        _, of = np.unique(np.stack([self.key, self.study]), axis=1, return_inverse=True)
-        part = (1 / np.bincount(of.ravel())[of.ravel()]).astype(np.float32)
-        shape = (self.keys, len(self.key))
-        mean_of = csr_array((part, (self.key, np.arange(len(part)))), shape=shape)
-        by_table = csr_array(mean_of @ self.of_table)
-        seen = by_table @ self.measured.astype(np.float32)
-        mean = (mean_of @ self.rise).toarray()
-        mean += by_table @ self.floor
+        by_table = csr_array(self._mean_of @ self.of_table)
+        seen = by_table @ self.measured[:, genes].astype(np.float32)
+        mean = (self._mean_of @ self.rise[:, genes]).toarray()
+        mean += by_table @ self.floor[:, genes]
         mean /= np.maximum(seen, np.float32(1e-9))
         return mean, seen
+
+    @cached_property
+    def _mean_of(self) -> csr_array:
+        _, of = np.unique(np.stack([self.key, self.study]), axis=1, return_inverse=True)
+        part = (1 / np.bincount(of.ravel())[of.ravel()]).astype(np.float32)
+        places = (self.key, np.arange(len(part)))
+        return csr_array((part, places), shape=(self.keys, len(part)))
+
+    def spread(self) -> Floats:
+        """How far a gene's log-ratio moves from type to type, shape (genes,)."""
+        size, known = np.zeros((2, self.floor.shape[1]), np.float32)
+        for some in self.blocks():
+            mean, seen = self.by_key(some)
+            size[some], known[some] = (mean**2).sum(axis=0), (seen > 0).sum(axis=0)
+        gain = np.sqrt(size / np.maximum(known, 1))
+        # Of a gene that no table measured nothing is known: it is taken for a usual one.
+        return np.where(known > 0, gain, np.median(gain[known > 0])).astype(np.float32)
 
 
 def _to_grid(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -13,6 +13,7 @@ from cello1.cells.h5ad.read import Source
 from cello1.cells.obs import ONE_DONOR, POOLED, Cells, term_of_type
 from cello1.puzzles.prompt import PROMPT_VERSION
 from cello1.puzzles.puzzle import Puzzle
+from cello1.puzzles.universe import note_of
 from cello1.recipes import BuildSettings
 
 # The group of a drawn puzzle, and with a split by cell which part of it.
@@ -42,6 +43,7 @@ class Fetch:
             "top": settings.top_genes,
             "excluded": list(settings.exclude_genes),
         }
+        self.universe = note_of(symbols.names)
 
     def puzzles(self, draws: list[Draw], homes: list[Home]) -> list[Puzzle]:
         """Make all puzzles of the file."""
@@ -107,6 +109,7 @@ class Fetch:
             "disease": self.cells.constant("disease", members),
             "genes": self.genes_meta,
             "prompt_version": PROMPT_VERSION,
+            **({} if self.universe is None else {"universe": self.universe}),
             **({} if (study := self.cells.studies[home]) is None else {"dataset_id": study}),
             **{name: True for name, on in flags.items() if on},
             **({} if len(diseases) < 2 else {"diseases": diseases}),

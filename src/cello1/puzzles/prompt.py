@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from sys import intern
 from typing import Any, NamedTuple
 
 from cello1.errors import PuzzleError, brief
@@ -250,5 +251,6 @@ def read_user_message(text: str) -> Question:
             raise PuzzleError(
                 f"expected 'Cell {number}: ...' in the user message, not {brief(line)}"
             )
-        cells.append(tuple(match[2].split(", ")))
+        # Interned: the same few thousand names stand in all lists of a file.
+        cells.append(tuple(map(intern, match[2].split(", "))))
     return Question(head[len(_CONTEXT) : start], tuple(cells), tuple(tail.split("\n")))

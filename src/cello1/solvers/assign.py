@@ -6,9 +6,9 @@ and the probability that cell i has type j is the share of that weight in which 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from functools import cache
+from typing import Literal, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
@@ -18,6 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 # The exact sum visits every subset of the candidates: 2^16 subsets take some milliseconds.
 EXACT_MAX_CANDIDATES = 16
+_SMALLEST_LOG = -600.0
 _SWEEPS, _TOLERANCE = 2_000, 1e-10
 
 
@@ -49,47 +50,80 @@ def probabilities(scores: Floats) -> tuple[Floats, Literal["exact", "sinkhorn"]]
         matrix of largest entropy with such sums. Single entries can be off by a tenth.
     """
     if scores.shape[1] <= EXACT_MAX_CANDIDATES:
-        return _exact(np.ascontiguousarray(scores, dtype=np.float64)), "exact"
+        return _exact(np.asarray(scores, dtype=np.float64)), "exact"
     return _sinkhorn(scores), "sinkhorn"
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _exact(scores: Any) -> Any:
-    """Sum over assignments, forward and backward over subsets of used candidates, in logs."""
-    n, m = scores.shape
-    size = 1 << m
-    forward = np.full(size, -np.inf)
-    backward = np.full(size, -np.inf)
-    bits = np.zeros(size, dtype=np.int64)
-    for used in range(1, size):
-        bits[used] = bits[used >> 1] + (used & 1)
-    forward[0] = 0.0
-    for used in range(size):
-        row = bits[used]
-        if row >= n:
-            if row == n:
-                backward[used] = 0.0
-            continue
-        if forward[used] == -np.inf:
-            continue
-        for j in range(m):
-            bit = 1 << j
-            if not used & bit:
-                forward[used | bit] = np.logaddexp(
-                    forward[used | bit], forward[used] + scores[row, j]
-                )
-    shares = np.full((n, m), -np.inf)
-    for used in range(size - 1, -1, -1):
-        row = bits[used]
-        if row >= n:
-            continue
-        for j in range(m):
-            bit = 1 << j
-            if not used & bit:
-                rest = scores[row, j] + backward[used | bit]
-                backward[used] = np.logaddexp(backward[used], rest)
-                shares[row, j] = np.logaddexp(shares[row, j], forward[used] + rest)
-    return np.exp(shares - backward[0])
+class _Level(NamedTuple):
+    """The subsets of k candidates, and how they are reached from k - 1 and lead to k + 1."""
+
+    size: int
+    before: npt.NDArray[np.intp]  # subsets without one of their candidates, (size, k)
+    taken: npt.NDArray[np.intp]  # that candidate
+    after: npt.NDArray[np.intp]  # subsets with one more, (size, m - k)
+    added: npt.NDArray[np.intp]  # that candidate
+
+
+@cache
+def _levels(m: int) -> list[_Level]:
+    """Give numbers to the subsets of m candidates within those of their size."""
+    bits = np.arange(m)
+    holds = (np.arange(1 << m)[:, None] >> bits) & 1
+    count = holds.sum(axis=1)
+    place = np.zeros(1 << m, dtype=np.intp)
+    levels = []
+    for k in range(m + 1):
+        place[count == k] = np.arange((count == k).sum())
+    for k in range(m + 1):
+        subsets = np.flatnonzero(count == k)
+        taken = np.nonzero(holds[subsets])[1].reshape(len(subsets), k)
+        added = np.nonzero(1 - holds[subsets])[1].reshape(len(subsets), m - k)
+        before = place[subsets[:, None] ^ (1 << taken)]
+        after = place[subsets[:, None] | (1 << added)]
+        levels.append(_Level(len(subsets), before, taken, after, added))
+    return levels
+
+
+def _exact(scores: Floats) -> Floats:
+    """Sum over assignments, forward and backward over subsets of used candidates, cell by cell."""
+    below = scores - scores.max(axis=1, keepdims=True)
+    # No product of one weight of every cell is smaller than this: it must not vanish.
+    if below.min(axis=1).sum() < _SMALLEST_LOG:
+        return _exact_in_logs(below)
+    (n, m), levels, weights = scores.shape, _levels(scores.shape[1]), np.exp(below)
+    forward = [np.ones(1)]
+    for i in range(n - 1):
+        to = levels[i + 1]
+        sums = (forward[-1][to.before] * weights[i][to.taken]).sum(axis=1)
+        forward.append(sums / sums.max())
+    backward, shares = np.ones(levels[n].size), np.empty((n, m))
+    for i in reversed(range(n)):
+        at = levels[i]
+        products = backward[at.after] * weights[i][at.added]
+        backward = products.sum(axis=1)
+        backward /= backward.max()
+        products *= forward[i][:, None]
+        shares[i] = np.bincount(at.added.ravel(), products.ravel(), m)
+        shares[i] /= shares[i].sum()
+    return shares
+
+
+def _exact_in_logs(scores: Floats) -> Floats:
+    """Do the same where weights differ too much to be multiplied."""
+    (n, m), levels = scores.shape, _levels(scores.shape[1])
+    forward = [np.zeros(1)]
+    for i in range(n - 1):
+        to = levels[i + 1]
+        forward.append(logsumexp(forward[-1][to.before] + scores[i][to.taken], axis=1))
+    backward, shares = np.zeros(levels[n].size), np.empty((n, m))
+    for i in reversed(range(n)):
+        at = levels[i]
+        sums = backward[at.after] + scores[i][at.added]
+        backward = logsumexp(sums, axis=1)
+        sums += forward[i][:, None]
+        shares[i] = np.bincount(at.added.ravel(), np.exp(sums - sums.max()).ravel(), m)
+        shares[i] /= shares[i].sum()
+    return shares
 
 
 def _sinkhorn(scores: Floats) -> Floats:

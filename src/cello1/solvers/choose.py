@@ -21,6 +21,7 @@ from cello1.solvers.vote import voting
 
 if TYPE_CHECKING:
     from cello1.solvers.classical.atlas import AtlasExpert
+    from cello1.solvers.classical.expert import Expert
     from cello1.solvers.evidence import AtlasEvidence
 
 CLASSICAL = ("chance", "markers", "centroids", "atlas")
@@ -138,19 +139,23 @@ def runs_models() -> bool:
 def _classical(
     settings: SolveSettings, train: Sequence[Puzzle], validation: Sequence[Puzzle]
 ) -> Solver:
-    from cello1.solvers.classical.centroids import Centroids
-    from cello1.solvers.classical.chance import Chance
-    from cello1.solvers.classical.expert import ClassicalSolver, Expert
-    from cello1.solvers.classical.markers import Markers
+    from cello1.solvers.classical.expert import ClassicalSolver
 
+    # Each for itself: the atlas needs neither pandas nor what centroids are fitted with.
     expert: Expert
     if settings.solver == "chance":
+        from cello1.solvers.classical.chance import Chance
+
         expert = Chance(settings.seed)
     elif settings.solver == "markers":
+        from cello1.solvers.classical.markers import Markers
+
         expert = Markers.from_file(settings.markers)
     elif settings.solver == "atlas":
         expert = _atlas(settings)
     else:
+        from cello1.solvers.classical.centroids import Centroids
+
         expert = Centroids(train, validation)
     return ClassicalSolver(expert, joint=not settings.alone)
 

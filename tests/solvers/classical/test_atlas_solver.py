@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from cello1.atlas.genes import current, is_housekeeping
 from cello1.cli import app
-from cello1.errors import UseError
+from cello1.errors import InputError, UseError
+from cello1.puzzles import universe
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import write_puzzles
 from cello1.recipes import SolveSettings, checked
@@ -59,6 +60,31 @@ def test_one_by_one_and_all_at_once_are_equal_to_the_last_bit(answers) -> None:
             assert np.array_equal(alone.scores, together[one.id].scores)
             assert np.array_equal(alone.probabilities, together[one.id].probabilities)
             assert alone.text == together[one.id].text
+
+
+def test_unlisted_genes_speak_where_the_puzzle_says_what_was_measured(solver, answers) -> None:
+    table = [names[0] for names in universe.genes()]
+    panel = [g for g in table if g not in {"CD79A", "MS4A1", "ALB"}][:1_767]
+    notes = {"whole": universe.note_of(table), "panel": universe.note_of(panel)}
+    asked = {name: puzzle([0, 1, 2, 4], universe=note) for name, note in notes.items()}
+    asked["unknown"] = puzzle([0, 1, 2, 4])
+    found = {name: answers(solver, [p])[p.id] for name, p in asked.items()}
+    for name, response in found.items():
+        assert score(asked[name], response.text).exact
+        others = [r for n, r in found.items() if n != name]
+        assert not any(np.allclose(response.scores, other.scores) for other in others)
+    # Scored in one batch, each keeps its own.
+    orders = {"whole": [1, 0, 2, 3], "panel": [2, 1, 0, 3], "unknown": [3, 1, 2, 0]}
+    moved = {name: p.permute_cells(orders[name]) for name, p in asked.items()}
+    together = answers(solver, list(moved.values()))
+    for name, one in moved.items():
+        wanted = found[name].scores[orders[name]]
+        np.testing.assert_allclose(together[one.id].scores, wanted, atol=1e-5)
+
+
+def test_a_damaged_note_of_measured_genes_is_one_clear_error(solver, answers) -> None:
+    with pytest.raises(InputError, match="which cannot be read"):
+        answers(solver, [puzzle([0, 1], universe="1:AAAA")])
 
 
 def test_order_of_cells_moves_the_answer_and_nothing_else(solver, answers) -> None:

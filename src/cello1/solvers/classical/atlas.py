@@ -14,6 +14,7 @@ import numpy as np
 from cello1.atlas import Atlas, Knowledge
 from cello1.atlas.tissues import tissue_of_context
 from cello1.puzzles.puzzle import Puzzle, label_key
+from cello1.puzzles.universe import measured_of
 from cello1.solvers.base import Floats
 
 
@@ -53,11 +54,14 @@ class AtlasExpert:
         groups: dict[Any, list[Puzzle]] = {}
         for puzzle in puzzles:
             groups.setdefault((*where(puzzle), puzzle.meta.get("universe")), []).append(puzzle)
-        for (tissue, disease, _), members in groups.items():
+        for (tissue, disease, note), members in groups.items():
             labels = {key: None for p in members for key in p.candidate_index}
             at = {key: j for j, key in enumerate(labels)}
             listed = self.atlas.indicator([genes for p in members for genes in p.cells])
-            scores = self.atlas.scores(listed, list(labels), tissue=tissue, disease=disease)
+            universe = measured_of(note) if isinstance(note, str) else None
+            scores = self.atlas.scores(
+                listed, list(labels), universe=universe, tissue=tissue, disease=disease
+            )
             start = 0
             for puzzle in members:
                 stop = start + len(puzzle.cells)
