@@ -99,8 +99,9 @@ class Weights:
     @cache
     def read(cls) -> Weights:
         """Return the fitted weights; ``benchmarks/atlas_weights.py`` makes them."""
-        told = json.loads((EMBEDDED / "weights.json").read_text("utf-8"))["weights"]
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
+        told: dict[str, Any] = json.loads((EMBEDDED / "weights.json").read_text("utf-8"))
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in told["weights"].items()}
+        return cls(**fields)
 
 
 class Knowledge(NamedTuple):
