@@ -100,7 +100,8 @@ class Weights:
     def read(cls) -> Weights:
         """Return the fitted weights; ``benchmarks/atlas_weights.py`` makes them."""
         told: dict[str, Any] = json.loads((EMBEDDED / "weights.json").read_text("utf-8"))
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in told["weights"].items()}
+        fields: dict[str, Any] = {}
+        fields |= {k: tuple(v) if isinstance(v, list) else v for k, v in told["weights"].items()}
         return cls(**fields)
 
 
