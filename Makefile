@@ -13,14 +13,49 @@ $(INTEROP_VENV)/.ready: Makefile pyproject.toml
 	echo '*' > $(INTEROP_VENV)/.gitignore
 	$(INTEROP_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
 		torch==2.13.0 'lm-eval[hf]==0.4.13' inspect-ai==0.3.285 reasoning-gym==0.1.25 \
-		transformers==5.23.0 datasets==5.2.0 mlcroissant==1.1.1 hypothesis==6.170.15 pytest==9.2.0 \
+		'transformers[serving]==5.23.0' datasets==5.2.0 mlcroissant==1.1.1 hypothesis==6.170.15 pytest==9.2.0 \
 		-e '.[api]'
 	touch $@
 
-test-interop: $(INTEROP_VENV)/.ready
-	OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1 $(INTEROP_VENV)/bin/python -m pytest tests/interop
+# verifiers wants openai < 3.
+VERIFIERS_VENV := .venv-verifiers
 
-.PHONY: test-interop demo test test-vllm test-verl check bench docs clean
+$(VERIFIERS_VENV)/.ready: Makefile pyproject.toml
+	test -x $(VERIFIERS_VENV)/bin/python || $(PYTHON) -m venv $(VERIFIERS_VENV)
+	echo '*' > $(VERIFIERS_VENV)/.gitignore
+	$(VERIFIERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		verifiers==0.4.0 hypothesis==6.170.15 pytest==9.2.0 -e .
+	touch $@
+
+test-interop: $(INTEROP_VENV)/.ready $(VERIFIERS_VENV)/.ready
+	OMP_NUM_THREADS=2 HF_HUB_OFFLINE=1 $(INTEROP_VENV)/bin/python -m pytest tests/interop
+	$(VERIFIERS_VENV)/bin/python -m pytest tests/interop/test_frameworks.py
+
+# llama.cpp's own server, as a wheel. `benchmarks/interop.py` asks all of them the same puzzles.
+LLAMA_VENV := .venv-llama
+
+$(LLAMA_VENV)/.ready: Makefile
+	test -x $(LLAMA_VENV)/bin/python || $(PYTHON) -m venv $(LLAMA_VENV)
+	echo '*' > $(LLAMA_VENV)/.gitignore
+	$(LLAMA_VENV)/bin/python -m pip install --quiet --disable-pip-version-check xllamacpp==2026.10.11549
+	touch $@
+
+bench-interop: $(VENV)/.ready $(INTEROP_VENV)/.ready $(VERIFIERS_VENV)/.ready $(LLAMA_VENV)/.ready
+	$(BIN)/python benchmarks/interop.py ../shared/data
+
+# The wheel, not the checkout: five environments of their own, some gigabytes for a while.
+WHEEL_VENV := .venv-wheel
+
+$(WHEEL_VENV)/.ready: Makefile
+	test -x $(WHEEL_VENV)/bin/python || $(PYTHON) -m venv $(WHEEL_VENV)
+	echo '*' > $(WHEEL_VENV)/.gitignore
+	$(WHEEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check build==1.6.1 twine==7.0.0
+	touch $@
+
+test-wheel: $(WHEEL_VENV)/.ready
+	$(WHEEL_VENV)/bin/python benchmarks/wheel.py
+
+.PHONY: test-interop bench-interop test-wheel demo test test-vllm test-verl check bench docs clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -108,4 +143,5 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/build.py
 
 clean:
-	rm -rf $(VENV) $(LATEST_VENV) $(VLLM_VENV) $(VERL_VENV) demo docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LATEST_VENV) $(VLLM_VENV) $(VERL_VENV) $(INTEROP_VENV) $(VERIFIERS_VENV) \
+		$(LLAMA_VENV) $(WHEEL_VENV) demo docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache

@@ -51,6 +51,7 @@ _EXTRAS = {
     "serve": ("vllm",),
     "cluster": ("ray", "verl"),
     "census": ("cellxgene_census", "tiledbsoma"),
+    "gguf": ("gguf",),
     "leiden": ("igraph", "leidenalg"),
 }
 # Every verb with an example that works as typed, in the order of the help.

@@ -11,12 +11,16 @@ import typer
 from cello1.cli.options import Out
 from cello1.errors import UseError
 
-Kind = Literal["hub", "lm-eval", "openai-batch", "trl"]
+Kind = Literal["gguf", "hub", "lm-eval", "openai-batch", "trl"]
+DType = Literal["float32", "bfloat16", "float16"]
 
 
 def export(
     kind: Annotated[Kind, typer.Argument(help="What for.")],
-    source: Annotated[Path, typer.Argument(help="Puzzles; for hub also a folder of a model.")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="Puzzles; for gguf a model (mini, folder, hub name), for hub either."),
+    ],
     out: Out,
     split: Annotated[
         str, typer.Option(help="Which split of a folder; hub takes all of them.")
@@ -34,8 +38,17 @@ def export(
     max_new_tokens: Annotated[
         int, typer.Option(help="lm-eval, openai-batch: most tokens of a response.", min=1)
     ] = 3_500,
+    dtype: Annotated[
+        DType | None, typer.Option(help="gguf: type of the weights; by default that of the model.")
+    ] = None,
 ) -> None:
     """Write puzzles, or a model, as other tools read them."""
+    if kind == "gguf":
+        from cello1.interop.gguf import export_gguf
+
+        size = export_gguf(source, out, dtype=dtype)
+        typer.echo(f"{size:,} parameters in {out}; next: llama-server --model {out}")
+        return
     if kind == "hub":
         if repo is None:
             raise UseError("a repository needs its name: --repo owner/name")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig
+from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig, ModelOutput
 from inspect_ai.scorer import Score as Scored
 from inspect_ai.scorer import Scorer, Target, accuracy, mean, scorer, stderr
 from inspect_ai.solver import TaskState, generate
 
-from cello1.interop.figures import answered, figures
+from cello1.interop.figures import answered, figures, whole_response
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles, row_from_puzzle
@@ -50,9 +50,17 @@ def _sample(puzzle: Puzzle) -> Sample:
     )
 
 
+def _response(output: ModelOutput) -> str:
+    """Return the whole text; providers of reasoning models take its reasoning out."""
+    content = output.message.content if output.choices else ""
+    parts = [] if isinstance(content, str) else content
+    thought = "".join(part.reasoning for part in parts if part.type == "reasoning")
+    return whole_response(thought, output.completion)
+
+
 def _scorer_of(name: str) -> Scorer:
     async def score(state: TaskState, target: Target) -> Scored:
-        text = state.output.completion
+        text = _response(state.output)
         return Scored(value=figures(state.metadata["row"], text)[name], answer=text)
 
     return score

@@ -75,7 +75,12 @@ class CellPuzzles(ProceduralDataset):  # type: ignore[misc]
 
     def score_answer(self, answer: str | None, entry: dict[str, Any]) -> float:
         """Return 1 when every cell is right, else 0; the answer is the whole response."""
-        return figures(entry["metadata"]["row"], answer or "")["batch_accuracy"]
+        return self.figures(answer, entry)["batch_accuracy"]
+
+    @staticmethod
+    def figures(answer: str | None, entry: dict[str, Any]) -> dict[str, float]:
+        """Return all metrics of `cello1 eval` for one answer."""
+        return figures(entry["metadata"]["row"], answer or "")
 
 
 if NAME not in DATASETS:

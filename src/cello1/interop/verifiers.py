@@ -1,4 +1,7 @@
-"""Puzzles as a taskset of verifiers (v1): `vf-eval cello1.interop.verifiers`."""
+"""Puzzles as a taskset of verifiers (v1): `vf-eval cello1-cellpuzzles`.
+
+verifiers finds tasksets by the name of a module without dots, which is `cello1_cellpuzzles`.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import verifiers.v1 as vf
 
-from cello1.interop.figures import answered, figures
+from cello1.interop.figures import answered, figures, whole_response
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles, row_from_puzzle
@@ -56,7 +60,9 @@ class PuzzleTask(vf.Task[PuzzleData]):  # type: ignore[misc]
         return self._figure("uniqueness", trace)
 
     def _figure(self, name: str, trace: vf.Trace) -> float:
-        return figures(self.data.row, trace.last_reply or "")[name]
+        said = trace.assistant_messages
+        thought = said[-1].reasoning_content if said else None
+        return figures(self.data.row, whole_response(thought, trace.last_reply))[name]
 
 
 class CellPuzzles(vf.Taskset[PuzzleTask, CellPuzzlesConfig]):  # type: ignore[misc]
@@ -75,4 +81,34 @@ def _data(puzzle: Puzzle) -> PuzzleData:
     )
 
 
-__all__ = ["CellPuzzles"]
+class OneAnswer(vf.Harness[vf.HarnessConfig]):  # type: ignore[misc]
+    """Asks once and takes what comes: no tools, no program, nothing to install."""
+
+    APPENDS_SYSTEM_PROMPT = True
+    EXECUTES_CODE = False
+    NEEDS_CONTAINER = False
+
+    async def launch(
+        self,
+        ctx: vf.ModelContext,
+        trace: vf.Trace,
+        runtime: vf.Runtime,
+        endpoint: str,
+        secret: str,
+        mcp_urls: dict[str, str],
+        data: vf.TaskData,
+    ) -> vf.ProgramResult:
+        """Send the chat of one puzzle."""
+        system, prompt = self.resolve_text_prompt(data)
+        chat = [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+        async with httpx.AsyncClient(timeout=None) as client:
+            answer = await client.post(
+                f"{endpoint}/chat/completions",
+                json={"model": ctx.model, "messages": chat},
+                headers={"Authorization": f"Bearer {secret}"},
+            )
+        failed = "" if answer.is_success else answer.text
+        return vf.ProgramResult(exit_code=int(bool(failed)), stdout="", stderr=failed)
+
+
+__all__ = ["CellPuzzles", "OneAnswer"]

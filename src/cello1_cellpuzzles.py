@@ -1,0 +1,5 @@
+"""Lets verifiers find the taskset of cello1 by a name without dots: `vf-eval cello1-cellpuzzles`."""
+
+from cello1.interop.verifiers import CellPuzzles, OneAnswer
+
+__all__ = ["CellPuzzles", "OneAnswer"]
