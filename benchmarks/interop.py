@@ -14,9 +14,9 @@ Every command is printed as it is run. The table has the figures that each harne
 how many puzzles its text is that of `cello1 solve`. Exits with 1 when a figure of the first five
 differs; llama.cpp cuts unknown genes another way (docs/interop.md), so it is only shown.
 
-The harnesses pin other versions than ours: ``--harness-bin`` is the environment of `make
-test-interop`, ``--verifiers-bin`` one with ``verifiers==0.4.0`` and cello1, ``--llama-bin`` one with
-``xllamacpp``, which has llama.cpp's own server. Without one of them its rows are left out.
+The harnesses pin other versions than ours: ``--harness-bin`` and ``--verifiers-bin`` are the
+environments of `make test-interop`, ``--llama-bin`` has ``xllamacpp``, which brings llama.cpp's own
+server. Without one of them its rows are left out.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,15 @@ class Job:
         done = subprocess.run(
             line, env=os.environ | ENVIRONMENT, cwd=self.work, text=True, capture_output=True
         )
-        (self.work / f"{where}-{command}.log").write_text(done.stdout + done.stderr)
+        said = done.stdout + done.stderr
+        with (self.work / f"{where}-{command}.log").open("a") as log:
+            log.write(said)
         if done.returncode:
-            sys.exit(f"{command} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
+            sys.exit(f"{command} ended with {done.returncode}:\n{said[-3000:]}")
         return done.stdout
 
     @contextmanager
-    def server(self, where: str, command: str, *arguments: object) -> Iterator[None]:
+    def server(self, where: str, command: str, port: int, *arguments: object) -> Iterator[None]:
         """Keep a server running until it is no longer needed."""
         line = [str(self.bins[where] / command), *map(str, arguments)]
         print("$", shlex.join([command, *line[1:]]), "&", flush=True)
@@ -104,7 +107,7 @@ class Job:
             process = subprocess.Popen(line, env=os.environ | ENVIRONMENT, stdout=log, stderr=log)
             try:
                 until = time.monotonic() + 120
-                while not _answers(f"http://127.0.0.1:{self.port}/health"):
+                while not _answers(f"http://127.0.0.1:{port}/health"):
                     if process.poll() is not None or time.monotonic() > until:
                         sys.exit(f"{command} does not answer; see {log.name}")
                     time.sleep(0.5)
@@ -152,9 +155,10 @@ def lm_eval(job: Job) -> Found:
 def inspect(job: Job) -> Found:
     """Run the task that Inspect finds by its entry point."""
     job.run("harness", "inspect", "eval", "cello1/cellpuzzles", "-T", f"puzzles={job.puzzles}",
-            "-T", f"max_tokens={job.budget}", "--model", "hf/local", "-M", f"model_path={job.model}",
-            "-M", "dtype=float32", "-M", "device=cpu", "-M", "do_sample=false",
-            "--max-connections", job.batch, "--log-dir", "inspect", "--log-format", "json")  # fmt: skip
+            "-T", f"max_tokens={job.budget}", "--model", "hf/local",
+            "-M", f"model_path={job.model}", "-M", "dtype=float32", "-M", "device=cpu",
+            "-M", "do_sample=false", "--max-connections", job.batch,
+            "--log-dir", "inspect", "--log-format", "json")  # fmt: skip
     log = json.loads(next((job.work / "inspect").glob("*.json")).read_text("utf-8"))
     means = {score["name"]: score["metrics"] for score in log["results"]["scores"]}
     figures = {
@@ -168,7 +172,7 @@ def inspect(job: Job) -> Found:
 def verifiers(job: Job) -> Found:
     """Ask a local server by vf-eval, which scores."""
     serve = ("serve", job.model, "--dtype", "float32", "--device", "cpu", "--port", job.port)
-    with job.server("harness", "transformers", *serve):
+    with job.server("harness", "transformers", job.port, *serve):
         job.run("verifiers", "vf-eval", "cello1-cellpuzzles",
                 "--env.taskset.puzzles", job.puzzles, "-m", job.model,
                 "--client.base-url", f"http://127.0.0.1:{job.port}/v1",
@@ -195,10 +199,10 @@ def reasoning_gym(job: Job) -> Found:
 
 def llama_cpp(job: Job) -> Found:
     """Ask llama.cpp's server by our own client."""
-    file = job.work / "model.gguf"
+    file, port = job.work / "model.gguf", job.port + 1
     job.run("ours", "cello1", "export", "gguf", job.model, "--out", file, "--dtype", "float32")
-    with job.server("llama", "python", "-c", LLAMA_SERVER, file, job.port):
-        url = f"http://127.0.0.1:{job.port}/v1"
+    with job.server("llama", "python", port, "-c", LLAMA_SERVER, file, port):
+        url = f"http://127.0.0.1:{port}/v1"
         return cello1(job, "openai:model", "--base-url", url, "--concurrency", 1, run="llama")
 
 
@@ -271,6 +275,14 @@ def draw(data: Path, each: int, file: Path) -> None:
     write_puzzles([*taken.values()], file)
 
 
+def timed(name: str, job: Job) -> Found:
+    """Run one harness, and say how long it took with its start."""
+    start = time.perf_counter()
+    found = HARNESSES[name][1](job)
+    found.seconds = time.perf_counter() - start
+    return found
+
+
 def tell(found: dict[str, Found]) -> bool:
     """Print the table; say whether all harnesses agree."""
     ours = found["cello1 eval"]
@@ -296,8 +308,10 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="model folder")
     parser.add_argument("--each", type=int, default=25)
     parser.add_argument("--first", type=int, help="only so many puzzles of a file")
+    parser.add_argument("--genes", type=int, help="list only so many genes of a cell")
     parser.add_argument("--max-new-tokens", type=int, default=1_000)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--parallel", type=int, default=1, help="harnesses at a time")
     parser.add_argument("--port", type=int, default=8123)
     parser.add_argument("--only", nargs="+", choices=HARNESSES, default=list(HARNESSES))
     parser.add_argument("--harness-bin", type=Path, default=Path(".venv-interop/bin"))
@@ -316,20 +330,25 @@ def main() -> None:
             draw(options.data, options.each, puzzles)
         else:
             write_puzzles(read_puzzles(options.data)[: options.first], puzzles)
+        if options.genes:
+            read = read_puzzles(puzzles)
+            cells = [[genes[: options.genes] for genes in p.cells] for p in read]
+            shorter = [replace(p, cells=c) for p, c in zip(read, cells, strict=True)]
+            write_puzzles(shorter, puzzles)
         bins = {"ours": Path(sys.executable).parent, "harness": options.harness_bin.absolute(),
                 "verifiers": options.verifiers_bin.absolute(),
                 "llama": options.llama_bin.absolute()}  # fmt: skip
         model = (options.model or FOLDER).absolute()
         job = Job(puzzles, model, work, options.max_new_tokens, options.batch, options.port, bins)
-        found = {}
-        for name, (needs, harness) in HARNESSES.items():
+        chosen = []
+        for name, (needs, _) in HARNESSES.items():
             missing = [need for need in needs if not bins[need].is_dir()]
             if missing or (name not in options.only and name != "cello1 eval"):
                 print(f"{name}: left out" + (f", no {bins[missing[0]]}" if missing else ""))
-                continue
-            start = time.perf_counter()
-            found[name] = harness(job)
-            found[name].seconds = time.perf_counter() - start
+            else:
+                chosen.append(name)
+        with ThreadPoolExecutor(options.parallel) as pool:
+            found = dict(zip(chosen, pool.map(lambda name: timed(name, job), chosen), strict=True))
         sys.exit(0 if tell(found) else 1)
 
 

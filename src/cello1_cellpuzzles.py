@@ -1,4 +1,4 @@
-"""Lets verifiers find the taskset of cello1 by a name without dots: `vf-eval cello1-cellpuzzles`."""
+"""Let verifiers find our taskset by a name without dots: `vf-eval cello1-cellpuzzles`."""
 
 from cello1.interop.verifiers import CellPuzzles, OneAnswer
 

@@ -12,7 +12,13 @@ pytest.importorskip("torch", reason="needs torch: pip install 'cello1[local]'")
 
 import torch
 from gguf import GGUFReader
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+)
 from typer.testing import CliRunner
 
 from cello1.cli import app
