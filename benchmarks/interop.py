@@ -171,6 +171,8 @@ def inspect(job: Job) -> Found:
 
 def verifiers(job: Job) -> Found:
     """Ask a local server by vf-eval, which scores."""
+    from cello1.puzzles.answer import assembled
+
     serve = ("serve", job.model, "--dtype", "float32", "--device", "cpu", "--port", job.port)
     with job.server("harness", "transformers", job.port, *serve):
         job.run("verifiers", "vf-eval", "cello1-cellpuzzles",
@@ -186,8 +188,13 @@ def verifiers(job: Job) -> Found:
         trace["metrics"] | {name: r["score"] for name, r in trace["rewards"].items()}
         for trace in traces
     ]
-    said = {t["task"]["data"]["id"]: t["nodes"][-1]["message"]["content"] for t in traces}
-    return Found(_means(rows), said)
+    said = {t["task"]["data"]["id"]: t["nodes"][-1]["message"] for t in traces}
+    # This server sends what stands between the tags of a reasoning in a field of its own.
+    texts = {
+        key: assembled(message.get("content") or "", message.get("reasoning_content") or "")
+        for key, message in said.items()
+    }
+    return Found(_means(rows), texts)
 
 
 def reasoning_gym(job: Job) -> Found:
@@ -203,7 +210,7 @@ def llama_cpp(job: Job) -> Found:
     job.run("ours", "cello1", "export", "gguf", job.model, "--out", file, "--dtype", "float32")
     with job.server("llama", "python", port, "-c", LLAMA_SERVER, file, port):
         url = f"http://127.0.0.1:{port}/v1"
-        return cello1(job, "openai:model", "--base-url", url, "--concurrency", 1, run="llama")
+        return cello1(job, "openai:model", "--base-url", url, "--in-flight", 1, run="llama")
 
 
 def _gym(puzzles: str, folder: str, budget: str, batch: str, out: str) -> None:

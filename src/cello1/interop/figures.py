@@ -36,13 +36,6 @@ def as_figures(scored: Score) -> dict[str, float]:
     return dict(zip(METRICS, map(float, values), strict=True))
 
 
-def whole_response(thought: str | None, text: str | None) -> str:
-    """Put a reasoning that a server sent in a field of its own back in front of the answer."""
-    if not thought or "<think>" in (text or ""):
-        return text or ""
-    return f"<think>{thought}</think>\n{text or ''}"
-
-
 def answered(puzzles: Iterable[Puzzle], where: object) -> list[Puzzle]:
     """Return puzzles to be scored.
 

@@ -11,7 +11,8 @@ from inspect_ai.scorer import Score as Scored
 from inspect_ai.scorer import Scorer, Target, accuracy, mean, scorer, stderr
 from inspect_ai.solver import TaskState, generate
 
-from cello1.interop.figures import answered, figures, whole_response
+from cello1.interop.figures import answered, figures
+from cello1.puzzles.answer import assembled
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles, row_from_puzzle
@@ -55,7 +56,7 @@ def _response(output: ModelOutput) -> str:
     content = output.message.content if output.choices else ""
     parts = [] if isinstance(content, str) else content
     thought = "".join(part.reasoning for part in parts if part.type == "reasoning")
-    return whole_response(thought, output.completion)
+    return assembled(output.completion, thought)
 
 
 def _scorer_of(name: str) -> Scorer:

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import verifiers.v1 as vf
 
-from cello1.interop.figures import answered, figures, whole_response
+from cello1.interop.figures import answered, figures
+from cello1.puzzles.answer import assembled
 from cello1.puzzles.prompt import messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles, row_from_puzzle
@@ -61,8 +62,8 @@ class PuzzleTask(vf.Task[PuzzleData]):  # type: ignore[misc]
 
     def _figure(self, name: str, trace: vf.Trace) -> float:
         said = trace.assistant_messages
-        thought = said[-1].reasoning_content if said else None
-        return figures(self.data.row, whole_response(thought, trace.last_reply))[name]
+        thought = (said[-1].reasoning_content if said else None) or ""
+        return figures(self.data.row, assembled(trace.last_reply, thought))[name]
 
 
 class CellPuzzles(vf.Taskset[PuzzleTask, CellPuzzlesConfig]):  # type: ignore[misc]

@@ -20,6 +20,7 @@ from cello1.puzzles.puzzle import Puzzle, label_key
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _JOINT = "</think>\n<answer>"
+_TAG = re.compile("|".join(TAGS))
 
 
 class Fault(StrEnum):
@@ -86,6 +87,18 @@ class Tolerated:
 
     answer: Answer
     repairs: tuple[Repair, ...]
+
+
+def assembled(content: str, thoughts: str) -> str:
+    """Put thoughts that came in a field of their own in front, as a think block.
+
+    Tags inside the thoughts become blanks, so that they cannot pose as the blocks. The content
+    stays as the model wrote it: an answer block it did not write is never made up.
+    """
+    if not thoughts or "<think>" in content:
+        return content
+    said = content.strip().removeprefix("</think>").strip()
+    return f"<think>{_TAG.sub(' ', thoughts)}</think>\n{said}"
 
 
 def parse_response(text: str) -> Answer | Malformed:

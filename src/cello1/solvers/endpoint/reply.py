@@ -21,7 +21,7 @@ import openai
 from pydantic_core import from_json
 
 from cello1.errors import InputError
-from cello1.puzzles.answer import TAGS
+from cello1.puzzles.answer import assembled
 from cello1.solvers.base import Response
 
 BODY_BYTES = 4 << 20
@@ -29,7 +29,6 @@ _DEEPEST = 6
 _MOST_TOKENS = 10**9
 _GZIP = b"\x1f\x8b"
 _PACKINGS = ("gzip", "x-gzip", "deflate")
-_TAG = re.compile("|".join(TAGS))
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thoughts", "reasoning_details")
 _INNER = ("text", "content", "thinking", "reasoning", "summary", "value")
 _CUT = ("length", "max_tokens", "max_output_tokens", "model_length", "token_limit")
@@ -247,18 +246,6 @@ class Completion:
             completion_tokens=self.completion_tokens,
             finish_reason="length" if cut else "stop",
         )
-
-
-def assembled(content: str, thoughts: str) -> str:
-    """Put thoughts that came in a field of their own in front, as a think block.
-
-    Tags inside the thoughts become blanks, so that they cannot pose as the blocks. The content
-    stays as the model wrote it: an answer block it did not write is never made up.
-    """
-    if not thoughts or "<think>" in content:
-        return content
-    said = content.strip().removeprefix("</think>").strip()
-    return f"<think>{_TAG.sub(' ', thoughts)}</think>\n{said}"
 
 
 def read_completion(content_type: str, body: bytes) -> Completion:
