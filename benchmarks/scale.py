@@ -1,28 +1,39 @@
-"""What cells of a SOMA experiment cost: rates, memory against size, and where the time goes.
+"""What cells of a SOMA experiment and millions of puzzles cost: rates, memory, and where time goes.
 
     python benchmarks/scale.py FOLDER [--cells 20000 200000 1000000] [--per-type 10]
+    python benchmarks/scale.py FOLDER --puzzles 2000000
 
 Synthetic experiments of the Census's shape are made in FOLDER once (20,000 genes, some 250 listed
 per cell, data sets of 20,000 cells, 12 types). For each size, in a process of its own:
 
 - `alone`: tiledbsoma yields the drawn rows in the same blocks, and nothing else is done: the limit;
 - `read`: they are written as extracts and their genes ranked: all that comes before drawing;
-- `build`: the puzzles are drawn, split, audited and written.
+- `build`: the puzzles are drawn, split, audited and written, by 1 and by 2 workers.
 
-Printed: cells looked through, cells drawn, seconds, cells/s, `read` / `alone`, peak memory.
+Printed: cells looked through, cells drawn, seconds, cells/s, `read` / `alone`, puzzles/s of all
+that comes after reading the SOMA, peak memory, and the shares of the time of one worker.
+
+With `--puzzles`, synthetic puzzles (4 to 6 cells of 12 genes, 20 of each donor, 20,000 in a file)
+are made once, then split and audited as `build` does, and audited again as `audit` does, by 1 and
+by 2 workers. Printed: seconds of each step, CPU seconds of all processes (on a busy machine, those
+count), peak memory of the process and of a worker.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import random
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,14 +98,13 @@ def make(path: Path, cells: int) -> None:
     part.rename(path)
 
 
-def measure(stage: str, path: Path, per_type: int, work: Path) -> dict[str, float]:
+def measure(stage: str, path: Path, per_type: int, work: Path, workers: int) -> dict:
     """Run one stage in this process; return its seconds, cells and peak memory."""
     from cello1.cells import census
     from cello1.cells.genes import index_symbols
     from cello1.cells.h5ad.matrix import row_chunks
     from cello1.cells.h5ad.read import open_source
     from cello1.cells.rank import rank_chunks
-    from cello1.recipes import BuildSettings
     from cello1.recipes.census import CensusSettings
 
     source, settings = f"census:{path}", CensusSettings(per_type=per_type)
@@ -102,6 +112,7 @@ def measure(stage: str, path: Path, per_type: int, work: Path) -> dict[str, floa
     found = census.look_up(source, settings, 0)
     looked = time.perf_counter() - started
     drawn = sum(len(data.drawn) for data in found)
+    puzzles, shares = 0, {}
     started = time.perf_counter()
     if stage == "alone":
         _alone(path, found, census.ROWS)
@@ -115,18 +126,139 @@ def measure(stage: str, path: Path, per_type: int, work: Path) -> dict[str, floa
                     for _ in rank_chunks(row_chunks(cells.matrix), symbols, keep, 50):
                         pass
         else:
-            from cello1.cells.build import build
-
-            build(files, work / "puzzles", BuildSettings(n_min=4, per_n=40))
+            extracted = time.perf_counter() - started
+            shares, puzzles = _build(files, work / "puzzles", workers)
+            shares["SOMA"] = extracted
     seconds = time.perf_counter() - started
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         "cells": sum(data.cells for data in found),
         "drawn": drawn,
         "look up": looked,
         "seconds": seconds,
-        "MB": memory,
+        "MB": _peak(resource.RUSAGE_SELF),
+        "puzzles": puzzles,
+        "shares": shares,
     }
+
+
+def _peak(whose: int) -> float:
+    return resource.getrusage(whose).ru_maxrss / 1024
+
+
+def _build(files: list[Path], out: Path, workers: int) -> tuple[dict[str, float], int]:
+    """Build puzzles; return the seconds of each step where one worker does them all."""
+    from cello1.cells import build, jobs, make
+    from cello1.recipes import BuildSettings
+
+    spent: dict[str, float] = {}
+
+    def timed(room: Any, name: str) -> None:
+        work = getattr(room, name)
+
+        def call(*args: Any, **more: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return work(*args, **more)
+            finally:
+                spent[name] = spent.get(name, 0.0) + time.perf_counter() - began
+
+        setattr(room, name, call)
+
+    rows = make.row_chunks
+
+    def chunks(*args: Any, **more: Any) -> Iterator[Any]:
+        came = rows(*args, **more)
+        while True:
+            began = time.perf_counter()
+            chunk = next(came, None)
+            spent["reading"] = spent.get("reading", 0.0) + time.perf_counter() - began
+            if chunk is None:
+                return
+            yield chunk
+
+    make.row_chunks = chunks
+    timed(make, "_rank_all")
+    timed(jobs, "make_puzzles")
+    timed(jobs, "write_puzzles")
+    timed(build, "audit")
+    timed(build, "deal_stored")
+    began = time.perf_counter()
+    made = build.build(files, out, BuildSettings(n_min=4, per_n=40), workers=workers)
+    spent["build"] = time.perf_counter() - began
+    if workers == 1 and "deal_stored" in spent:
+        spent["ranking"] = spent.pop("_rank_all") - spent["reading"]
+        spent["drawing"] = spent.pop("make_puzzles") - spent["ranking"] - spent["reading"]
+        spent["writing"] = spent.pop("write_puzzles")
+        spent["splitting"] = spent.pop("deal_stored") - spent["audit"]
+    return spent, sum(made.audit.sizes.values())
+
+
+def make_parts(folder: Path, puzzles: int) -> list[Path]:
+    """Write synthetic puzzles as `build` keeps those of each file, where they are not there yet."""
+    from cello1.puzzles.puzzle import Puzzle
+    from cello1.puzzles.table import write_puzzles
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for start in range(0, puzzles, PER_SET):
+        name = f"set{start // PER_SET:04d}"
+        paths.append(folder / f"{name}.parquet")
+        if paths[-1].exists():
+            continue
+        rng = random.Random(start)
+        made = []
+        for i in range(start, min(start + PER_SET, puzzles)):
+            kinds = rng.sample(TYPES, rng.randint(4, 6))
+            meta = {
+                "dataset": name,
+                "donor_id": f"{name} donor {(i - start) // 20}",
+                "tissue": "blood",
+                "disease": "normal",
+                "cell_ids": [f"{rng.getrandbits(64):016x}-1" for _ in kinds],
+                "prompt_version": "1",
+            }
+            cells = [[f"GENE{rng.randrange(GENES)}" for _ in range(12)] for _ in kinds]
+            answer = rng.sample(kinds, len(kinds))
+            made.append(Puzzle("Cells of the blood of an adult.", cells, kinds, answer, meta))
+        write_puzzles(made, paths[-1])
+        print(f"making {name} of {puzzles // PER_SET}", file=sys.stderr)
+    return paths
+
+
+def deal(folder: Path, parts: list[Path], workers: int) -> dict[str, float]:
+    """Split and audit puzzles as a build does; return the seconds of each step."""
+    from cello1.cells.build import deal_stored
+    from cello1.puzzles.table import Stored
+    from cello1.recipes import BuildSettings
+
+    marks: dict[str, float] = {}
+    (folder / ".parts").mkdir(parents=True)
+    began = time.perf_counter()
+    found, _ = deal_stored(
+        folder,
+        [Stored(path) for path in parts],
+        BuildSettings(),
+        workers,
+        lambda what, share: marks.update({what: time.perf_counter()}),
+    )
+    assert found.passed
+    return {
+        "puzzles": sum(found.sizes.values()),
+        "splitting": marks["splitting"] - began,
+        "auditing": time.perf_counter() - marks["splitting"],
+    }
+
+
+def check(folder: Path, workers: int) -> dict[str, float]:
+    """Audit a folder of splits as `cello1 audit` does."""
+    from cello1.cells.audit import audit
+    from cello1.puzzles.source import find_splits
+    from cello1.puzzles.table import Stored
+
+    began = time.perf_counter()
+    found = audit({name: Stored(path) for name, path in find_splits(folder).items()}, workers)
+    assert found.passed
+    return {"puzzles": sum(found.sizes.values()), "auditing": time.perf_counter() - began}
 
 
 def _alone(path: Path, found: list, rows: int) -> None:
@@ -143,38 +275,88 @@ def _alone(path: Path, found: list, rows: int) -> None:
                     pass
 
 
+def run_stage(args: argparse.Namespace) -> dict:
+    """Do one stage in this process."""
+    with tempfile.TemporaryDirectory(dir=args.folder.parent) as work:
+        if args.stage in ("deal", "check"):
+            parts = sorted(args.folder.glob("*.parquet"))
+            split = args.folder.with_name(f"{args.folder.name}-split")
+            if args.stage == "deal":
+                shutil.rmtree(split, ignore_errors=True)
+                row = deal(split, parts, args.workers)
+            else:
+                row = check(split, args.workers)
+            own, worker = _peak(resource.RUSAGE_SELF), _peak(resource.RUSAGE_CHILDREN)
+            return {**row, "CPU": sum(os.times()[:4]), "MB": own, "MB of a worker": worker}
+        return measure(args.stage, args.folder, args.per_type[0], Path(work), args.workers)
+
+
+def in_process(path: Path, stage: str, workers: int = 1, per_type: int = 10) -> dict:
+    """Do one stage in a process of its own."""
+    call = [sys.executable, __file__, str(path), "--per-type", str(per_type), "--stage", stage]
+    said = subprocess.check_output([*call, "--workers", str(workers)], text=True)
+    row: dict = json.loads(said.splitlines()[-1])
+    return row
+
+
 def main() -> None:
     """Measure every size, each stage in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cells", type=int, nargs="+", default=[20_000, 200_000, 1_000_000])
     parser.add_argument("--per-type", type=int, nargs="+", default=[10, 1_000_000])
+    parser.add_argument("--puzzles", type=int)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--steps", nargs="+", default=["deal", "check"])
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.stage:
-        with tempfile.TemporaryDirectory(dir=args.folder.parent) as work:
-            print(json.dumps(measure(args.stage, args.folder, args.per_type[0], Path(work))))
+        args.workers = args.workers[0]
+        print(json.dumps(run_stage(args)))
         return
     args.folder.mkdir(parents=True, exist_ok=True)
-    print("cells      per type  drawn      look up  stage  seconds  cells/s  / alone  MB")
+    if args.puzzles:
+        path = args.folder / f"puzzles-{args.puzzles}"
+        make_parts(path, args.puzzles)
+        print("step   workers  puzzles     splitting  auditing  CPU s   MB     MB of a worker")
+        for workers in args.workers:
+            for stage in args.steps:
+                row = in_process(path, stage, workers)
+                print(
+                    f"{stage:<6} {workers:<8} {row['puzzles']:<11,} "
+                    f"{row.get('splitting', 0):<10.1f} {row['auditing']:<9.1f} {row['CPU']:<7.1f} "
+                    f"{row['MB']:<6,.0f} "
+                    f"{row['MB of a worker']:,.0f}",
+                    flush=True,
+                )
+        return
+    print(
+        "cells      per type  drawn      look up  stage    seconds  cells/s  / alone  puzzles/s  MB"
+    )
     for cells in args.cells:
         path = args.folder / f"soma-{cells}"
         if not path.exists():
             make(path, cells)
         for per_type in args.per_type:
             limit = None
-            for stage in ("alone", "read", "build"):
-                call = [sys.executable, __file__, str(path), "--per-type", str(per_type)]
-                said = subprocess.check_output([*call, "--stage", stage], text=True)
-                row = json.loads(said.splitlines()[-1])
+            stages = [("alone", 1), ("read", 1), *(("build", n) for n in args.workers)]
+            for stage, workers in stages:
+                row = in_process(path, stage, workers, per_type)
                 rate = row["drawn"] / row["seconds"]
                 limit = limit or rate
+                name = stage if stage != "build" else f"build {workers}"
+                after = row["puzzles"] / row["shares"]["build"] if row["puzzles"] else 0.0
                 print(
                     f"{row['cells']:<10,} {per_type:<9,} {row['drawn']:<10,} "
-                    f"{row['look up']:<8.1f} {stage:<6} {row['seconds']:<8.1f} {rate:<8,.0f} "
-                    f"{rate / limit:<8.2f} {row['MB']:,.0f}",
+                    f"{row['look up']:<8.1f} {name:<8} {row['seconds']:<8.1f} {rate:<8,.0f} "
+                    f"{rate / limit:<8.2f} {after:<10.0f} {row['MB']:,.0f}",
                     flush=True,
                 )
+                if stage == "build" and workers == 1:
+                    spent = {n: s for n, s in row["shares"].items() if n != "build"}
+                    whole = sum(spent.values())
+                    told = (f"{name} {100 * s / whole:.0f} %" for name, s in spent.items())
+                    print(f"{'':11}{', '.join(told)} of {whole:.1f} s; {row['puzzles']:,} puzzles")
 
 
 if __name__ == "__main__":

@@ -235,7 +235,6 @@ def test_whatever_happens_ends_in_one_line(run, monkeypatch, error, words, statu
 
     monkeypatch.setattr("cello1.cells.audit.audit", audit)
     monkeypatch.setattr("cello1.puzzles.source.find_puzzles", lambda path: path)
-    monkeypatch.setattr("cello1.puzzles.table.read_puzzles", lambda path: [])
     code, out, err = run("audit", "a.parquet", "b.parquet")
     assert (code, out, len(err.splitlines())) == (status, "", 1)
     assert re.search(words, err.strip())

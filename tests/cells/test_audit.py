@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import combinations
 
+import pyarrow.parquet as pq
 import pytest
 
 from cello1.cells.audit import audit
+from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
-from cello1.puzzles.table import read_puzzles
+from cello1.puzzles.table import Stored, read_puzzles, write_puzzles
 
 
 @pytest.fixture
@@ -169,3 +172,80 @@ def test_one_row_without_metadata_does_not_hide_the_leaks_of_the_others(clean):
     clean["test"][0] = with_meta(clean["test"][0], donor_id="train0")
     clean["test"][1] = replace(clean["test"][1], meta={})
     assert not audit(clean).passed
+
+
+# --- in files that are larger than memory ---------------------------------------------------
+
+
+def by_sets(splits):
+    """The same figures from sets of everything, as long as it fits into memory."""
+    pairs = []
+    for a, b in combinations(splits, 2):
+        donors = [{p.meta["donor_id"] for p in splits[name]} for name in (a, b)]
+        cells = [
+            {(p.meta["dataset"], c) for p in splits[name] for c in p.meta.get("cell_ids", ())}
+            for name in (a, b)
+        ]
+        lists = [{genes for p in splits[name] for genes in p.cells} for name in (a, b)]
+        common = lists[0] & lists[1]
+        tainted = sum(not common.isdisjoint(p.cells) for p in splits[b])
+        example = [*sorted(donors[0] & donors[1])[:1]]
+        example += ["/".join(cell) for cell in sorted(cells[0] & cells[1])[:1]]
+        example += [f"genes {', '.join(genes[:4])}, ..." for genes in sorted(common)[:1]]
+        pairs.append(
+            (len(donors[0] & donors[1]), len(cells[0] & cells[1]), len(common), tainted,
+             example[0] if example else "")
+        )  # fmt: skip
+    every = [p for members in splits.values() for p in members]
+    return pairs, len(every) - len({tuple(sorted(p.cells)) for p in every})
+
+
+@pytest.mark.parametrize("leak", ["none", "lists", "cells", "donors", "repeats"])
+def test_stored_puzzles_are_found_to_be_what_sets_of_them_say(make_puzzle, tmp_path, leak):
+    splits = {
+        name: [
+            with_meta(
+                replace(p, cells=tuple((f"G{name}{i}.{j}", *c) for j, c in enumerate(p.cells))),
+                cell_ids=[f"{name}{i}.{j}" for j in range(3)],
+            )
+            for i, p in enumerate(make_puzzle(f"{name}{i // 5}") for i in range(40))
+        ]
+        for name in ("train", "validation", "test")
+    }
+    first, test = splits["train"], splits["test"]
+    for i in range(0, 40, 3):
+        if leak == "lists":
+            cells = (first[i].cells[1], *test[i].cells[1:])
+            test[i] = replace(test[i], cells=cells)
+        elif leak == "cells":
+            test[i] = with_meta(test[i], cell_ids=first[i].meta["cell_ids"])
+        elif leak == "donors":
+            test[i] = with_meta(test[i], donor_id=first[i].meta["donor_id"])
+        elif leak == "repeats":
+            first[i] = first[0].permute_cells([2, 0, 1])
+    for name, puzzles in splits.items():
+        write_puzzles(puzzles, tmp_path / "whole.parquet")
+        table = pq.read_table(tmp_path / "whole.parquet")
+        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=9)
+    stored = {name: Stored(tmp_path / f"{name}.parquet") for name in splits}
+    shares = []
+    found = audit(stored, watch=shares.append)
+    assert shares == [i / 15 for i in range(1, 16)]
+    assert found == audit(splits)
+    pairs, repeats = by_sets(splits)
+    assert repeats == found.duplicates
+    assert pairs == [(s.donors, s.cells, s.gene_lists, s.tainted, s.example) for s in found.shared]
+    assert (found.leaks > 0) == (leak in ("lists", "cells", "donors"))
+    if leak == "lists":
+        assert audit(stored, workers=2) == found
+
+
+def test_several_processes_name_the_row_that_cannot_be_read(make_puzzle, tmp_path):
+    path = tmp_path / "all.parquet"
+    write_puzzles([make_puzzle(f"d{i}") for i in range(40)], path)
+    table = pq.read_table(path)
+    asked = table["user_msg"].to_pylist()
+    asked[31] = "no puzzle"
+    pq.write_table(table.set_column(1, "user_msg", [asked]), path, row_group_size=5)
+    with pytest.raises(InputError, match=r"all\.parquet, row 32: "):
+        audit({"all": Stored(path)}, workers=2)

@@ -12,11 +12,14 @@ from itertools import combinations
 
 import pytest
 
+from cello1.cells.audit import audit
 from cello1.cells.build import build
+from cello1.cells.make import make_puzzles
+from cello1.cells.split import split_puzzles
 from cello1.errors import InputError
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.source import find_splits
-from cello1.puzzles.table import read_puzzles
+from cello1.puzzles.table import read_puzzles, write_puzzles
 from cello1.puzzles.universe import genes, measured_of
 from cello1.recipes import BuildSettings
 from cello1.scoring.score import score
@@ -24,6 +27,58 @@ from cello1.scoring.score import score
 
 def parts(splits):
     return {name: read_puzzles(path) for name, path in splits.items()}
+
+
+# --- dealt some at a time ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"split": "none"},
+        {"split": "cell"},
+        {"split": "puzzle"},
+        {"split": "dataset"},
+        {"test_donors": ["a1"]},
+    ],
+    ids=str,
+)
+def test_what_is_dealt_in_files_equals_what_is_dealt_in_memory(
+    make_cells, save, small, tmp_path, monkeypatch, change
+):
+    monkeypatch.setattr("cello1.puzzles.table.ROWS", 4)  # so that there are several row groups
+    files = []
+    for i, name in enumerate("abc"):
+        cells = make_cells(seed=i)
+        cells.obs["donor_id"] = [d.replace("D", name) for d in cells.obs["donor_id"]]
+        files.append(save(cells, name))
+    plan = small(**change)
+    made = build(files, tmp_path / "out", plan)
+    splits = split_puzzles([p for file in files for p in make_puzzles(file, plan)[0]], plan)
+    assert sum(map(len, splits.values())) > 8
+    assert {p.stem for p in made.folder.glob("*.parquet")} == set(splits)
+    for name, puzzles in splits.items():
+        write_puzzles(puzzles, tmp_path / f"{name}.parquet")
+        assert (made.folder / f"{name}.parquet").read_bytes() == (
+            tmp_path / f"{name}.parquet"
+        ).read_bytes()
+    assert made.audit == audit(splits)
+    assert json.loads((made.folder / "audit.json").read_text()) == json.loads(
+        json.dumps(audit(splits).to_json())
+    )
+    assert not (made.folder / ".parts").exists()
+
+
+def test_cells_in_two_files_leave_no_splits_behind(make_cells, small, tmp_path):
+    cells = make_cells()
+    for name in ("a", "b"):
+        cells.obs["donor_id"] = [f"{name} {d}" for d in cells.obs["donor_id"]]
+        cells.write_h5ad(tmp_path / f"{name}.h5ad")
+    with pytest.raises(InputError, match="would share cells"):
+        build([tmp_path / "a.h5ad", tmp_path / "b.h5ad"], tmp_path / "out", small())
+    assert not list((tmp_path / "out").glob("*.parquet"))
+    assert not (tmp_path / "out" / ".parts" / "train.parquet").exists()
 
 
 # --- the real files -------------------------------------------------------------------------
@@ -107,7 +162,10 @@ def test_one_pool_cannot_be_split_by_donor_and_the_error_says_what_can_be_done(c
 TWO = ("kang2018_ifnb2800.h5ad", "pbmc3k_lognorm.h5ad")
 SCRIPT = """
 import sys
+from cello1.cells.audit import audit
 from cello1.cells.build import build
+from cello1.cells.make import make_puzzles
+from cello1.cells.split import split_puzzles
 if __name__ == "__main__":
     build(sys.argv[3:], sys.argv[1], workers=int(sys.argv[2]))
 """

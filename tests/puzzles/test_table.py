@@ -15,6 +15,8 @@ from cello1.errors import InputError
 from cello1.puzzles.prompt import gold_message, response_text, user_message
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import (
+    Stored,
+    TableWriter,
     from_dataset,
     puzzle_from_row,
     read_puzzles,
@@ -225,3 +227,46 @@ def test_a_flipped_bit_in_parquet_is_never_read_as_another_puzzle(tmp_path):
         except InputError:
             told += 1
     assert told > 100
+
+
+# --- more than memory holds -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 6, 7, 20])
+def test_rows_that_come_in_pieces_give_the_same_bytes(tmp_path, monkeypatch, count):
+    monkeypatch.setattr("cello1.puzzles.table.ROWS", 7)
+    puzzles = [
+        Puzzle(f"Donor {i}.", CELLS, TYPES, TYPES, {"donor_id": f"d{i}"}) for i in range(count)
+    ]
+    write_puzzles(puzzles, tmp_path / "whole.parquet")
+    whole = pq.read_table(tmp_path / "whole.parquet")
+    for step in (1, 3, 7, 9):
+        with TableWriter(tmp_path / "pieces.parquet") as writer:
+            for start in range(0, count, step):
+                writer.write(whole[start : start + step])
+        assert (tmp_path / "pieces.parquet").read_bytes() == (
+            tmp_path / "whole.parquet"
+        ).read_bytes()
+
+
+def test_stored_puzzles_are_those_that_were_written_as_often_as_wanted(tmp_path, monkeypatch):
+    monkeypatch.setattr("cello1.puzzles.table.ROWS", 7)
+    puzzles = [Puzzle(f"Donor {i}.", CELLS, TYPES) for i in range(20)]
+    for name, pieces in (("p.parquet", 3), ("p.jsonl", 1), ("p.json", 1)):
+        write_puzzles(puzzles, tmp_path / name)
+        stored = Stored(tmp_path / name)
+        assert list(stored) == list(stored) == puzzles
+        assert len(stored.pieces()) == pieces
+        assert [p for piece in stored.pieces() for p in piece] == puzzles
+
+
+def test_a_bad_row_of_a_later_row_group_is_named_by_its_number_in_the_file(tmp_path):
+    write_puzzles([Puzzle(f"Donor {i}.", CELLS, TYPES) for i in range(20)], tmp_path / "p.parquet")
+    table = pq.read_table(tmp_path / "p.parquet")
+    asked = table["user_msg"].to_pylist()
+    asked[16] = "no puzzle"
+    table = table.set_column(1, "user_msg", [asked])
+    pq.write_table(table, tmp_path / "p.parquet", row_group_size=7)
+    for source in (Stored(tmp_path / "p.parquet"), Stored(tmp_path / "p.parquet").pieces()[2]):
+        with pytest.raises(InputError, match=r"p\.parquet, row 17: "):
+            list(source)

@@ -2,21 +2,38 @@
 
 Works on data of any origin. Published rows carry no donors or cell ids; for them the identical
 gene lists tell of shared cells.
+
+Every puzzle is looked at once, some at a time, and leaves a few numbers: of its cells and gene
+lists hashes of 64 bits (SipHash) are kept. Among 20 million of them, two are taken for one with a
+chance of one in 100,000.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import combinations
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations, islice
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
+from cello1.cells.workers import Pool
+from cello1.errors import InputError
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle
+from cello1.puzzles.table import Stored
 from cello1.scoring.score import score
 
-Genes = tuple[str, ...]
+Hashes = npt.NDArray[np.uint64]
+_AT_ONCE = 1_024
+_ROUNDS = 16
+_WARNINGS = {
+    "pooled": "come from a pool of unnamed donors, which counts as one donor",
+    "one_donor": "come from a file without donors, taken as one",
+    "synthetic": "are made of simulated cells",
+}
 
 
 @dataclass(frozen=True)
@@ -116,32 +133,187 @@ class Audit:
         }
 
 
-def audit(splits: Mapping[str, Sequence[Puzzle]]) -> Audit:
-    """Audit puzzles that are dealt into splits (a single one is fine)."""
-    every = [puzzle for puzzles in splits.values() for puzzle in puzzles]
-    sets = Counter(frozenset(Counter(p.cells).items()) for p in every)
-    failures = [p.id for p in every if p.answer is not None and not _gold_is_right(p)]
-    donors_declared = any(p.meta.get("split") == "cell" for p in every)
-    lists = {name: {genes for p in ps for genes in p.cells} for name, ps in splits.items()}
+def audit(
+    splits: Mapping[str, Iterable[Puzzle]],
+    workers: int = 1,
+    watch: Callable[[float], None] = lambda share: None,
+) -> Audit:
+    """Audit puzzles that are dealt into splits (a single one is fine).
+
+    Parameters
+    ----------
+    splits
+        Split -> puzzles: lists, or :class:`cello1.puzzles.table.Stored`, of which only some are in
+        memory at a time. They may be gone through twice.
+    workers
+        Processes; they share the row groups of what is stored.
+    watch
+        Called with the share that is looked at, where there are several row groups.
+    """
+    where: list[str] = []
+    pieces: list[Piece] = []
+    for name, puzzles in splits.items():
+        for part in puzzles.pieces() if isinstance(puzzles, Stored) else [puzzles]:
+            pieces.append(Piece(len(pieces), part))
+            where.append(name)
+    looked: dict[int, Facts] = {}
+    for piece, facts in _look_at_all(pieces, workers):
+        if isinstance(facts, str):
+            raise InputError(facts)
+        looked[piece.place] = facts
+        if len(pieces) > len(splits):
+            watch(len(looked) / len(pieces))
+    of: dict[str, list[Facts]] = {name: [] for name in splits}
+    for place, name in enumerate(where):
+        of[name].append(looked.pop(place))
+    found = {name: Facts.total(parts) for name, parts in of.items()}
+    sets = [facts.sets for facts in found.values()]
+    types = sum((facts.types for facts in found.values()), Counter())
+    sizes = sum((facts.sizes for facts in found.values()), Counter())
     return Audit(
-        sizes={name: len(puzzles) for name, puzzles in splits.items()},
-        shared=[
-            _compare(a, splits[a], b, splits[b], lists[a] & lists[b])
-            for a, b in combinations(splits, 2)
-        ],
-        duplicates=sum(count - 1 for count in sets.values()),
-        gold_failures=failures,
-        unanswered=sum(p.answer is None for p in every),
-        n_histogram=dict(sorted(Counter(len(p.cells) for p in every).items())),
-        type_counts=dict(
-            sorted(
-                Counter(label for p in every for label in p.answer or ()).items(),
-                key=lambda item: (-item[1], item[0]),
-            )
-        ),
-        marks=_marks(every),
-        declared=("donors",) if donors_declared else (),
+        sizes={name: len(facts.sets) for name, facts in found.items()},
+        shared=[_compare(a, found[a], splits[a], b, found[b]) for a, b in combinations(splits, 2)],
+        duplicates=sum(map(len, sets)) - len(np.unique(np.concatenate([_NONE, *sets]))),
+        gold_failures=[failed for facts in found.values() for failed in facts.failures],
+        unanswered=sum(facts.unanswered for facts in found.values()),
+        n_histogram=dict(sorted(sizes.items())),
+        type_counts=dict(sorted(types.items(), key=lambda item: (-item[1], item[0]))),
+        marks=_marks(list(found.values())),
+        declared=("donors",) if any("cell" in facts.kinds for facts in found.values()) else (),
     )
+
+
+@dataclass
+class Facts:
+    """What the audit needs to know of some puzzles of one split.
+
+    Attributes
+    ----------
+    sets
+        Hash of the cells of every puzzle, whatever their order.
+    lists, lengths
+        Hash of the gene list of every cell, puzzle by puzzle, and the number of cells of each.
+    cells
+        Hash of the name of every cell that has one.
+    donors, nameless
+        Donors that are named, and the number of puzzles that name none.
+    failures, unanswered
+        Ids of puzzles whose own answer does not score 1; puzzles without an answer.
+    sizes, types, warnings
+        N -> puzzles; cell type -> cells; key of :data:`_WARNINGS` -> puzzles.
+    kinds
+        How the puzzles say that they were split.
+    """
+
+    sets: Hashes = field(default_factory=lambda: _NONE)
+    lists: Hashes = field(default_factory=lambda: _NONE)
+    lengths: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    cells: Hashes = field(default_factory=lambda: _NONE)
+    donors: set[str] = field(default_factory=set)
+    nameless: int = 0
+    failures: list[str] = field(default_factory=list)
+    unanswered: int = 0
+    sizes: Counter[int] = field(default_factory=Counter)
+    types: Counter[str] = field(default_factory=Counter)
+    warnings: Counter[str] = field(default_factory=Counter)
+    kinds: set[str | None] = field(default_factory=set)
+
+    @classmethod
+    def total(cls, parts: Sequence[Facts]) -> Facts:
+        """Add up."""
+        whole = cls()
+        for name in ("sets", "lists", "lengths", "cells"):
+            arrays = [getattr(part, name) for part in (whole, *parts)]
+            setattr(whole, name, np.concatenate(arrays))
+        for part in parts:
+            whole.donors |= part.donors
+            whole.nameless += part.nameless
+            whole.failures += part.failures
+            whole.unanswered += part.unanswered
+            whole.sizes.update(part.sizes)
+            whole.types.update(part.types)
+            whole.warnings.update(part.warnings)
+            whole.kinds |= part.kinds
+        return whole
+
+
+_NONE: Hashes = np.empty(0, np.uint64)
+
+
+class Piece(NamedTuple):
+    """Some puzzles of a split, and their place among all pieces."""
+
+    place: int
+    puzzles: Iterable[Puzzle]
+
+
+def look_at(piece: Piece, watch: Callable[[float], None] = lambda share: None) -> Facts | str:
+    """Look at some puzzles; where they cannot be read, return why."""
+    found = []
+    try:
+        for block in _blocks(piece.puzzles):
+            found.append(_facts(block))
+            watch(0.0)
+    except InputError as error:
+        return str(error)
+    return Facts.total(found)
+
+
+def _look_at_all(pieces: Sequence[Piece], workers: int) -> Iterator[tuple[Piece, Facts | str]]:
+    """Yield what was found in each piece; where there are many in files, by several processes."""
+    stored = [piece for piece in pieces if isinstance(piece.puzzles, Stored)]
+    workers = min(workers, len(stored) // 2)
+    if workers > 1:
+        with Pool(stored, workers, f"{__name__}:look_at") as pool:
+            yield from pool.run(lambda piece, share: None)
+    else:
+        stored = []
+    done = {piece.place for piece in stored}
+    yield from ((piece, look_at(piece)) for piece in pieces if piece.place not in done)
+
+
+def _blocks(puzzles: Iterable[Puzzle]) -> Iterator[list[Puzzle]]:
+    rest = iter(puzzles)
+    while block := list(islice(rest, _AT_ONCE)):
+        yield block
+
+
+def _facts(block: Sequence[Puzzle]) -> Facts:
+    lists = _hashes([name for puzzle in block for name in _gene_lists(puzzle)])
+    lengths = np.array([len(puzzle.cells) for puzzle in block], dtype=np.int32)
+    named = [p.meta["donor_id"] for p in block if p.meta.get("donor_id") is not None]
+    return Facts(
+        # The sum of hashes does not depend on their order.
+        sets=np.add.reduceat(lists, np.cumsum(lengths) - lengths),
+        lists=lists,
+        lengths=lengths,
+        cells=_hashes([name for puzzle in block for name in _cell_names(puzzle)]),
+        donors=set(map(str, named)),
+        nameless=len(block) - len(named),
+        failures=[p.id for p in block if p.answer is not None and not _gold_is_right(p)],
+        unanswered=sum(p.answer is None for p in block),
+        sizes=Counter(lengths.tolist()),
+        types=Counter(label for p in block for label in p.answer or ()),
+        warnings=Counter(key for p in block for key in _WARNINGS if p.meta.get(key)),
+        kinds={p.meta.get("split") for p in block},
+    )
+
+
+def _gene_lists(puzzle: Puzzle) -> list[str]:
+    return [", ".join(genes) for genes in puzzle.cells]
+
+
+def _cell_names(puzzle: Puzzle) -> list[str]:
+    return [f"{puzzle.meta.get('dataset')}/{cell}" for cell in puzzle.meta.get("cell_ids") or ()]
+
+
+def _hashes(names: Sequence[str]) -> Hashes:
+    from pandas.util import hash_array
+
+    if not names:
+        return _NONE
+    texts = np.array([name.encode("utf-8", "surrogatepass") for name in names], dtype=object)
+    return np.asarray(hash_array(texts, categorize=False), dtype=np.uint64)
 
 
 def _gold_is_right(puzzle: Puzzle) -> bool:
@@ -150,54 +322,64 @@ def _gold_is_right(puzzle: Puzzle) -> bool:
     return result.exact and result.reward == 1.0
 
 
-def _compare(
-    a: str, first: Sequence[Puzzle], b: str, second: Sequence[Puzzle], common: set[Genes]
-) -> Shared:
-    donors = _intersect(_values(first, "donor_id"), _values(second, "donor_id"))
-    cells = _intersect(_cell_ids(first), _cell_ids(second))
-    examples = [*sorted(donors or ())[:1], *sorted(cells or ())[:1]]
-    examples += [f"genes {', '.join(genes[:4])}, ..." for genes in sorted(common)[:1]]
+def _compare(a: str, first: Facts, puzzles: Iterable[Puzzle], b: str, second: Facts) -> Shared:
+    """Compare two splits; the puzzles of the first are gone through again for an example."""
+    donors = first.donors & second.donors if first.donors and second.donors else None
+    told = len(first.cells) > 0 and len(second.cells) > 0
+    cells = _common(first.cells, second.cells)
+    lists = _common(first.lists, second.lists)
+    if donors:
+        example = min(donors)
+    elif len(cells):
+        example = min(_among(puzzles, _cell_names, cells))
+    elif len(lists):
+        genes = min(name.split(", ") for name in _among(puzzles, _gene_lists, lists))
+        example = f"genes {', '.join(genes[:4])}, ..."
+    else:
+        example = ""
+    tainted = 0
+    if len(lists):
+        starts = np.cumsum(second.lengths) - second.lengths
+        tainted = int(np.logical_or.reduceat(np.isin(second.lists, lists), starts).sum())
     return Shared(
         a,
         b,
         None if donors is None else len(donors),
-        None if cells is None else len(cells),
-        len(common),
-        sum(not common.isdisjoint(p.cells) for p in second) if common else 0,
-        examples[0] if examples else "",
+        len(cells) if told else None,
+        len(lists),
+        tainted,
+        example,
     )
 
 
-def _values(puzzles: Iterable[Puzzle], key: str) -> set[str] | None:
-    values = {str(p.meta[key]) for p in puzzles if p.meta.get(key) is not None}
-    return values or None
+def _common(a: Hashes, b: Hashes) -> Hashes:
+    """Return what stands in both, without repeats; in rounds, since sorting takes memory."""
+    found = [_NONE]
+    for part in range(_ROUNDS if len(a) and len(b) else 0):
+        first, second = (np.unique(x[x % _ROUNDS == part]) for x in (a, b))
+        found.append(np.intersect1d(first, second, assume_unique=True))
+    return np.concatenate(found)
 
 
-def _cell_ids(puzzles: Iterable[Puzzle]) -> set[str] | None:
-    ids = {f"{p.meta.get('dataset')}/{c}" for p in puzzles for c in p.meta.get("cell_ids") or ()}
-    return ids or None
+def _among(
+    puzzles: Iterable[Puzzle], names_of: Callable[[Puzzle], list[str]], hashes: Hashes
+) -> Iterator[str]:
+    """Yield the names that have one of the hashes."""
+    for block in _blocks(puzzles):
+        names = [name for puzzle in block for name in names_of(puzzle)]
+        for i in np.flatnonzero(np.isin(_hashes(names), hashes)).tolist():
+            yield names[i]
 
 
-def _intersect(a: set[str] | None, b: set[str] | None) -> set[str] | None:
-    return None if a is None or b is None else a & b
-
-
-def _marks(puzzles: Sequence[Puzzle]) -> list[str]:
+def _marks(found: Sequence[Facts]) -> list[str]:
     """Say what the puzzles' own metadata warn of."""
-    texts = {
-        "pooled": "come from a pool of unnamed donors, which counts as one donor",
-        "one_donor": "come from a file without donors, taken as one",
-        "synthetic": "are made of simulated cells",
-    }
-    marks = []
-    for key, text in texts.items():
-        if count := sum(bool(p.meta.get(key)) for p in puzzles):
-            marks.append(f"{count} puzzles {text}")
-    kinds = {p.meta.get("split") for p in puzzles}
+    counts = sum((facts.warnings for facts in found), Counter())
+    marks = [f"{counts[key]} puzzles {text}" for key, text in _WARNINGS.items() if counts[key]]
+    kinds = {kind for facts in found for kind in facts.kinds}
     if "cell" in kinds:
         marks.append("split by cell: train and test hold other cells of the same donors")
     if "puzzle" in kinds:
         marks.append("split by puzzle as the published data: LEAKING, for reproduction only")
-    if any(p.meta.get("donor_id") is None for p in puzzles):
+    if any(facts.nameless for facts in found):
         marks.append("some puzzles name no donor: only gene lists can tell of shared cells")
     return marks

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from array import array
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from cello1.cells.audit import Audit, audit
 from cello1.cells.census import fetch, is_census
@@ -22,16 +26,25 @@ from cello1.cells.h5ad.kinds import check_place
 from cello1.cells.h5ad.read import open_h5ad, open_table
 from cello1.cells.jobs import Engine, Job, Part, run_jobs
 from cello1.cells.report import FileReport
-from cello1.cells.split import SPLITS, refuse_names, split_puzzles
+from cello1.cells.split import (
+    SPLITS,
+    Traits,
+    deal,
+    refuse_names,
+    split_names,
+    split_puzzles,
+    traits,
+)
 from cello1.cells.workers import leave_unguarded_script
 from cello1.errors import InputError
+from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.source import find_splits
-from cello1.puzzles.table import read_puzzles, write_puzzles
+from cello1.puzzles.table import ROWS, Stored, TableWriter, write_puzzles
 from cello1.recipes import BuildSettings
 from cello1.recipes.census import CensusSettings
 from cello1.recipes.read import resolve
 from cello1.recipes.section import takes
-from cello1.runs import Run, Watch, sweep, write_json
+from cello1.runs import Run, Watch, replacing, sweep, write_json
 
 LAST = "audit.json"
 
@@ -126,7 +139,7 @@ def build(
         config |= {"census": {"sources": asked, **query.model_dump(mode="json")}}
     with Run(folder, command="build", config=config, inputs=paths, finished_by=LAST) as run:
         if (folder / LAST).exists() and not any(r.status == "failed" for r in _reports(folder)):
-            return _finished(folder)
+            return _finished(folder, workers)
         for leftover in folder.glob(".*.part"):
             leftover.unlink()
         kept = folder / ".parts"
@@ -142,7 +155,7 @@ def build(
             sweep(kept)  # what a worker was writing when it was ended
         reports = [part.report for part in parts]
         try:
-            result = _assemble(folder, parts, settings)
+            result = _assemble(folder, parts, settings, workers, watch)
         except InputError:
             if not (folder / LAST).exists():
                 _write_reports(folder, reports)
@@ -152,14 +165,126 @@ def build(
     return result
 
 
-def _assemble(folder: Path, parts: Sequence[Part], settings: BuildSettings) -> Build:
+def _assemble(
+    folder: Path, parts: Sequence[Part], settings: BuildSettings, workers: int, watch: Watch
+) -> Build:
     reports = [part.report for part in parts]
-    puzzles = [puzzle for part in parts for puzzle in part.puzzles]
-    if not puzzles:
+    if not any(report.puzzles for report in reports):
         why = "; ".join(f"{r.dataset}: {r.message}" for r in reports)
         raise InputError(f"no puzzle could be built. {why}")
+    stored = [part.puzzles for part in parts if isinstance(part.puzzles, Stored)]
+    if stored:
+        findings, written = deal_stored(folder, stored, settings, workers, watch)
+    else:
+        held = [puzzle for part in parts for puzzle in part.puzzles]
+        findings, written = deal_held(folder, held, settings)
+    for stale in {path.stem for path in folder.glob("*.parquet")} - written:
+        (folder / f"{stale}.parquet").unlink()
+    # Only now: a build whose reports show a failure is tried again, with what it had in place.
+    _write_reports(folder, reports)
+    write_json(folder / LAST, findings.to_json())
+    return Build(folder, reports, findings)
+
+
+def deal_held(
+    folder: Path, puzzles: Sequence[Puzzle], settings: BuildSettings
+) -> tuple[Audit, set[str]]:
+    """Split, audit and write puzzles that are in memory; return what was written, too."""
     splits = split_puzzles(puzzles, settings)
     findings = audit(splits)
+    _refuse_leaks(findings, settings)
+    written = {name for name, members in splits.items() if members or name in SPLITS}
+    for name in splits:
+        if name in written:
+            write_puzzles(splits[name], folder / f"{name}.parquet")
+    return findings, written
+
+
+def deal_stored(
+    folder: Path, parts: Sequence[Stored], settings: BuildSettings, workers: int, watch: Watch
+) -> tuple[Audit, set[str]]:
+    """Split, write and audit puzzles of which only some are in memory at a time.
+
+    What the split depends on is read first; then the rows are copied; then the audit reads them.
+
+    Parameters
+    ----------
+    folder
+        Where the splits go; they appear there when they were audited.
+    parts
+        Parquet files of ours.
+    settings
+        What is split by.
+    workers
+        Processes of the audit.
+    watch
+        Called with what is done and the share of it, where there are many puzzles.
+
+    Returns
+    -------
+    Audit
+        The findings.
+    set of str
+        The splits that were written.
+
+    Raises
+    ------
+    InputError
+        When the splits cannot be made, or leak.
+    """
+    counts: Counter[Traits] = Counter()
+    numbers: dict[Traits, int] = {}
+    kinds = array("i")
+    for part in parts:
+        for table in part.tables(["id", "n_cells", "meta"]):
+            for row in table.to_pylist():
+                meta = json.loads(row["meta"] or "{}")
+                kind = traits(row["id"], meta, row["n_cells"], settings)
+                counts[kind] += 1
+                kinds.append(numbers.setdefault(kind, len(numbers)))
+    place = deal(counts, settings)
+    names = split_names(settings)
+    targets = np.array([names.index(place[kind]) for kind in numbers])[kinds]
+    sizes = np.bincount(targets, minlength=len(names)).tolist()
+    written = {n: size for n, size in zip(names, sizes, strict=True) if size or n in SPLITS}
+    drafts = {name: folder / ".parts" / f"{name}.parquet" for name in written}
+
+    def tell(what: str, share: float) -> None:
+        if len(targets) > ROWS:
+            watch(what, share)
+
+    try:
+        with ExitStack() as stack:
+            writers = {
+                name: stack.enter_context(TableWriter(stack.enter_context(replacing(path))))
+                for name, path in drafts.items()
+            }
+            done = 0
+            for part in parts:
+                for table in part.tables():
+                    here = targets[done : done + len(table)]
+                    for i, name in enumerate(names):
+                        if (here == i).any():
+                            writers[name].write(table.filter(here == i))
+                    done += len(table)
+                    tell("splitting", done / len(targets))
+        findings = audit(
+            {name: Stored(drafts[name]) if name in drafts else [] for name in names},
+            workers,
+            lambda share: tell("auditing", share),
+        )
+        _refuse_leaks(findings, settings)
+        if findings.sizes != dict(zip(names, sizes, strict=True)):
+            raise InputError(f"{folder} does not read back as it was written; is the disk sound?")
+        for name, path in drafts.items():
+            path.replace(folder / f"{name}.parquet")
+    finally:
+        for path in drafts.values():
+            path.unlink(missing_ok=True)
+    return findings, set(written)
+
+
+def _refuse_leaks(findings: Audit, settings: BuildSettings) -> None:
     if findings.leaks and settings.split != "puzzle":
         shared = next(s for s in findings.shared if s.leaks)
         raise InputError(
@@ -167,15 +292,6 @@ def _assemble(folder: Path, parts: Sequence[Part], settings: BuildSettings) -> B
             f"by name ({shared.example}): the same cells seem to stand in several files or under "
             "several donors; leave one of them out"
         )
-    for name, members in splits.items():
-        if members or name in SPLITS:
-            write_puzzles(members, folder / f"{name}.parquet")
-    for stale in {path.stem for path in folder.glob("*.parquet")} - set(splits):
-        (folder / f"{stale}.parquet").unlink()
-    # Only now: a build whose reports show a failure is tried again, with what it had in place.
-    _write_reports(folder, reports)
-    write_json(folder / LAST, findings.to_json())
-    return Build(folder, reports, findings)
 
 
 def _write_reports(folder: Path, reports: Sequence[FileReport]) -> None:
@@ -187,9 +303,9 @@ def _reports(folder: Path) -> list[FileReport]:
     return [FileReport.from_json(values) for values in written]
 
 
-def _finished(folder: Path) -> Build:
+def _finished(folder: Path, workers: int) -> Build:
     """Read back what an earlier, finished run of the same command made."""
-    findings = audit({n: read_puzzles(path) for n, path in find_splits(folder).items()})
+    findings = audit({n: Stored(path) for n, path in find_splits(folder).items()}, workers)
     return Build(folder, _reports(folder), findings)
 
 

@@ -20,7 +20,7 @@ from cello1.cells.workers import Pool
 from cello1.engine import each_task
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
-from cello1.puzzles.table import read_puzzles, write_puzzles
+from cello1.puzzles.table import Stored, write_puzzles
 from cello1.recipes import BuildSettings
 from cello1.runs import Watch, write_json
 
@@ -65,15 +65,17 @@ class Job:
         """Return a part made earlier; its report is written last, so it is whole."""
         with suppress(OSError, ValueError):
             report = FileReport.from_json(json.loads(self.note.read_text("utf-8")))
-            return Part(report, read_puzzles(self.table))
+            part = Part(report, Stored(self.table))
+            if sum(map(len, Stored(self.table).tables())) == report.puzzles:
+                return part
         return None
 
 
 class Part(NamedTuple):
-    """What became of one file, and its puzzles."""
+    """What became of one file, and its puzzles: in memory, or in the file of the part."""
 
     report: FileReport
-    puzzles: list[Puzzle]
+    puzzles: list[Puzzle] | Stored
 
 
 def run_job(job: Job, watch: Callable[[float], None]) -> Part:
@@ -83,7 +85,7 @@ def run_job(job: Job, watch: Callable[[float], None]) -> Part:
         if job.kept:
             write_puzzles(puzzles, job.table)
             write_json(job.note, asdict(report))
-        return Part(report, puzzles)
+        return Part(report, Stored(job.table) if job.kept else puzzles)
     except InputError as error:
         message = str(error)
     except OSError as error:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from cello1.errors import InputError, brief
 from cello1.puzzles.puzzle import Puzzle
@@ -18,6 +19,55 @@ from cello1.recipes import BuildSettings
 SPLITS = ("train", "validation", "test")
 UNSEEN = "unseen"
 _FIELDS = {"donor": "donor_id", "dataset": "dataset", "tissue": "tissue", "disease": "disease"}
+
+
+class Traits(NamedTuple):
+    """What the split of a puzzle depends on; the puzzles of a donor have few different ones.
+
+    Attributes
+    ----------
+    unit
+        The puzzle's own id with ``split="puzzle"``, or where it goes with ``split="cell"``.
+    donor, dataset, value
+        Its donor, its data set, and what it has in the field that is split by.
+    pooled
+        Whether it comes from a pool of unnamed donors.
+    disease, diseases
+        As its metadata tell, and all among the cells of its group.
+    cells
+        Their number.
+    """
+
+    unit: str
+    donor: str
+    dataset: str
+    value: str
+    pooled: bool
+    disease: str
+    diseases: tuple[str, ...]
+    cells: int
+
+
+def traits(puzzle_id: str, meta: Mapping[str, Any], cells: int, settings: BuildSettings) -> Traits:
+    """Return what the split of one puzzle depends on."""
+    units = {"puzzle": puzzle_id, "cell": meta.get("cell_split"), "none": "all"}
+    return Traits(
+        str(units.get(settings.split, "")),
+        str(meta.get("donor_id")),
+        str(meta.get("dataset")),
+        str(meta.get(_FIELDS.get(settings.split, ""))),
+        bool(meta.get("pooled")),
+        str(meta.get("disease")),
+        tuple(meta.get("diseases") or [meta.get("disease") or ""]),
+        cells,
+    )
+
+
+def split_names(settings: BuildSettings) -> tuple[str, ...]:
+    """Return the names of the splits that puzzles are dealt into; some may stay empty."""
+    if settings.split == "none":
+        return ("all",)
+    return (*SPLITS, UNSEEN) if settings.unseen_diseases else SPLITS
 
 
 def split_puzzles(puzzles: Sequence[Puzzle], settings: BuildSettings) -> dict[str, list[Puzzle]]:
@@ -34,26 +84,44 @@ def split_puzzles(puzzles: Sequence[Puzzle], settings: BuildSettings) -> dict[st
     InputError
         When there are too few units to split, or a named donor or disease does not occur.
     """
-    refuse_names(settings)
-    if settings.split == "none":
-        return {"all": list(puzzles)}
-    if settings.split == "cell":
-        return {name: [p for p in puzzles if p.meta["cell_split"] == name] for name in SPLITS}
-    if settings.split == "puzzle":
-        units = [p.id for p in puzzles]
-    else:
-        units = join_units(puzzles, _FIELDS[settings.split])
-    place = _fix_named(puzzles, units, settings)
-    sizes: dict[str, Counter[int]] = {}
-    for puzzle, unit in zip(puzzles, units, strict=True):
-        if unit not in place:
-            sizes.setdefault(unit, Counter())[len(puzzle.cells)] += 1
-    place |= _deal(sizes, settings)
-    names = (*SPLITS, UNSEEN) if settings.unseen_diseases else SPLITS
-    splits: dict[str, list[Puzzle]] = {name: [] for name in names}
-    for puzzle, unit in zip(puzzles, units, strict=True):
-        splits[place[unit]].append(puzzle)
+    kinds = [traits(p.id, p.meta, len(p.cells), settings) for p in puzzles]
+    place = deal(Counter(kinds), settings)
+    splits: dict[str, list[Puzzle]] = {name: [] for name in split_names(settings)}
+    for puzzle, kind in zip(puzzles, kinds, strict=True):
+        splits[place[kind]].append(puzzle)
     return splits
+
+
+def deal(kinds: Mapping[Traits, int], settings: BuildSettings) -> dict[Traits, str]:
+    """Name the split of all puzzles with the same traits.
+
+    Parameters
+    ----------
+    kinds
+        Traits -> number of puzzles, in the order in which they first occur.
+    settings
+        What is split by.
+
+    Raises
+    ------
+    InputError
+        As :func:`split_puzzles` does.
+    """
+    refuse_names(settings)
+    if settings.split in ("none", "cell"):
+        return {kind: kind.unit for kind in kinds}
+    units = (
+        {kind: kind.unit for kind in kinds}
+        if settings.split == "puzzle"
+        else join_units(kinds, settings.split)
+    )
+    place = _fix_named(units, settings)
+    sizes: dict[str, Counter[int]] = {}
+    for kind, count in kinds.items():
+        if units[kind] not in place:
+            sizes.setdefault(units[kind], Counter())[kind.cells] += count
+    place |= _deal(sizes, settings)
+    return {kind: place[unit] for kind, unit in units.items()}
 
 
 def refuse_names(settings: BuildSettings) -> None:
@@ -66,35 +134,35 @@ def refuse_names(settings: BuildSettings) -> None:
         )
 
 
-def join_units(puzzles: Sequence[Puzzle], field: str) -> list[str]:
-    """Name the unit of every puzzle: what shares a value of `field` or a donor is one unit.
+def join_units(kinds: Iterable[Traits], field: str) -> dict[Traits, str]:
+    """Name the unit of puzzles: what shares a value of `field` or a donor is one unit.
 
     A file with a pool of unnamed donors is one unit with all its named donors, since the pool
     may hold cells of any of them.
     """
+    kinds = list(kinds)
     parent: dict[tuple[str, str], tuple[str, str]] = {}
 
     def root(node: tuple[str, str]) -> tuple[str, str]:
         while (above := parent.setdefault(node, node)) != node:
-            node = above
+            parent[node] = node = parent[above]
         return node
 
-    pools = {p.meta["dataset"] for p in puzzles if p.meta.get("pooled")}
-    donors = [("donor_id", str(p.meta["donor_id"])) for p in puzzles]
-    for puzzle, donor in zip(puzzles, donors, strict=True):
-        ties = [(field, str(puzzle.meta.get(field)))]
-        if puzzle.meta["dataset"] in pools:
-            ties.append(("pool of", puzzle.meta["dataset"]))
-        for tie in ties:
-            low, high = sorted((root(donor), root(tie)))
-            parent[high] = low
+    def tie(one: tuple[str, str], other: tuple[str, str]) -> None:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+
+    pools = {kind.dataset for kind in kinds if kind.pooled}
+    for kind in kinds:
+        donor = ("donor_id", kind.donor)
+        tie(donor, (_FIELDS[field], kind.value))
+        if kind.dataset in pools:
+            tie(donor, ("pool of", kind.dataset))
     # Names that differ only in case or blanks may be one person.
     alike: dict[str, tuple[str, str]] = {}
-    for donor in sorted(set(donors)):
-        first = alike.setdefault("".join(donor[1].casefold().split()), donor)
-        low, high = sorted((root(donor), root(first)))
-        parent[high] = low
-    return ["=".join(root(donor)) for donor in donors]
+    for donor in sorted({("donor_id", kind.donor) for kind in kinds}):
+        tie(donor, alike.setdefault("".join(donor[1].casefold().split()), donor))
+    return {kind: "=".join(root(("donor_id", kind.donor))) for kind in kinds}
 
 
 def deal_cell(seed: int, dataset: str, cell: str, fractions: Sequence[float]) -> str:
@@ -109,18 +177,17 @@ def _digest(*what: object) -> bytes:
     return hashlib.sha256("\x1f".join(str(part) for part in what).encode()).digest()
 
 
-def _fix_named(
-    puzzles: Sequence[Puzzle], units: Sequence[str], settings: BuildSettings
-) -> dict[str, str]:
+def _fix_named(units: Mapping[Traits, str], settings: BuildSettings) -> dict[str, str]:
     """Place the units that the user named: diseases held out, donors to test or validate on."""
     wishes = [("disease", value, UNSEEN) for value in settings.unseen_diseases]
     wishes += [("donor_id", value, "validation") for value in settings.validation_donors]
     wishes += [("donor_id", value, "test") for value in settings.test_donors]
     place: dict[str, str] = {}
     for field, value, split in wishes:
-        found = {u for p, u in zip(puzzles, units, strict=True) if value in _named(p, field)}
+        found = {unit for kind, unit in units.items() if value in _named(kind, field)}
         if not found:
-            known = ", ".join(sorted({str(p.meta.get(field)) for p in puzzles})[:20])
+            told = {kind.donor if field == "donor_id" else kind.disease for kind in units}
+            known = ", ".join(sorted(told)[:20])
             raise InputError(f"no puzzle has {field} {value!r} to hold out; there are {known}")
         for unit in sorted(found):
             if place.setdefault(unit, split) != split:
@@ -131,12 +198,11 @@ def _fix_named(
     return place
 
 
-def _named(puzzle: Puzzle, field: str) -> set[str]:
+def _named(kind: Traits, field: str) -> set[str]:
     """Return the donor of a puzzle, or all diseases among the cells of its group."""
     if field == "donor_id":
-        return {str(puzzle.meta.get(field))}
-    values = puzzle.meta.get("diseases") or [puzzle.meta.get("disease") or ""]
-    return {part.strip() for value in values for part in (value, *value.split("||"))}
+        return {kind.donor}
+    return {part.strip() for value in kind.diseases for part in (value, *value.split("||"))}
 
 
 def _deal(sizes: dict[str, Counter[int]], settings: BuildSettings) -> dict[str, str]:

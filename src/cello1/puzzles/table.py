@@ -5,15 +5,19 @@ Ours follow: ``id``, ``dataset``, ``donor_id``, ``tissue``, ``disease``, ``n_cel
 by, and ``meta`` (JSON text). The question is always read back from ``user_msg``, so what is
 stored, what is solved and what is scored cannot drift apart; published rows without metadata
 take the same way in.
+
+What is too much for memory is gone through some puzzles at a time: :class:`Stored` reads, and
+:class:`TableWriter` writes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +34,11 @@ SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("system_msg", "user_msg", "assistant_msg", "id", *FILTERS)]
     + [("n_cells", pa.int32()), ("meta", pa.string())]
 )
+
+_HOW: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+# Puzzles in a row group of Parquet; as many are in memory while files are read or written.
+ROWS = 8_192
+_BATCH = 1_024
 
 
 def puzzle_from_row(row: Mapping[str, Any]) -> Puzzle:
@@ -112,14 +121,58 @@ def read_puzzles(
     InputError
         When the file is missing, of another kind, or damaged; a bad row is named by number.
     """
-    puzzles = []
-    for path in named_files(find_puzzles(source, split, revision=revision)):
-        for number, row in enumerate(_read_rows(path), start=1):
-            try:
-                puzzles.append(puzzle_from_row(row))
-            except InputError as error:
-                raise InputError(f"{path}, row {number}: {error}") from error
-    return puzzles
+    return list(Stored(find_puzzles(source, split, revision=revision)))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Puzzles in a file, which are read whenever they are gone through, some at a time.
+
+    Attributes
+    ----------
+    path
+        A file, a folder saved by `datasets`, or several files (:func:`cello1.runs.named_files`).
+    group
+        The one row group of a single Parquet file that is meant, or None for all of it.
+    """
+
+    path: Path
+    group: int | None = None
+
+    def __iter__(self) -> Iterator[Puzzle]:
+        """Yield the puzzles; one that cannot be read is an InputError with its row's number."""
+        for path in named_files(self.path):
+            for number, row in enumerate(_read_rows(path, self.group), start=self._first(path)):
+                if not isinstance(row, dict):
+                    raise InputError(
+                        f"{path}, row {number} is {brief(row)}; expected an object per row"
+                    )
+                try:
+                    puzzle = puzzle_from_row(row)
+                except InputError as error:
+                    raise InputError(f"{path}, row {number}: {error}") from error
+                yield puzzle
+
+    def pieces(self) -> list[Stored]:
+        """Return what can be read side by side: the row groups of Parquet files."""
+        found = []
+        for path in named_files(self.path):
+            groups = _groups(path) if path.suffix == ".parquet" and path.is_file() else 1
+            found += [Stored(path, i) for i in range(groups)] if groups > 1 else [Stored(path)]
+        return found
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the rows of Parquet files of ours as they are, one row group at a time."""
+        for path in named_files(self.path):
+            with _readable(path), _parquet(path) as file:
+                for group in range(file.num_row_groups):
+                    yield file.read_row_group(group, columns, use_threads=False)
+
+    def _first(self, path: Path) -> int:
+        if not self.group:
+            return 1
+        with _readable(path), _parquet(path) as file:
+            return 1 + sum(file.metadata.row_group(i).num_rows for i in range(self.group))
 
 
 def write_puzzles(puzzles: Iterable[Puzzle], path: str | Path) -> None:
@@ -128,10 +181,10 @@ def write_puzzles(puzzles: Iterable[Puzzle], path: str | Path) -> None:
     rows = [row_from_puzzle(puzzle) for puzzle in puzzles]
     if path.suffix == ".parquet":
         table, sink = pa.Table.from_pylist(rows, schema=SCHEMA), pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+        pq.write_table(table, sink, row_group_size=ROWS, **_HOW)
         write_atomic(path, sink.getvalue().to_pybytes())
         try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            with _parquet(path) as file:
                 same = file.read().equals(table)
         except (pa.ArrowInvalid, OSError):
             same = False
@@ -144,6 +197,44 @@ def write_puzzles(puzzles: Iterable[Puzzle], path: str | Path) -> None:
         write_atomic(path, "".join(lines).encode())
     else:
         raise InputError(f"cannot write {path.name}: expected one of {', '.join(SUFFIXES)}")
+
+
+class TableWriter:
+    """Writes rows that come table by table, with the bytes of :func:`write_puzzles`.
+
+    Use it in a ``with`` statement.
+
+    Parameters
+    ----------
+    path
+        A Parquet file; see :func:`cello1.runs.replacing` for one that appears whole or not at all.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._writer = pq.ParquetWriter(self._file, SCHEMA, **_HOW)
+        self._waiting, self._empty = SCHEMA.empty_table(), True
+
+    def __enter__(self) -> Self:
+        """Give the writer itself."""
+        return self
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows of :data:`SCHEMA`; they are written when they fill a row group."""
+        self._waiting = pa.concat_tables([self._waiting, table.cast(SCHEMA)])
+        while len(self._waiting) >= ROWS:
+            self._put(self._waiting[:ROWS])
+            self._waiting = self._waiting[ROWS:]
+
+    def _put(self, group: pa.Table) -> None:
+        self._writer.write_table(group.combine_chunks(), row_group_size=ROWS)
+        self._empty = False
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Write what is left, and close the file."""
+        with self._file, self._writer:
+            if kind is None and (len(self._waiting) or self._empty):
+                self._put(self._waiting)
 
 
 def to_dataset(puzzles: Iterable[Puzzle]) -> Any:
@@ -165,48 +256,59 @@ def _gold_labels(text: str) -> tuple[str, ...]:
     return tuple(label.strip() for label in text.split("|"))
 
 
-def _read_rows(path: Path) -> Sequence[Mapping[str, Any]]:
-    try:
+def _read_rows(path: Path, group: int | None = None) -> Iterator[Any]:
+    """Yield the rows of one file, or of one row group of it."""
+    with _readable(path):
         if path.is_dir():
-            return _read_saved_dataset(path)
-        if path.suffix == ".parquet":
-            return _read_parquet(path)
-        if path.suffix == ".json":
+            yield from _read_saved_dataset(path)
+        elif path.suffix == ".parquet":
+            yield from _read_parquet(path, group)
+        elif path.suffix == ".json":
             content = read_json(path.read_text("utf-8-sig"), str(path))
-            rows = content if isinstance(content, list) else [content]
+            yield from content if isinstance(content, list) else [content]
         elif path.suffix in (".jsonl", ".ndjson"):
-            lines = path.read_text("utf-8-sig").split("\n")
-            rows = [
-                read_json(line, f"{path}, row {number}")
-                for number, line in enumerate(lines, 1)
-                if line.strip()
-            ]
+            with path.open(encoding="utf-8-sig") as file:
+                for number, line in enumerate(file, 1):
+                    if line.strip():
+                        yield read_json(line.rstrip("\n"), f"{path}, row {number}")
         else:
             raise InputError(f"cannot read {path.name}: expected one of {', '.join(SUFFIXES)}")
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say of a file that cannot be read which one it is."""
+    try:
+        yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as {path.suffix}: {error}") from error
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, row {number} is {brief(row)}; expected an object per row")
-    return rows
 
 
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
+def _parquet(path: Path) -> pq.ParquetFile:
+    # Not `read_table`, which loads pandas and what reads folders of files.
+    return pq.ParquetFile(path, page_checksum_verification=True)
+
+
+def _groups(path: Path) -> int:
+    with _readable(path), _parquet(path) as file:
+        return int(file.num_row_groups)
+
+
+def _read_parquet(path: Path, group: int | None) -> Iterator[dict[str, Any]]:
     """Read rows; pages are checked against their sums, and the columns for being ours, if any are.
 
     What stands at the end of the file (the names of the columns) has no checksum of its own.
     """
-    # Not `read_table`, which loads pandas and what reads folders of files.
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        table = file.read()
-    ours, found = set(SCHEMA.names), set(table.column_names)
-    if ours - found and len(ours & found) >= len(ours) - 2:
-        raise InputError(
-            f"{path} lacks the column(s) {', '.join(sorted(ours - found))}, but has all others of "
-            "a build: the file is damaged; build it again"
-        )
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
+    with _parquet(path) as file:
+        ours, found = set(SCHEMA.names), set(file.schema_arrow.names)
+        if ours - found and len(ours & found) >= len(ours) - 2:
+            raise InputError(
+                f"{path} lacks the column(s) {', '.join(sorted(ours - found))}, but has all others "
+                "of a build: the file is damaged; build it again"
+            )
+        groups = range(file.num_row_groups) if group is None else [group]
+        for batch in file.iter_batches(_BATCH, row_groups=list(groups), use_threads=False):
+            yield from batch.to_pylist()
 
 
 def read_json(text: str, what: str) -> Any:
