@@ -172,7 +172,7 @@ class Stored:
         if not self.group:
             return 1
         with _readable(path), _parquet(path) as file:
-            return 1 + sum(file.metadata.row_group(i).num_rows for i in range(self.group))
+            return 1 + sum(int(file.metadata.row_group(i).num_rows) for i in range(self.group))
 
 
 def write_puzzles(puzzles: Iterable[Puzzle], path: str | Path) -> None:
