@@ -63,7 +63,7 @@ def test_a_default_stands_in_one_place(changed, monkeypatch):
     assert building().n_min == 6
     monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
     table = pytest.importorskip("cello1_docs").settings_table(BuildSettings)
-    assert "| `n_min` | whole number &gt;= 2 | `6` | Fewest cells in a puzzle. |" in table
+    assert "| `n_min` | whole number &gt;= 2 | `6` | Minimum number of cells per puzzle. |" in table
 
 
 def test_the_default_is_back_after_that():
@@ -126,7 +126,7 @@ def test_the_engine_says_which_settings_there_are(tmp_path):
     )
     assert "--clip cannot be used with --engine trl" in str(call("--engine", "trl", "--clip", "1"))
     help_ = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
-    assert "ppo: Clip of the probability ratio. [default: 0.2]" in help_
+    assert "ppo: Clipping range of the probability ratio. [default: 0.2]" in help_
     assert "[default: 64 (ppo)]" in next(x for x in help_.splitlines() if "--solve " in x)
 
 

@@ -17,7 +17,7 @@ def annotate(
     out: Annotated[Path, typer.Option("--out", "-o", help="The annotated copy to write.")],
     settings: AnnotateRecipe,
     groupby: Annotated[
-        str | None, typer.Option(help="obs column of the clusters [found, else computed].")
+        str | None, typer.Option(help="obs column of the clusters [found, or else computed].")
     ] = None,
     leiden: Annotated[
         float | None, typer.Option(help="Compute Leiden clusters at this resolution.")
@@ -31,31 +31,34 @@ def annotate(
     reference: Annotated[
         Path | None, typer.Option(help=".h5ad whose cell types are the candidates.")
     ] = None,
-    reference_key: Annotated[str, typer.Option(help="Its obs column of types.")] = "cell_type",
-    tissue: Annotated[str | None, typer.Option(help="Of the cells [as obs says].")] = None,
+    reference_key: Annotated[
+        str, typer.Option(help="obs column of the types of the reference.")
+    ] = "cell_type",
+    tissue: Annotated[str | None, typer.Option(help="Tissue of the cells [as obs says].")] = None,
     organism: Annotated[str | None, typer.Option(help="human or mouse [as the data say].")] = None,
     beside: Annotated[
         str | None,
         typer.Option("--with", help="Pool a language model with the evidence of: atlas, markers."),
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Page to write as well.")] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML page to write as well.")] = None,
     labels: Annotated[Path | None, typer.Option(help="CSV of all cells to write as well.")] = None,
     puzzles: Annotated[
-        Path | None, typer.Option(help="Folder of a build: to learn from, to fit confidence on.")
+        Path | None,
+        typer.Option(help="Folder of a build to learn from, or to fit the confidence on."),
     ] = None,
     aliases: Annotated[
         Path | None, typer.Option(help="HGNC table of alias and previous symbols.")
     ] = None,
-    key_added: Annotated[str, typer.Option(help="Name of the result.")] = "cello1",
+    key_added: Annotated[str, typer.Option(help="Name of the result in obs and uns.")] = "cello1",
     run: Annotated[
-        Path | None, typer.Option(help="Folder of questions and answers [OUT.run].")
+        Path | None, typer.Option(help="Folder that keeps questions and answers [OUT.run].")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print every prompt; send and write nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Name the cell types of your data. Can be interrupted: rerun to resume."""
+    """Name the cell types of your data. Can be interrupted: rerun the same command to resume."""
     from cello1.annotate.data import open_data
     from cello1.annotate.files import annotate_file, check_out, read_reference
     from cello1.annotate.run import species

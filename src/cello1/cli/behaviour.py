@@ -15,7 +15,7 @@ from cello1.recipes import BehaviourSettings
 if TYPE_CHECKING:
     from cello1.solvers.endpoint.solver import EndpointSolver
 
-Judge = Annotated[str | None, typer.Option(help="openai:MODEL that judges.")]
+Judge = Annotated[str | None, typer.Option(help="openai:MODEL to use as a judge.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Server of the judge, up to /v1.")]
 _JUDGE_TOKENS = 2_000
 
@@ -23,12 +23,15 @@ _JUDGE_TOKENS = 2_000
 def behaviour(
     settings: BehaviourSettings,
     runs: Annotated[
-        list[Path], typer.Argument(help="Runs, or files of traces; the first is compared.")
+        list[Path],
+        typer.Argument(help="Runs, or files of traces; the others are compared with the first."),
     ],
     puzzles: Puzzles = None,
     judge: Judge = None,
     base_url: BaseUrl = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Replies of the judge.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the replies of the judge.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Study how runs reason: reflection, order, elimination, comparison, kinds of error."""

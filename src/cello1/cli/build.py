@@ -32,7 +32,7 @@ def build(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Build puzzles from annotated cells, split them without leaks, and prove it."""
+    """Build puzzles from annotated cells, split them without leaks, and audit the splits."""
     from os import cpu_count
 
     from cello1.cells.build import build as run_build

@@ -17,16 +17,18 @@ def distill(
     out: Out,
     settings: DistillSettings,
     train: Annotated[
-        Path | None, typer.Option(help="Centroids learn from these [other donors' puzzles].")
+        Path | None, typer.Option(help="centroids: puzzles to learn from [those of other donors].")
     ] = None,
-    validation: Annotated[Path | None, typer.Option(help="Puzzles to choose a model on.")] = None,
+    validation: Annotated[
+        Path | None, typer.Option(help="centroids: puzzles to choose a model on.")
+    ] = None,
     split: Annotated[
         str, typer.Option(help="Which split to ask, where there are several.")
     ] = SPLIT,
     revision: Revision = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a teacher answer puzzles and keep what is right as traces. Resumes when rerun."""
+    """Let a teacher answer puzzles and keep correct responses as traces. Rerun it to resume."""
     from cello1.terminal.progress import watching
     from cello1.terminal.tables import acceptance_table, show
     from cello1.training.distill.distill import TRACES
@@ -50,7 +52,7 @@ def distill(
         show(acceptance_table(made.metrics))
     if made.owed:
         typer.echo(
-            f"error: {made.owed} responses are missing ({made.why}); run it again to go on",
+            f"error: {made.owed} responses are missing ({made.why}); rerun the command to resume",
             err=True,
         )
         raise typer.Exit(1)

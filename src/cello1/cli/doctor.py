@@ -22,7 +22,7 @@ def doctor(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Examine a file: can it be annotated, what would build do, how to mend each problem."""
+    """Examine a file: can it be annotated, what would build do, and how to fix each problem."""
     from cello1.annotate.prospect import prospect
     from cello1.cells.census import is_census
     from cello1.cells.doctor import examine

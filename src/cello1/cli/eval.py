@@ -14,7 +14,9 @@ from cello1.recipes import EvaluateSettings
 
 def evaluate(
     settings: EvaluateSettings,
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is compared.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run folders; the others are compared with the first.")
+    ],
     puzzles: Puzzles = None,
     calibrate_on: Annotated[
         list[Path] | None,

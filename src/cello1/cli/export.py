@@ -16,7 +16,7 @@ DType = Literal["float32", "bfloat16", "float16"]
 
 
 def export(
-    kind: Annotated[Kind, typer.Argument(help="What for.")],
+    kind: Annotated[Kind, typer.Argument(help="Tool or format to export for.")],
     source: Annotated[
         Path,
         typer.Argument(help="Puzzles; for gguf a model (mini, folder, hub name), for hub either."),
@@ -42,7 +42,7 @@ def export(
         DType | None, typer.Option(help="gguf: type of the weights; by default that of the model.")
     ] = None,
 ) -> None:
-    """Write puzzles, or a model, as other tools read them."""
+    """Export puzzles or a model in the form that other tools read."""
     if kind == "gguf":
         from cello1.interop.gguf import export_gguf
 

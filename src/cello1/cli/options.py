@@ -33,7 +33,9 @@ from cello1.terminal.text import clean
 _LONGEST = 2_000
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Puzzles = Annotated[Path | None, typer.Option(help="The puzzles, if they were moved.")]
+Puzzles = Annotated[
+    Path | None, typer.Option(help="Where the puzzles are now, if they were moved.")
+]
 SOURCE = "File or folder of puzzles, or a name on the Hugging Face hub"
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of puzzles on the hub.")]
 Overrides = list[str] | None

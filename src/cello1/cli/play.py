@@ -21,7 +21,7 @@ def play(
     ] = SPLIT,
     revision: Revision = None,
     beside: Annotated[
-        list[Path] | None, typer.Option(help="Solved run to be scored beside; repeatable.")
+        list[Path] | None, typer.Option(help="Solved run to compare with; repeatable.")
     ] = None,
 ) -> None:
     """Solve puzzles yourself in a page on this machine; the answers are a run like any other."""

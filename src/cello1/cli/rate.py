@@ -23,14 +23,15 @@ def rate(
     second: Annotated[Path, typer.Argument(help="Run to compare it with, on the same puzzles.")],
     out: Out,
     choices: Annotated[
-        list[Path] | None, typer.Option(help="What a rater exported; repeatable. Counts them.")
+        list[Path] | None,
+        typer.Option(help="Choices that a rater exported, to be counted; repeatable."),
     ] = None,
     judge: Judge = None,
     base_url: BaseUrl = None,
     puzzles: Puzzles = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two runs blindly: a page for people to rate, or a judge who sees both orders."""
+    """Compare two runs blindly: by a page for human raters, or by a judge that sees both orders."""
     if choices and judge:
         raise UseError("count the choices of people, or ask a judge; not both at once")
     from cello1.behaviour import preference, rating

@@ -23,14 +23,15 @@ def rl(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder.")],
     engine: Annotated[
-        Engine, typer.Option(help="trl: GRPO; ppo: the ablation, one machine; verl: clusters.")
+        Engine,
+        typer.Option(help="trl: GRPO; ppo: the ablation, on one machine; verl: on a cluster."),
     ] = "trl",
     prepare: Annotated[
         bool, typer.Option("--prepare", help="verl: write and check everything, start nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Learn from rewards for whole batches. Can be interrupted: rerun the command to resume."""
+    """Train a model by rewards for whole batches. Can be interrupted: rerun it to resume."""
     from cello1.terminal.progress import watching
 
     if prepare and engine != "verl":

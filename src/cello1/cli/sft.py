@@ -20,7 +20,7 @@ def sft(
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder.")] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Only see whether it would run, without weights.")
+        bool, typer.Option("--check", help="Only check whether it would run, without weights.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -38,7 +38,7 @@ def sft(
             typer.echo(f"{name.replace('_', ' ')}: {value}")
         return
     if out is None:
-        raise UseError("name the run folder with --out, or only look with --check")
+        raise UseError("name the run folder with --out, or only check with --check")
     from cello1.training.sft.sft import sft as run_sft
 
     with watching() as watch:

@@ -109,6 +109,9 @@ def _tell_outcome(solver: Solver, out: Path) -> None:
         typer.echo(f"spent: {remote.spent:.4f} USD")
     if owed:
         why = (remote and remote.stopped) or "failed calls are asked again"
-        typer.echo(f"error: {owed} puzzles are unanswered ({why}); run it again to go on", err=True)
+        typer.echo(
+            f"error: {owed} puzzles are unanswered ({why}); rerun the same command to resume",
+            err=True,
+        )
         raise typer.Exit(1)
     typer.echo(f"answers of {solver.name} in {out}; next: cello1 eval {out}")

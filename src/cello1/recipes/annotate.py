@@ -19,7 +19,7 @@ class AnnotateSettings(Section):
     rank: Annotated[
         Literal["cells", "pseudobulk", "specific"],
         Field(
-            description="What a language model is shown of a cluster: one of its cells, a sum of "
+            description="How a cluster is shown to a language model: one of its cells, a sum of "
             "cells, or the genes specific to it."
         ),
     ] = "cells"
@@ -27,27 +27,27 @@ class AnnotateSettings(Section):
         int | None,
         Field(
             ge=1,
-            description="How often a language model is shown each cluster (20) or cell (3).",
+            description="How often a language model sees each cluster (20) or cell (3).",
         ),
     ] = None
     batch_size: Annotated[
         int | None,
         Field(
             ge=2,
-            description="Clusters a language model is shown at a time; by default half of them.",
+            description="Clusters shown to a language model at a time; by default half of them.",
         ),
     ] = None
-    unique: Annotated[bool, Field(description="Give every type to one cluster at most.")] = False
+    unique: Annotated[bool, Field(description="Assign every type to at most one cluster.")] = False
     min_confidence: Annotated[
         float | None,
-        Field(ge=0, le=1, description="Least probability of a label; by default as fitted."),
+        Field(ge=0, le=1, description="Minimum probability of a label; by default as fitted."),
     ] = None
     unknown_types: Annotated[
-        bool, Field(description="Allow candidates that the Cell Ontology does not know.")
+        bool, Field(description="Allow candidates that are not in the Cell Ontology.")
     ] = False
     top_genes: Annotated[int, Field(ge=1, description="Genes listed per cell.")] = 50
     min_genes: Annotated[
-        int, Field(ge=1, description="Prefer cells that express at least so many genes.")
+        int, Field(ge=1, description="Prefer cells that express at least this many genes.")
     ] = 50
     donor_key: DonorKey = "donor_id"
     batch_key: BatchKey = None

@@ -22,14 +22,14 @@ GeneClass = Literal["mitochondrial", "ribosomal", "pseudogene"]
 class BuildSettings(Section):
     """How puzzles are made of annotated cells.
 
-    The defaults are those of CellPuzzles (arXiv 2506.02911, section 3), but for the split, which
-    is by donor here, and nested types, which are kept apart.
+    The defaults are those of CellPuzzles (arXiv 2506.02911, section 3), except for the split, which
+    is by donor, and for nested types, which are kept apart.
     """
 
-    n_min: Annotated[int, Field(ge=2, description="Fewest cells in a puzzle.")] = 8
-    n_max: Annotated[int, Field(ge=2, description="Most cells in a puzzle.")] = 15
-    per_n: Annotated[int, Field(ge=1, description="Puzzles per N and file.")] = 40
-    distractors: Annotated[int, Field(ge=0, description="Candidates that fit no cell.")] = 0
+    n_min: Annotated[int, Field(ge=2, description="Minimum number of cells per puzzle.")] = 8
+    n_max: Annotated[int, Field(ge=2, description="Maximum number of cells per puzzle.")] = 15
+    per_n: Annotated[int, Field(ge=1, description="Puzzles per number of cells and file.")] = 40
+    distractors: Annotated[int, Field(ge=0, description="Extra candidates that match no cell.")] = 0
     candidate_order: Annotated[
         Literal["shuffled", "sorted"],
         Field(description="Order of the candidates; published rows are sorted."),
@@ -43,14 +43,14 @@ class BuildSettings(Section):
         50
     )
     exclude_genes: Annotated[
-        tuple[GeneClass, ...], Field(description="Kinds of genes that are never listed.")
+        tuple[GeneClass, ...], Field(description="Classes of genes to leave out of the lists.")
     ] = ()
     split: Annotated[
         Literal["donor", "dataset", "tissue", "disease", "cell", "puzzle", "none"],
-        Field(description="What train, validation and test never share."),
+        Field(description="What train, validation and test must not share."),
     ] = "donor"
     fractions: Annotated[
-        tuple[float, float, float], Field(description="Shares of train, validation and test.")
+        tuple[float, float, float], Field(description="Fractions of train, validation and test.")
     ] = (0.7, 0.1, 0.2)
     test_donors: Annotated[
         tuple[str, ...], Field(description="Donors to test on."), Option("--test-donor")
@@ -60,7 +60,7 @@ class BuildSettings(Section):
     ] = ()
     unseen_diseases: Annotated[
         tuple[str, ...],
-        Field(description="Diseases held out whole, in unseen.parquet."),
+        Field(description="Diseases to hold out entirely, in unseen.parquet."),
         Option("--unseen-disease"),
     ] = ()
     donor_key: DonorKey = "donor_id"
@@ -68,13 +68,13 @@ class BuildSettings(Section):
     batch_key: BatchKey = None
     layer: Layer = None
     suspension_type: Annotated[
-        str, Field(description="Kind of suspension to keep (cell or nucleus), or any.")
+        str, Field(description="Suspension type to keep (cell, nucleus), or any.")
     ] = "cell"
     pooled_donors: Annotated[
-        bool, Field(description="Keep cells of unnamed donors, as one group per file.")
+        bool, Field(description="Keep cells of unnamed donors, pooled per file.")
     ] = False
     one_donor: Annotated[
-        bool, Field(description="Take a file without a donor column as one donor.")
+        bool, Field(description="Treat a file without a donor column as one donor.")
     ] = False
     context_columns: ContextColumns = Field(default_factory=dict)
     seed: Seed = 0

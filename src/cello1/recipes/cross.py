@@ -10,12 +10,17 @@ from cello1.recipes.section import Section, Seed
 
 
 class CrossSettings(Section):
-    """How puzzles are crossed to new ones."""
+    """How puzzles are crossed into new ones."""
 
     count: Annotated[
-        int, Field(ge=1, description="New puzzles, the same number from each file.")
+        int, Field(ge=1, description="Number of new puzzles, spread evenly over the files.")
     ] = 4_000
     ambient: Annotated[
-        float, Field(ge=0, le=1, description="Share of genes taken from other cells of the donor.")
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Fraction of genes replaced by genes of other cells of the donor.",
+        ),
     ] = 0.0
     seed: Seed = 0

@@ -16,7 +16,7 @@ SPLIT = "train"
 class DistillSettings(Section):
     """How a teacher's responses become traces.
 
-    The paper (arXiv 2506.02911, section 4): OpenAI o1, 8 samples a puzzle, accepted iff the
+    The paper (arXiv 2506.02911, section 4): OpenAI o1, 8 samples a puzzle, accepted if the
     format is valid and every cell is right. The filters beyond that are off by default.
     """
 
@@ -32,32 +32,39 @@ class DistillSettings(Section):
         Option("--option"),
     ] = Field(default_factory=dict)
     evidence: Evidence = None
-    samples: Annotated[int, Field(ge=1, description="Most responses per puzzle.")] = 8
+    samples: Annotated[int, Field(ge=1, description="Maximum number of responses per puzzle.")] = 8
     temperature: Annotated[float, Field(ge=0, description="Sampling temperature.")] = 1.0
     target: Annotated[
         int | None,
-        Field(ge=1, description="Stop at so many solved puzzles; resample only the unsolved."),
+        Field(
+            ge=1,
+            description="Stop after this many solved puzzles; only unsolved ones are resampled.",
+        ),
     ] = None
-    hint: Annotated[bool, Field(description="Show the teacher the answer, for it to justify.")] = (
-        False
-    )
+    hint: Annotated[
+        bool, Field(description="Show the teacher the answer and let it justify it.")
+    ] = False
     order: Annotated[
-        Order, Field(description="Offline teacher: order in which it discusses the cells.")
+        Order, Field(description="Order in which the offline teacher discusses the cells.")
     ] = "surest"
     min_true_genes: Annotated[
         float | None,
-        Field(ge=0, le=1, description="Share of cited genes that must be in their cell."),
+        Field(ge=0, le=1, description="Minimum fraction of cited genes that are in their cell."),
     ] = None
-    min_words: Annotated[int | None, Field(ge=0, description="Fewest words of reasoning.")] = None
-    max_words: Annotated[int | None, Field(ge=1, description="Most words of reasoning.")] = None
+    min_words: Annotated[
+        int | None, Field(ge=0, description="Minimum number of words of reasoning.")
+    ] = None
+    max_words: Annotated[
+        int | None, Field(ge=1, description="Maximum number of words of reasoning.")
+    ] = None
     no_early_answer: Annotated[
-        bool, Field(description="Refuse reasoning that begins with the whole answer.")
+        bool, Field(description="Reject reasoning that begins with the whole answer.")
     ] = False
     keep: Annotated[
         Literal["shortest", "longest", "random", "best_supported"],
-        Field(description="Which accepted responses of a puzzle become traces."),
+        Field(description="Which of the accepted responses to a puzzle become traces."),
     ] = "shortest"
-    per_puzzle: Annotated[int, Field(ge=1, description="Most traces per puzzle.")] = 1
+    per_puzzle: Annotated[int, Field(ge=1, description="Maximum number of traces per puzzle.")] = 1
     seed: Seed = 0
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ class ReportSettings(Section):
     """What the page shows."""
 
     most_puzzles: Annotated[
-        int, Field(ge=1, description="Most puzzles to browse; of more, a sample is taken.")
+        int,
+        Field(ge=1, description="Maximum number of puzzles to browse; larger sets are sampled."),
     ] = 1_000
     seed: Seed = 0

@@ -14,16 +14,18 @@ Engine = Literal["trl", "ppo", "verl"]
 
 
 class PracticeSettings(Section):
-    """What is practised on, what is held out, and when it is evaluated."""
+    """Which puzzles are trained on, which are held out, and when to evaluate."""
 
     puzzles: Annotated[Names, Field(description="Files of puzzles with answers.")] = ()
     validation: Annotated[
         str | None,
         Field(description="File of held-out puzzles; by default, donors are held out."),
     ] = None
-    held_out: Annotated[float, Field(ge=0, lt=1, description="Share of donors held out.")] = 0.1
+    held_out: Annotated[float, Field(ge=0, lt=1, description="Fraction of donors to hold out.")] = (
+        0.1
+    )
     max_prompt: Annotated[
-        int, Field(ge=1, description="Most tokens of a prompt; longer ones are left out.")
+        int, Field(ge=1, description="Maximum tokens per prompt; longer ones are left out.")
     ] = 3_072
     evaluate_every: Annotated[int, Field(ge=1, description="Steps between evaluations.")] = 20
     seed: Seed = 0
@@ -37,16 +39,19 @@ class PolicySettings(PracticeSettings):
 
     model: Annotated[str, Field(description="Folder or hub name of the model to start from.")] = ""
     reward: Annotated[
-        Literal["batch", "cell+batch"], Field(description="What a response is paid.")
+        Literal["batch", "cell+batch"], Field(description="Reward of a response.")
     ] = "batch"
     kl: Annotated[
         float,
-        Field(ge=0, description="Penalty for leaving the start: in the reward; GRPO: in the loss."),
+        Field(
+            ge=0,
+            description="KL penalty against the initial model, in the reward (GRPO: in the loss).",
+        ),
     ] = 0.001
-    batch: Annotated[int, Field(ge=1, description="Puzzles per step.")] = 64
-    minibatch: Annotated[int, Field(ge=1, description="Puzzles per optimizer step.")] = 64
-    epochs: Annotated[int, Field(ge=1, description="Times each puzzle is answered.")] = 20
-    max_response: Annotated[int, Field(ge=1, description="Most tokens of a response.")] = 3_000
+    batch: Annotated[int, Field(ge=1, description="Number of puzzles per step.")] = 64
+    minibatch: Annotated[int, Field(ge=1, description="Number of puzzles per optimizer step.")] = 64
+    epochs: Annotated[int, Field(ge=1, description="Number of epochs over the puzzles.")] = 20
+    max_response: Annotated[int, Field(ge=1, description="Maximum tokens per response.")] = 3_000
     learning_rate: Annotated[float, Field(gt=0, description="Learning rate of the policy.")] = 1e-6
     value_learning_rate: Annotated[
         float, Field(gt=0, description="Learning rate of the critic (PPO).")
@@ -54,7 +59,7 @@ class PolicySettings(PracticeSettings):
 
 
 class RlSettings(AdapterSection, PracticeSettings):
-    """How a model learns from rewards for its own responses (GRPO).
+    """How a model is trained by rewards for its own responses (GRPO).
 
     The defaults are those of Cell-o1 (arXiv 2506.02911, section 4) where it states them; those of
     the trainer are in :mod:`cello1.training.rl.trl.grpo`.
@@ -66,70 +71,71 @@ class RlSettings(AdapterSection, PracticeSettings):
     ] = "batch"
     no_signal: Annotated[
         Literal["keep", "drop"],
-        Field(description="What becomes of groups whose responses are all worth the same."),
+        Field(description="Whether groups whose responses all get the same reward are kept."),
     ] = "keep"
-    dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout before the adapter.")] = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout of the adapter.")] = 0.0
     solve: Annotated[
-        int | None, Field(ge=0, description="Held-out puzzles solved at each; by default all.")
+        int | None,
+        Field(ge=0, description="Held-out puzzles solved per evaluation; by default all."),
     ] = None
-    max_new_tokens: Annotated[int, Field(ge=1, description="Most tokens of a response there.")] = (
-        3_500
-    )
+    max_new_tokens: Annotated[
+        int, Field(ge=1, description="Maximum tokens per response to a held-out puzzle.")
+    ] = 3_500
     patience: Annotated[
-        int | None, Field(ge=1, description="Stop after so many evaluations without a better one.")
+        int | None, Field(ge=1, description="Stop after this many evaluations without improvement.")
     ] = None
     trainer: dict[str, Any] = Field(
-        default_factory=dict, description="Settings of TRL's GRPOConfig by their names."
+        default_factory=dict, description="Settings of TRL's GRPOConfig, by name."
     )
 
 
 class PpoSettings(PolicySettings):
-    """How a model learns by proximal policy optimization, on one machine.
+    """How a model is trained by proximal policy optimization on one machine.
 
     The defaults are those of the ablation of Cell-o1 (arXiv 2506.02911, section 4); what the paper
     leaves open (clipping, one pass) is as in verl, with which it was run.
     """
 
-    solve: Annotated[
-        int, Field(ge=0, description="Held-out puzzles solved at each evaluation.")
-    ] = 64
-    passes: Annotated[int, Field(ge=1, description="Times each batch is learned from.")] = 1
-    micro_batch: Annotated[int, Field(ge=1, description="Responses in memory at a time.")] = 8
-    max_steps: Annotated[int | None, Field(ge=1, description="Stop after so many steps.")] = None
-    gamma: Annotated[float, Field(ge=0, le=1, description="Discount of later rewards.")] = 1.0
-    lam: Annotated[float, Field(ge=0, le=1, description="Lambda of the advantages.")] = 1.0
-    clip: Annotated[float, Field(gt=0, lt=1, description="Clip of the probability ratio.")] = 0.2
-    value_clip: Annotated[float, Field(gt=0, description="Clip of the change of a value.")] = 0.5
-    max_grad_norm: Annotated[float, Field(gt=0, description="Clip of the gradient's norm.")] = 1.0
+    solve: Annotated[int, Field(ge=0, description="Held-out puzzles solved per evaluation.")] = 64
+    passes: Annotated[int, Field(ge=1, description="Number of passes over each batch.")] = 1
+    micro_batch: Annotated[int, Field(ge=1, description="Number of responses per micro-batch.")] = 8
+    max_steps: Annotated[int | None, Field(ge=1, description="Stop after this many steps.")] = None
+    gamma: Annotated[float, Field(ge=0, le=1, description="Discount factor.")] = 1.0
+    lam: Annotated[float, Field(ge=0, le=1, description="Lambda of the advantage estimates.")] = 1.0
+    clip: Annotated[
+        float, Field(gt=0, lt=1, description="Clipping range of the probability ratio.")
+    ] = 0.2
+    value_clip: Annotated[float, Field(gt=0, description="Clipping range of the values.")] = 0.5
+    max_grad_norm: Annotated[float, Field(gt=0, description="Maximum norm of the gradient.")] = 1.0
     save_every: Annotated[int, Field(ge=1, description="Steps between checkpoints.")] = 10
 
 
 class VerlSettings(PolicySettings):
-    """How a model learns on a cluster, by verl; the defaults are those of Cell-o1.
+    """How a model is trained on a cluster by verl; the defaults are those of Cell-o1.
 
     arXiv 2506.02911, section 4: 2 nodes of 8 GPUs, GRPO with 5 responses to each of 64 puzzles.
     """
 
-    solve: Annotated[
-        int, Field(ge=1, description="Held-out puzzles solved at each evaluation.")
-    ] = 128
+    solve: Annotated[int, Field(ge=1, description="Held-out puzzles solved per evaluation.")] = 128
     algorithm: Annotated[
-        Literal["grpo", "ppo"], Field(description="GRPO, or PPO, the ablation.")
+        Literal["grpo", "ppo"], Field(description="GRPO, or PPO (the ablation).")
     ] = "grpo"
-    group: Annotated[int, Field(ge=2, description="GRPO: responses to each puzzle.")] = 5
+    group: Annotated[int, Field(ge=2, description="GRPO: number of responses per puzzle.")] = 5
     rollout: Annotated[
-        Literal["vllm", "sglang"], Field(description="What generates the responses.")
+        Literal["vllm", "sglang"], Field(description="Engine that generates the responses.")
     ] = "vllm"
     tensor_parallel: Annotated[
-        int, Field(ge=1, description="GPUs that share a model during generation.")
+        int, Field(ge=1, description="Number of GPUs that share a model during generation.")
     ] = 2
-    tokens_per_gpu: Annotated[int, Field(ge=1, description="Tokens in memory at a time.")] = 16_384
-    nodes: Annotated[int, Field(ge=1, description="Machines.")] = 2
-    gpus: Annotated[int, Field(ge=1, description="GPUs per machine.")] = 8
+    tokens_per_gpu: Annotated[
+        int, Field(ge=1, description="Maximum tokens per GPU and micro-batch.")
+    ] = 16_384
+    nodes: Annotated[int, Field(ge=1, description="Number of nodes.")] = 2
+    gpus: Annotated[int, Field(ge=1, description="Number of GPUs per node.")] = 8
     address: Annotated[
         str | None,
         Field(description="Address of a Ray cluster; by default, one is started here."),
     ] = None
     config: dict[str, Any] = Field(
-        default_factory=dict, description="verl's own settings by their dotted names."
+        default_factory=dict, description="verl's own settings, by dotted name."
     )

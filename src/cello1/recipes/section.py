@@ -1,4 +1,4 @@
-"""What a section of settings is: told once, here, for recipes, options, keywords and pages.
+"""Sections of settings, each defined once for recipes, options, keywords and documentation.
 
 A field of a section has a type, a default, a description and bounds. From it come the key of the
 recipe, the option of the command line (:mod:`cello1.cli.options`), the keyword of the Python
@@ -20,7 +20,7 @@ from cello1.errors import UseError, brief
 
 @dataclass(frozen=True)
 class Option:
-    """How the command line spells a setting, where its own name will not do.
+    """How the command line spells a setting whose own name will not do.
 
     Attributes
     ----------
@@ -51,11 +51,12 @@ Evidence = Annotated[
 DonorKey = Annotated[str, Field(description="obs column of the donor.")]
 BatchKey = Annotated[str | None, Field(description="obs column of the experimental batch.")]
 Layer = Annotated[
-    str | None, Field(description="X, raw.X or a layer; by default the first with raw counts.")
+    str | None,
+    Field(description="X, raw.X or a layer; by default the first that holds raw counts."),
 ]
 ContextColumns = Annotated[
     dict[str, str],
-    Field(description="obs column -> sentence with {value}, added to the context."),
+    Field(description="obs column and a sentence with {value} to add to the context."),
     Option("--context-column"),
 ]
 
@@ -89,9 +90,8 @@ def _problem(error: Any) -> str:
 def takes(section: type[BaseModel]) -> Callable[[F], F]:
     """Show the fields of a section as keywords of a function that collects them in ``**changes``.
 
-    What the function does with them is its own affair (it calls
-    :func:`cello1.recipes.read.resolve`); this lets ``help`` and editors know their names and
-    defaults.
+    The function itself passes them to :func:`cello1.recipes.read.resolve`; this shows their names
+    and defaults to ``help`` and editors.
     """
 
     def decorate(function: F) -> F:

@@ -18,20 +18,19 @@ Names = Annotated[tuple[str, ...], BeforeValidator(one_or_more)]
 
 
 class AdapterSection(Section):
-    """What of a model is trained: an adapter (LoRA, DoRA) or all weights."""
+    """What is trained of a model: an adapter (LoRA, DoRA) or all weights."""
 
     model: Annotated[str, Field(description="Folder or hub name of the base model.")] = (
         "Qwen/Qwen2.5-7B-Instruct"
     )
-    method: Annotated[Literal["lora", "dora", "full"], Field(description="What is trained.")] = (
-        "lora"
-    )
+    method: Annotated[
+        Literal["lora", "dora", "full"],
+        Field(description="A LoRA or DoRA adapter, or all weights."),
+    ] = "lora"
     rank: Annotated[int, Field(ge=1, description="Rank of the adapter.")] = 256
-    alpha: Annotated[float, Field(gt=0, description="Scale of the adapter, times its rank.")] = 512
-    dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout before the adapter.")] = 0.05
-    layers: Annotated[Names, Field(description="Names of the layers that get an adapter.")] = (
-        "all-linear",
-    )
+    alpha: Annotated[float, Field(gt=0, description="Alpha of the adapter.")] = 512
+    dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout of the adapter.")] = 0.05
+    layers: Annotated[Names, Field(description="Layers to adapt, by name.")] = ("all-linear",)
     attention: Annotated[
         str | None,
         Field(description="Attention implementation of transformers, such as flash_attention_2."),
@@ -45,34 +44,37 @@ class SftSettings(AdapterSection):
     a learning rate of 5e-5, 10 epochs, 128 traces a step.
     """
 
-    traces: Annotated[Names, Field(description="Files of traces.")] = ()
+    traces: Annotated[Names, Field(description="Files of traces to train on.")] = ()
     answers_only: Annotated[
-        bool, Field(description="Teach the answers without reasoning; any puzzles will do.")
+        bool, Field(description="Train on answers without reasoning; any puzzles will do.")
     ] = False
     validation: Annotated[
         str | None,
         Field(description="File of held-out puzzles or traces; by default, donors are held out."),
     ] = None
-    held_out: Annotated[float, Field(ge=0, lt=1, description="Share of donors held out.")] = 0.1
+    held_out: Annotated[float, Field(ge=0, lt=1, description="Fraction of donors to hold out.")] = (
+        0.1
+    )
     max_length: Annotated[
-        int, Field(ge=16, description="Most tokens of prompt and response; longer are dropped.")
+        int,
+        Field(ge=16, description="Maximum tokens of prompt and response; longer ones are dropped."),
     ] = 8_192
     packing: Annotated[
         bool | None,
         Field(description="Pack several traces into a row; by default with flash attention."),
     ] = None
     evaluate_every: Annotated[
-        int | None, Field(ge=1, description="Steps between evaluations; by default an epoch.")
+        int | None, Field(ge=1, description="Steps between evaluations; by default one epoch.")
     ] = None
-    solve: Annotated[int, Field(ge=0, description="Held-out puzzles solved at each.")] = 64
-    max_new_tokens: Annotated[int, Field(ge=1, description="Most tokens of a response there.")] = (
-        3_500
-    )
+    solve: Annotated[int, Field(ge=0, description="Held-out puzzles solved per evaluation.")] = 64
+    max_new_tokens: Annotated[
+        int, Field(ge=1, description="Maximum tokens per response to a held-out puzzle.")
+    ] = 3_500
     patience: Annotated[
-        int | None, Field(ge=1, description="Stop after so many evaluations without a better one.")
+        int | None, Field(ge=1, description="Stop after this many evaluations without improvement.")
     ] = 3
-    gpus: Annotated[int, Field(ge=1, description="GPUs the recipe is written for.")] = 1
+    gpus: Annotated[int, Field(ge=1, description="Number of GPUs the recipe is written for.")] = 1
     trainer: Annotated[
-        dict[str, Any], Field(description="Settings of TRL's SFTConfig by their names.")
+        dict[str, Any], Field(description="Settings of TRL's SFTConfig, by name.")
     ] = Field(default_factory=dict)
     seed: Seed = 0

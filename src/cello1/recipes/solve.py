@@ -19,15 +19,17 @@ class EndpointSettings(Section):
     temperature: Annotated[
         float | None, Field(ge=0, description="Sampling temperature; by default 0, and 1 to vote.")
     ] = None
-    max_new_tokens: Annotated[int, Field(ge=1, description="Most tokens of a response.")] = 3_500
+    max_new_tokens: Annotated[int, Field(ge=1, description="Maximum tokens per response.")] = 3_500
     base_url: Annotated[
         str | None,
         Field(description="openai: address of the server, up to /v1."),
         Option(metavar="URL"),
     ] = None
-    in_flight: Annotated[int, Field(ge=1, description="openai: concurrent requests.")] = 8
+    in_flight: Annotated[
+        int, Field(ge=1, description="openai: maximum number of concurrent requests.")
+    ] = 8
     per_minute: Annotated[
-        int | None, Field(ge=1, description="openai: most requests started per minute.")
+        int | None, Field(ge=1, description="openai: maximum number of requests per minute.")
     ] = None
     price_in: Annotated[
         float | None, Field(ge=0, description="openai: USD per million prompt tokens.")
@@ -36,18 +38,19 @@ class EndpointSettings(Section):
         float | None, Field(ge=0, description="openai: USD per million completion tokens.")
     ] = None
     max_cost: Annotated[
-        float | None, Field(ge=0, description="openai: stop before this many USD are spent.")
+        float | None,
+        Field(ge=0, description="openai: stop before spending more than this, in USD."),
     ] = None
     cache: Annotated[
         Path | None,
-        Field(description="openai: folder of answers already paid for."),
+        Field(description="openai: folder that caches answers already paid for."),
         Option(metavar="FOLDER"),
     ] = None
     retries: Annotated[
-        int, Field(ge=0, description="openai: how often a failed request is repeated.")
+        int, Field(ge=0, description="openai: maximum number of retries of a failed request.")
     ] = 6
     timeout: Annotated[
-        float, Field(ge=0, description="openai: seconds until a request is given up.")
+        float, Field(ge=0, description="openai: seconds before a request times out.")
     ] = 600.0
     seed: Seed = 0
 
@@ -74,7 +77,7 @@ class SolveSettings(EndpointSettings):
         ),
     ] = "mini"
     alone: Annotated[
-        bool, Field(description="All but mini, hf and openai: decide each cell by itself.")
+        bool, Field(description="All but mini, hf and openai: label each cell by itself.")
     ] = False
     markers: Annotated[
         Path | None,
@@ -88,11 +91,11 @@ class SolveSettings(EndpointSettings):
         ),
         Option(metavar="FOLDER"),
     ] = None
-    atlas_only: Annotated[bool, Field(description="atlas, evidence: take the folder alone.")] = (
+    atlas_only: Annotated[bool, Field(description="atlas, evidence: use that folder alone.")] = (
         False
     )
     without: Annotated[
-        tuple[str, ...], Field(description="atlas, evidence: source or study to leave out.")
+        tuple[str, ...], Field(description="atlas, evidence: sources or studies to leave out.")
     ] = ()
     evidence: Evidence = None
     decode: Annotated[
@@ -102,12 +105,14 @@ class SolveSettings(EndpointSettings):
             "models of `cello1 base`, such as mini, rate and others write."
         ),
     ] = None
-    valid: Annotated[bool, Field(description="mini, hf: only valid answers can be written.")] = (
-        False
-    )
-    samples: Annotated[int, Field(ge=1, description="Answers per puzzle that vote.")] = 1
+    valid: Annotated[
+        bool, Field(description="mini, hf: allow only valid answers to be written.")
+    ] = False
+    samples: Annotated[
+        int, Field(ge=1, description="Number of answers per puzzle, combined by vote.")
+    ] = 1
     permute: Annotated[
-        bool, Field(description="Show every vote the cells and candidates in another order.")
+        bool, Field(description="Shuffle cells and candidates anew for every vote.")
     ] = False
     engine: Annotated[
         Literal["transformers", "vllm", "ray"],
@@ -154,5 +159,5 @@ class SolveSettings(EndpointSettings):
 
     @property
     def sampling_temperature(self) -> float:
-        """The temperature to use: votes need answers that differ."""
+        """Temperature to use: votes need answers that differ."""
         return (1.0 if self.samples > 1 else 0.0) if self.temperature is None else self.temperature
