@@ -24,7 +24,7 @@ def settle_caches() -> None:
 
 
 def _can_hold(folder: Path) -> bool:
-    """Say whether a folder can be written, or made."""
+    """Return whether a folder can be written, or made."""
     if not folder.is_absolute():  # no home at all: `~` stays as it is
         return False
     with suppress(OSError):

@@ -21,7 +21,7 @@ _SECONDS = 5.0
 
 
 def is_hub_name(text: str) -> bool:
-    """Say whether a text can be the name of a repository: OWNER/NAME."""
+    """Return whether a text can be the name of a repository: OWNER/NAME."""
     return _NAME.fullmatch(text) is not None and ".." not in text
 
 
@@ -78,7 +78,7 @@ def snapshot(
 
 
 def reachable(endpoint: str) -> bool:
-    """Say whether a server answers."""
+    """Return whether a server answers."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
         return True  # the proxy knows
     address = urlparse(endpoint)

@@ -183,7 +183,7 @@ def genes_in(
 
 
 def _shown(cue: re.Match[str], text: str) -> bool:
-    """Say whether a passive cue has the cell itself as its subject."""
+    """Return whether a passive cue has the cell itself as its subject."""
     return cue["passive"] is not None and bool(_AFTER_CELL.match(text[: cue.start()]))
 
 
@@ -249,10 +249,10 @@ def _expand(match: re.Match[str], vocabulary: Set[str]) -> str:
 
 
 def listed(gene: str, genes: Set[str]) -> bool:
-    """Say whether a list has a gene, or any gene of a family such as ``IGH*``."""
+    """Return whether a list has a gene, or any gene of a family such as ``IGH*``."""
     return has_prefix(gene[:-1], genes) if gene.endswith("*") else gene in genes
 
 
 def has_prefix(stem: str, genes: Set[str]) -> bool:
-    """Say whether any gene begins so."""
+    """Return whether any gene begins so."""
     return any(gene.startswith(stem) for gene in genes)

@@ -103,7 +103,7 @@ def read(names: Names, reasoning: str) -> list[Sentence]:
 
 
 def is_aside(sentence: Sentence, cell: Mention) -> bool:
-    """Say whether a cell is named only to be set against another: 'than Cell 2', 'not Cell 2'."""
+    """Return whether a cell is named only in contrast to another: 'than Cell 2', 'not Cell 2'."""
     return bool(_ASIDE.search(sentence.text[max(0, cell.start - NEAR) : cell.start]))
 
 

@@ -170,7 +170,7 @@ def spelled(name: str, field: FieldInfo) -> str:
 
 
 def is_option(field: FieldInfo) -> bool:
-    """Say whether a setting can be an option; nested ones are told in recipes alone."""
+    """Return whether a setting can be an option; nested ones are told in recipes alone."""
     return _kind(field.annotation) is not None
 
 

@@ -316,7 +316,7 @@ class _Tolerant:
             yield tuple(max(cells[i + 1]) for i in range(self.n))
 
     def _may_be_cut(self, label: str) -> bool:
-        """Say whether a last label without an end may be the beginning of another candidate."""
+        """Return whether a last label without an end may be the beginning of another candidate."""
         key = label_key(label.strip(_MARKUP + " "))
         return bool(key) and any(c.startswith(key) and c != key for c in self.exact)
 

@@ -205,7 +205,7 @@ def _listed(root: Path, folder: Path, files: Any) -> dict[str, Path]:
 
 
 def _inside(root: Path, name: Any) -> str:
-    """See that a README of somebody else leads nowhere but into its own folder."""
+    """Check that a README of somebody else leads nowhere but into its own folder."""
     path = PurePosixPath(str(name))
     if path.is_absolute() or ".." in path.parts:
         raise InputError(f"README.md of {root} names {name}, which is outside its folder")

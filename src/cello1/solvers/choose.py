@@ -132,7 +132,7 @@ def choose_for(
 
 
 def runs_models() -> bool:
-    """Say whether what local language models need is installed."""
+    """Return whether what local language models need is installed."""
     return all(find_spec(name) is not None for name in ("torch", "transformers"))
 
 

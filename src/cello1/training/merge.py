@@ -1,4 +1,4 @@
-"""From an adapter to a plain model: weights added up, checked, and described in a card."""
+"""Merge an adapter into a plain model: weights added, checked, and described in a card."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def merge(
     adapter
         A run folder of `cello1 sft` or `rl`, the adapter in it, or one of its checkpoints.
     out
-        A new folder; it appears whole, and only if the check passes.
+        A new folder, which appears complete and only if the check passes.
     base
-        The base model, if it was moved; default: where it was for the training.
+        The base model, if it was moved; by default where it was for the training.
     metrics
         A ``metrics.json`` of `cello1 eval` for the card.
     licence
@@ -81,12 +81,12 @@ def merge(
 
 
 def check_base(folder: Path, trained_on: Mapping[str, str], origin: Path) -> None:
-    """See that a base is the one an adapter was trained on.
+    """Check that a base is the one an adapter was trained on.
 
     Raises
     ------
     InputError
-        When it is another; the message says in what.
+        When it is another; the message says what differs.
     """
     now = model_identity(origin)
     if other := [part for part in now if now[part] != trained_on.get(part)]:
@@ -117,7 +117,7 @@ def _read_metrics(path: Path) -> dict[str, Any]:
 
 
 def _merge(folder: Path, origin: Path, part: Path, watch: Watch) -> float:
-    """Write the merged model and return by how much its logits differ, relatively."""
+    """Write the merged model and return the relative difference of its logits."""
     import torch
 
     watch("merging", 0.0)

@@ -93,7 +93,7 @@ def test_an_adapter_learns_what_is_rewarded_and_is_merged(files, tmp_path):
     assert sum(reward[-5:]) / 5 > sum(reward[:3]) / 3 + 0.1
     assert adapter.name == "adapter"
     card = (merge(tmp_path / "run", tmp_path / "model") / "README.md").read_text()
-    assert "reinforcement learning by the worth of its responses" in card
+    assert "reinforcement learning with rewards for its responses" in card
     assert "12 puzzles" in card
 
 

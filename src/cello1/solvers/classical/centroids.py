@@ -98,7 +98,7 @@ class Centroids:
         return self._scores(self.model, puzzle)
 
     def knows(self, label: str) -> Knowledge:
-        """Say whether a type was among those learned."""
+        """Return whether a type was among those learned."""
         known = label_key(label) in self.types
         return Knowledge("source", ("training puzzles",)) if known else Knowledge("not at all", ())
 

@@ -65,7 +65,7 @@ class Markers:
         return self._found[key]
 
     def knows(self, label: str) -> Knowledge:
-        """Say whether a type has markers of its own, only those of a type above it, or none."""
+        """Return whether a type has markers of its own, only those of a type above it, or none."""
         kind = self.entry(label)
         if kind is None:
             return Knowledge("not at all", ())

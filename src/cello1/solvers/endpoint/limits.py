@@ -88,7 +88,7 @@ class Budget:
         return True
 
     def covers(self) -> bool:
-        """Say whether what is set aside for the running calls is still there."""
+        """Return whether what is set aside for the running calls is still there."""
         return self.limit is None or self.spent + sum(self._reserved) <= self.limit * (1 + 1e-9)
 
     def give_back(self, amount: float) -> None:

@@ -223,7 +223,7 @@ def _characters(turns: Sequence[Mapping[str, str]]) -> int:
 
 
 def _about_roles(said: Complaint, words: str) -> bool:
-    """Say whether a server objects to the system role, in any of the words that are used."""
+    """Return whether a server objects to the system role, in any of the words that are used."""
     where = said.param.lower()
     if where.startswith("messages") and where.endswith("role"):
         return True
@@ -231,6 +231,6 @@ def _about_roles(said: Complaint, words: str) -> bool:
 
 
 def _names(said: Complaint, words: str, name: str) -> bool:
-    """Say whether a complaint is about one field of the request."""
+    """Return whether a complaint is about one field of the request."""
     field_named = re.split(r"[.\s]", said.param.lower())[-1] == name
     return field_named or re.search(rf"\b{name}\b", words) is not None

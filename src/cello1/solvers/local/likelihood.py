@@ -282,7 +282,7 @@ def _header(language: LanguageModel, number: int) -> list[int]:
 
 
 def rates_candidates(language: LanguageModel) -> bool:
-    """Say whether a model was trained to rate the candidates on offer, as `cello1 base` does."""
+    """Return whether a model was trained to rate the candidates on offer, as `cello1 base` does."""
     return bool(getattr(language.model.config, "rates_candidates", False))
 
 

@@ -1,4 +1,4 @@
-"""Which responses of a teacher are accepted, which of these become traces, and how many."""
+"""Which responses of a teacher are accepted, and which of these become traces."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Verdict(NamedTuple):
     kind
         ``accepted``, ``format``, ``wrong``, ``genes``, ``length`` or ``early answer``.
     reason
-        The same in words; empty when accepted.
+        The reason in words; empty when accepted.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Verdict(NamedTuple):
 def check_response(
     puzzle: Puzzle, text: str, settings: DistillSettings, vocabulary: Set[str]
 ) -> Verdict:
-    """Check a response: format and every cell, then the filters that are switched on.
+    """Check a response: format, every cell, then the filters that are enabled.
 
     Parameters
     ----------
@@ -87,9 +87,9 @@ def _filter(
 
 
 def answers_early(puzzle: Puzzle, reasoning: str, vocabulary: Set[str]) -> bool:
-    """Say whether all labels stand in the order of the cells before any gene is cited.
+    """Return whether all labels are listed in the order of the cells before any gene is cited.
 
-    Candidates listed in another order are no answer.
+    Candidates listed in another order are not an answer.
     """
     first_gene = min(
         (match.start() for match in TOKEN.finditer(reasoning) if match.group() in vocabulary),
@@ -110,7 +110,7 @@ def choose(
     settings: DistillSettings,
     vocabulary: Set[str],
 ) -> list[Mapping[str, Any]]:
-    """Choose which accepted records of a puzzle are kept, at most `per_puzzle` different ones."""
+    """Choose which accepted records of a puzzle to keep, at most `per_puzzle` different ones."""
     different = {r["text"]: r for r in sorted(accepted, key=lambda r: -int(r["sample"]))}
     records = sorted(different.values(), key=lambda r: int(r["sample"]))
     if settings.keep == "random":
@@ -125,7 +125,7 @@ def choose(
 
 
 def support(puzzle: Puzzle, text: str, vocabulary: Set[str]) -> tuple[float, int]:
-    """Return the share of cited genes that are true, and how many are."""
+    """Return the fraction of cited genes that are true, and their number."""
     response = parse_response(text)
     cited = citations(puzzle, getattr(response, "reasoning", ""), vocabulary)
     true = sum(c.true for c in cited)
@@ -139,18 +139,18 @@ def acceptance(
     settings: DistillSettings,
     vocabulary: Set[str],
 ) -> dict[str, Any]:
-    """Sum up a distillation.
+    """Summarize a distillation.
 
     Parameters
     ----------
     puzzles
-        By id; those that were never asked do not count.
+        Puzzles by id; those that were never asked do not count.
     records
         The responses with their verdicts.
     traces
-        What was kept.
+        The traces that were kept.
     settings
-        For the prices of tokens, if they were given.
+        Settings, for the prices of tokens if given.
     vocabulary
         What counts as a gene.
 
@@ -217,7 +217,7 @@ def _texts(traces: Sequence[Puzzle], vocabulary: Set[str]) -> dict[str, Any]:
 
 
 def _cost(records: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Add up what the records tell; None where it is not known."""
+    """Add up time, tokens and cost of the records; None where not known."""
     tokens: dict[str, int | None] = {}
     for name in ("prompt_tokens", "completion_tokens"):
         counts = [r[name] for r in records]

@@ -1,4 +1,4 @@
-"""From settings to a teacher: who gives the k-th response to a puzzle."""
+"""From settings to a teacher: the solver that gives the k-th response to a puzzle."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ def choose_teacher(
     train: Sequence[Puzzle] = (),
     validation: Sequence[Puzzle] = (),
 ) -> Sampler:
-    """Return the solver of each sample; what the teacher needs is loaded now.
+    """Return the solver of each sample; everything it needs is loaded now.
 
     Parameters
     ----------
     settings
         The teacher, and how it samples.
     puzzles
-        What it will be asked. Centroids without `train` learn from these, for every donor from
-        the puzzles of the others: a teacher that has seen the cells it is asked would be right
-        nearly always, and for the wrong reasons.
+        The puzzles to answer. Centroids without `train` learn from these, for every donor from the
+        puzzles of the others: a teacher that has seen the cells would nearly always be right,
+        and for the wrong reasons.
     train, validation
-        For centroids: what to learn from, and on what to choose the model.
+        For centroids: puzzles to learn from, and to choose the model on.
 
     Raises
     ------
     UseError
-        When the name is of no solver, or an option is not known or does not fit.
+        When there is no such solver, or an option is unknown or does not fit.
     """
     options = dict(settings.options)
     if settings.evidence is not None and settings.teacher != "atlas":
@@ -96,7 +96,7 @@ def donor_folds(puzzles: Sequence[Puzzle]) -> dict[str, int]:
 
 
 class ByDonor:
-    """Asks for every donor the teacher that did not learn from it.
+    """Asks, for every donor, the teacher that did not learn from it.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Distillation by rejection sampling: a teacher answers, and what is right becomes a trace.
+"""Distillation by rejection sampling: a teacher answers, and correct responses become traces.
 
-The run folder takes every response as it comes, with its verdict. An interrupted run resumes and
-ends with the same traces.
+Every response is stored in the run folder as it arrives, with its verdict. An interrupted run
+resumes and ends with the same traces.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from cello1.training.distill.choose_teacher import Sampler, choose_teacher, evid
 from cello1.training.run.traces import make_trace, write_traces
 
 TRACES, REJECTED = "reasoning.parquet", "rejected.jsonl"
-# With a target, so many puzzles are asked before counting again.
+# With a target, this many puzzles are asked between counts.
 _TOGETHER = 64
 _DIGITS = 6
-# Options that change how fast, how dear or from where, but not which responses come.
+# Options that do not change which responses come.
 _NOT_IDENTITY = {
     "in_flight",
     "per_minute",
@@ -49,7 +49,7 @@ _NOT_IDENTITY = {
 
 @dataclass(frozen=True)
 class Distilled:
-    """What came of a distillation.
+    """The result of a distillation.
 
     Attributes
     ----------
@@ -58,11 +58,11 @@ class Distilled:
     metrics
         What ``metrics.json`` holds.
     owed
-        Calls that failed or were not made; the same command makes them.
+        Calls that failed or were not made; rerun the same command to make them.
     why
-        Why, for the first of them.
+        The reason for the first of them.
     unknown
-        Which candidates the teacher does not know by themselves, in a sentence, or None.
+        A sentence on the candidates the teacher does not know by themselves, or None.
     """
 
     folder: Path
@@ -85,12 +85,12 @@ def distill(
     watch: Count = lambda done, total: None,
     **changes: Any,
 ) -> Distilled:
-    """Ask a teacher, keep what is right, and write the traces.
+    """Ask a teacher, keep correct responses, and write the traces.
 
     Parameters
     ----------
     puzzles
-        Where puzzles with answers lie: a file, a folder, or a name on the Hugging Face hub.
+        Puzzles with answers: a file, a folder, or a name on the Hugging Face hub.
     out
         The run folder.
     settings, **changes
@@ -141,7 +141,7 @@ def distill(
 
 
 class _Rounds:
-    """The responses so far, and who is asked next."""
+    """The responses so far, and what is asked next."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class _Rounds:
         target = self.settings.target
         self._tell()
         for sample in range(self.settings.samples):
-            # What was unsolved when this round began, also when it was interrupted halfway.
+            # What was unsolved when this round began, even if it was interrupted halfway.
             earlier = {self.records[i]["puzzle"] for i in self._accepted_before(sample)}
             owed = [p for p in self.order if target is None or p not in earlier]
             size = len(owed) if target is None else _TOGETHER
@@ -263,7 +263,7 @@ class _Rounds:
 
 
 def _answered(path: Path) -> dict[str, Puzzle]:
-    """Read puzzles by id; every one must have its answer, and some there must be."""
+    """Read puzzles by id; there must be some, and all must have answers."""
     puzzles = read_puzzles(path)
     without = [number for number, p in enumerate(puzzles, start=1) if p.answer is None]
     if without or not puzzles:
@@ -276,7 +276,7 @@ def _answered(path: Path) -> dict[str, Puzzle]:
 
 
 def _write(folder: Path, rounds: _Rounds, teacher: str) -> Distilled:
-    """Write traces, rejected responses and figures; all whole or not at all."""
+    """Write traces, rejected responses and metrics, each complete or not at all."""
     place = {puzzle_id: i for i, puzzle_id in enumerate(rounds.puzzles)}
     records = sorted(rounds.records.values(), key=lambda r: (place[r["puzzle"]], r["sample"]))
     rejected = [r for r in records if not r["accepted"]]

@@ -1,4 +1,4 @@
-"""The puzzles of reinforcement learning: read, held out by donor, long prompts left out."""
+"""The puzzles of reinforcement learning: read, split by donor, long prompts left out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cello1.training.run.data import (
 
 @dataclass(frozen=True)
 class RlData:
-    """What is practised on and what is held out.
+    """What is trained on and what is held out.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class RlData:
     held_out
         Puzzles of other donors, solved at every evaluation.
     counts
-        What became of the puzzles, for the log and the model card.
+        Numbers of puzzles used and dropped, for the log and the model card.
     """
 
     practise: list[Puzzle]
@@ -66,14 +66,14 @@ def read_rl_data(settings: Settings, prompter: Prompter, context: int, budget: i
     prompter
         The tokenizer and chat template of the model.
     context
-        Most tokens the model can take.
+        Context length of the model, in tokens.
     budget
-        Most tokens of a response: prompt and response must fit the model's context.
+        Maximum tokens of a response: prompt and response must fit the context.
 
     Raises
     ------
     InputError
-        When nothing is left to practise on, or a donor would be on both sides.
+        When nothing is left to train on, or a donor would be on both sides.
     """
     read = [puzzle for path in settings.puzzles for puzzle in read_answered(path)]
     puzzles = list({puzzle.id: puzzle for puzzle in read}.values())

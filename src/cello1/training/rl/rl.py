@@ -1,4 +1,4 @@
-"""Reinforcement learning on puzzles, by the engine that is asked for."""
+"""Reinforcement learning on puzzles, with the engine of your choice."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rl(
         The run folder.
     engine
         ``trl`` (GRPO); ``ppo``, on one machine, with the section `ppo`; ``verl``, on a cluster,
-        with the section `verl`. Settings of one of these say it by themselves.
+        with the section `verl`. Settings of one of these imply it.
     watch
         Called with what is going on and the share of it that is done.
 

@@ -1,8 +1,8 @@
-"""Responses to learn from: sampled with the weights that learn, scored, and counted.
+"""Responses to learn from: sampled from the model in training, scored, and counted.
 
 One rule for every engine: a response ends with a token that ends the model's turn, or it is cut off
-by its budget and then invalid. Unlike a solver, sampling does not stop at ``</answer>``: a model
-has to learn to end by itself, because other programs that run it will not stop it there.
+at its budget and is then invalid. Unlike a solver, sampling does not stop at ``</answer>``: a model
+has to learn to end by itself, because other programs will not stop it there.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ Generate = Callable[
 
 @dataclass(frozen=True)
 class Rollout:
-    """One response and what it is worth.
+    """One response and its rewards.
 
     Attributes
     ----------
     tokens
-        As sampled, with the token that ends it unless it was cut off.
+        As sampled, with the end token unless it was cut off.
     logprobs
-        Of the tokens, when the engine that sampled them differs from the one that learns.
+        Of the tokens, if the engine that sampled them is not the one that trains.
     rewards
         One per reward of the recipe, not weighted.
     """
@@ -62,22 +62,22 @@ class Group:
 
     @property
     def has_signal(self) -> bool:
-        """Whether any response is worth more than another: else nothing can be learned here."""
+        """Whether the rewards differ: otherwise nothing can be learned here."""
         return len({rollout.rewards for rollout in self.rollouts}) > 1
 
 
 class RolloutSampler:
-    """Asks for groups of responses, scores them, and counts what was sampled.
+    """Samples groups of responses, scores them, and keeps counts.
 
-    Every random choice depends on the seed and the place of the draw alone, so that a resumed run
-    makes the same ones.
+    Every random choice depends on the seed and its place in the training alone, so a resumed run
+    repeats them.
 
     Parameters
     ----------
     prompter
         Writes prompts and reads tokens.
     ends
-        Tokens at which a response is over.
+        Tokens that end a response.
     rewards
         Applied to every score.
     size
@@ -87,14 +87,14 @@ class RolloutSampler:
     generate
         The engine.
     gather
-        Returns what every process that trains has given it.
+        Gathers counts over all training processes.
 
     Attributes
     ----------
     seconds
         Spent ``generating`` and ``rewarding``.
     counts
-        Of what was sampled since they were last taken, over all processes.
+        Of what was sampled since they were last read, over all processes.
     """
 
     def __init__(
@@ -121,9 +121,9 @@ class RolloutSampler:
         puzzles
             This process's share of the batch.
         place
-            Where in the training this is: (step, generation within the step).
+            Position in the training: (step, generation within the step).
         shift
-            The number of its first puzzle in the whole batch.
+            Index of its first puzzle in the whole batch.
         """
         began = time.perf_counter()
         asked = [self.prompter.prompt(puzzle) for puzzle in puzzles]
@@ -152,7 +152,7 @@ class RolloutSampler:
         self, puzzle: Puzzle, tokens: list[int], logprobs: list[float | None] | None, opened: bool
     ) -> Rollout:
         finished = bool(tokens) and tokens[-1] in self.ends
-        # Special tokens are kept: whatever was sampled has to be in the format.
+        # Special tokens are kept: everything that was sampled has to be in the format.
         text = self.prompter.vocabulary.text(tokens[:-1] if finished else tokens)
         text = ("<think>" if opened else "") + text
         found = score(puzzle, text) if finished else cut_off(puzzle)
@@ -186,7 +186,7 @@ class RolloutSampler:
                     self.counts[name] += value
 
     def take_figures(self, seconds: float) -> dict[str, float]:
-        """Return shares and rates since the last time, which took so many seconds of steps."""
+        """Return fractions and rates since the last call, over so many seconds of steps."""
         n, spent = self.counts, self.seconds
         if not n["responses"]:
             return {}
@@ -210,7 +210,7 @@ class RolloutSampler:
 
 
 class _Recorder:
-    """Takes every token as it is drawn, until one that ends the turn or the budget."""
+    """Records tokens as they are drawn, until the turn ends or the budget is used up."""
 
     def __init__(self, budget: int, ends: Sequence[int]) -> None:
         self.budget, self.ends = budget, frozenset(ends)
@@ -240,14 +240,14 @@ def sample_tokens(
     budget: int,
     temperature: float,
 ) -> list[list[int]]:
-    """Sample one response per prompt, from the whole distribution.
+    """Sample one response per prompt, from the full distribution.
 
     Parameters
     ----------
     language
         The model, in evaluation mode.
     prompts, seeds
-        Token ids, and the seed of each response.
+        Token ids of the prompts, and the seed of each response.
     budget
         Most tokens of a response.
     temperature
@@ -256,7 +256,7 @@ def sample_tokens(
     Returns
     -------
     list
-        The tokens, with the one that ended the turn unless the budget did.
+        The tokens, with the end token unless the budget ended the response.
     """
     writers = [_Recorder(budget, language.ends) for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i], i))

@@ -1,4 +1,4 @@
-"""The model card: what a model was made of, how, how good it is, and under which licence."""
+"""The model card: what a model was made from and how, how good it is, and its licence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _METRICS = {
 }
 _METHODS = {
     "sft": "supervised fine-tuning on traces of solved puzzles, with `cello1 sft`.",
-    "rl": "reinforcement learning by the worth of its responses, with `cello1 rl`.",
+    "rl": "reinforcement learning with rewards for its responses, with `cello1 rl`.",
 }
 _SHOWN_DONORS = 40
 
@@ -35,7 +35,7 @@ def model_card(
     licence
         Of the model, if it is known.
     metrics
-        The overall metrics of an evaluation, if there was one.
+        The overall metrics of an evaluation, if there is one.
     """
     head: dict[str, Any] = {
         "library_name": "transformers",
@@ -55,7 +55,7 @@ def model_card(
             "## Licence",
             "",
             f"{licence or 'That of the base model, which its folder does not name.'} The data it "
-            "learned from may come with terms of their own. For research; not for diagnosis.",
+            "was trained on may have terms of their own. For research use; not for diagnosis.",
             "",
         ]
     )
@@ -85,7 +85,7 @@ def _base(record: Mapping[str, Any]) -> list[str]:
         "# A small model that annotates cell types, batch by batch",
         "",
         f"{record['parameters']:,} parameters, {how} by `cello1 base` on {record['tokens']:,} "
-        f"tokens of puzzles whose cells were drawn anew for every puzzle. It knows "
+        f"tokens of puzzles, with fresh cells drawn for every puzzle. It knows "
         f"{record['types']} types by name and reads the names of others word by word. It rates "
         "every candidate for every cell (`--decode assign`), and writes for each cell the two "
         "types it rates highest with the genes that speak for them, then each type once.",
@@ -106,8 +106,9 @@ def _tuned(record: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> list
     return [
         "# A model that annotates cell types, batch by batch",
         "",
-        f"Made from `{record['base']['source']}`: the cells of one donor, each of another type, "
-        "are matched to the candidate types with reasons. Method: Cell-o1 (arXiv 2506.02911), "
+        f"Made from `{record['base']['source']}`. It matches the cells of one donor, each of a "
+        "different type, with the candidate types and gives reasons. Method: Cell-o1 (arXiv "
+        "2506.02911), "
         f"{_METHODS[record['command']]}",
         "",
         *_data(record),
@@ -119,7 +120,7 @@ def _tuned(record: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> list
 def _data(record: Mapping[str, Any]) -> list[str]:
     data, settings = record["data"], record["settings"]
     held = ", ".join(data["held_out_donors"]) or "not recorded"
-    donors = f"- donors: {len(data['donors'])} learned from; held out: {held}"
+    donors = f"- donors: {len(data['donors'])} trained on; held out: {held}"
     if record["command"] == "rl":
         return [
             "## Data",

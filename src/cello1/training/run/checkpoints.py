@@ -21,7 +21,7 @@ STATE = "state.safetensors"  # of a pre-training, all in one file
 _LAST = "trainer_state.json"
 _NOT_PUBLISHED = ("optimizer", "scheduler", "rng_state", "trainer_state", "training_args", "README")
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-# What libraries say of a failed write without naming its cause.
+# What libraries say about a failed write without naming its cause.
 _DISK_SIGNS = (
     "No space left", "os error 28", "os error 27", "PytorchStreamWriter", "inline_container",
     "iostream", "File too large", "quota",
@@ -48,12 +48,12 @@ def clear_torn(folder: Path) -> None:
 
 
 def unmark(checkpoint: Path) -> None:
-    """Let a checkpoint that is about to be written again count as incomplete until it is not."""
+    """Mark a checkpoint that is about to be rewritten as incomplete."""
     (checkpoint / _LAST).unlink(missing_ok=True)
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """Read how far training had come.
+    """Read the state of the trainer.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def check_checkpoint(checkpoint: Path) -> None:
-    """See that a checkpoint can be read before a model is loaded for it.
+    """Check that a checkpoint can be read before a model is loaded for it.
 
     Raises
     ------
@@ -100,8 +100,8 @@ def check_checkpoint(checkpoint: Path) -> None:
 
 def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(
-        f"{path} is damaged ({first_line(error)}); remove the folder {path.parent} and run the "
-        "same command again: it resumes from an older checkpoint, or starts anew"
+        f"{path} is damaged ({first_line(error)}); remove the folder {path.parent} and rerun the "
+        "same command: it resumes from an older checkpoint, or starts over"
     )
 
 
@@ -111,7 +111,7 @@ def best_checkpoint(folder: Path, best_step: int | None) -> Path:
     Raises
     ------
     InputError
-        When it is gone.
+        When it is missing.
     """
     found = {step_of(path): path for path in checkpoints(folder)}
     step = best_step if best_step is not None else max(found, default=-1)
@@ -123,12 +123,12 @@ def best_checkpoint(folder: Path, best_step: int | None) -> Path:
 
 
 def publish(checkpoint: Path, out: Path, record: dict[str, Any]) -> None:
-    """Copy a checkpoint's model, without what only training needs; `out` appears whole.
+    """Copy the model of a checkpoint, without what only training needs; `out` appears complete.
 
     Raises
     ------
     InputError
-        When the checkpoint has no weights in one piece.
+        When the checkpoint holds no complete weights.
     """
     if not any(checkpoint.glob("*.safetensors")):
         raise InputError(
@@ -144,7 +144,7 @@ def publish(checkpoint: Path, out: Path, record: dict[str, Any]) -> None:
 
 @contextmanager
 def appearing(out: Path) -> Iterator[Path]:
-    """Hand out a new folder that becomes `out`, whole, when all went well."""
+    """Yield a new folder that becomes `out`, complete, on success."""
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -160,7 +160,7 @@ def appearing(out: Path) -> Iterator[Path]:
 
 
 def cut_log(path: Path, step: int) -> None:
-    """Drop what a log says of steps beyond the checkpoint that training resumes from."""
+    """Drop the lines of a log beyond the checkpoint that training resumes from."""
     if not path.exists():
         return
     kept = []
@@ -194,13 +194,13 @@ def naming_disk_errors(folder: Path) -> Iterator[None]:
         if not (_is_of_disk(error) or free < _FULL_BYTES):
             raise
         places = folder if folder.name == "checkpoints" else folder / "checkpoints"
-        clear_torn(places)  # it takes room, and nothing can resume from it
+        clear_torn(places)  # it takes space, and nothing can resume from it
         kept = [path.name for path in (*checkpoints(places), *folder.glob(STATE))]
         what = getattr(error, "filename", None) or folder
         raise InputError(
             f"{what} could not be written ({first_line(error)}; {free / 1e6:,.0f} MB free); make "
             "room and run the same command again: it resumes from the newest complete checkpoint "
-            f"(there: {', '.join(kept) or 'none yet'})"
+            f"(present: {', '.join(kept) or 'none yet'})"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Which puzzles a training learns from, and which are held out: no donor is on both sides."""
+"""Puzzles to train on and puzzles to hold out: no donor is on both sides."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read_answered(path: str | Path, split: str = "train") -> list[Puzzle]:
     path
         A file, a folder, or a name on the hub, also as ``SOURCE:SPLIT``.
     split
-        Which split, where there are several and none is named.
+        The split to read, where there are several and none is named.
 
     Raises
     ------
@@ -63,10 +63,10 @@ def read_answered(path: str | Path, split: str = "train") -> list[Puzzle]:
 
 
 def donor_of(puzzle: Puzzle) -> str:
-    """Return what must not be on both sides: the donor, or, where it is unknown, the context.
+    """Return what must not be on both sides: the donor or, if it is unknown, the context.
 
     Puzzles of one donor share their context, so rows without donors (the published ones) are
-    held apart by it.
+    split by it.
     """
     donor = puzzle.meta.get("donor_id")
     return f"context {puzzle.context}" if donor is None else f"donor {donor}"
@@ -113,7 +113,7 @@ def hold_out(
 
 
 def refuse_shared(learn: Sequence[Puzzle], held: Sequence[Puzzle], where: str) -> None:
-    """See that no donor and no puzzle is on both sides.
+    """Check that no donor and no puzzle is on both sides.
 
     Raises
     ------
@@ -122,8 +122,8 @@ def refuse_shared(learn: Sequence[Puzzle], held: Sequence[Puzzle], where: str) -
     """
     if both := set(donors_in(learn)) & set(donors_in(held)):
         raise InputError(
-            f"{len(both)} donors of {where} are learned from as well (such as {min(both)}); "
-            "held-out accuracy would be worth nothing: hold out other donors"
+            f"{len(both)} donors of {where} are learned from as well (such as {min(both)}), so "
+            "held-out accuracy would mean nothing; hold out other donors"
         )
     if {puzzle.id for puzzle in learn} & {puzzle.id for puzzle in held}:
         raise InputError(f"puzzles of {where} are learned from as well; hold out others")

@@ -1,4 +1,4 @@
-"""Held-out puzzles: solved as `cello1 solve` would, they say which state of a model is best."""
+"""Held-out puzzles, solved as by `cello1 solve`, decide which checkpoint is best."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def solve_greedily(
     max_new_tokens: int,
     watch: Callable[[float], None],
 ) -> list[Answered]:
-    """Return what a model answers; puzzles it fails on are left out.
+    """Return the answers of a model; puzzles it fails on are left out.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def held_out_figures(puzzles: Sequence[Puzzle], answered: Sequence[Answered]) ->
 
 
 def selection_score(measured: Mapping[str, float]) -> float:
-    """Return the one figure that says which of two evaluations is better."""
+    """Return the figure by which evaluations are compared; higher is better."""
     loss = measured.get("eval_loss", 0.0)
     return (
         measured.get("eval_batch_accuracy", 0.0)
@@ -76,7 +76,7 @@ def selection_score(measured: Mapping[str, float]) -> float:
 
 
 def out_of_patience(history: Sequence[Mapping[str, Any]], patience: int | None) -> bool:
-    """Say whether the last evaluations, as many as patience allows, brought nothing better."""
+    """Return whether the last `patience` evaluations brought no improvement."""
     scores = [entry[SELECTION_SCORE] for entry in history if SELECTION_SCORE in entry]
     if patience is None or not scores:
         return False

@@ -1,8 +1,8 @@
-"""The loss of chosen tokens on a processor: nothing is computed that does not count.
+"""The loss of chosen tokens on a CPU, computed only where it counts.
 
-Padding stands on the right, so causal attention alone keeps it out and no mask is needed, with
-which attention takes its slow path on a CPU. And only the states before a token that counts meet
-the vocabulary, which for a small model is half of the work.
+Padding is on the right, so causal attention hides it and no mask is needed, which would force
+attention onto its slow path on a CPU. And only the states before a token that counts are projected
+onto the vocabulary, which for a small model is half of the work.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-# By these names configs say that logits are transformed behind the output layer.
+# Config fields that say that logits are transformed after the output layer.
 _TRANSFORMS = (
     "final_logit_softcapping",
     "logit_scale",
@@ -22,7 +22,7 @@ _TRANSFORMS = (
 
 
 def has_plain_logits(model: Any) -> bool:
-    """Say whether the logits are what the output layer gives, so that this module holds."""
+    """Return whether the logits are the plain outputs of the output layer, as assumed here."""
     config = model.config.get_text_config()
     return not any(getattr(config, name, None) for name in _TRANSFORMS)
 

@@ -1,4 +1,4 @@
-"""Tell one model from every other, and read how it was trained."""
+"""Identify a model, and read how it was trained."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SAMPLED_BYTES = 4_096
 
 
 def model_identity(folder: Path) -> dict[str, str]:
-    """Return what tells a model from others: hashes of its config, tokenizer and weights.
+    """Return what identifies a model: hashes of its config, tokenizer and weights.
 
     Of the weights, names, shapes and the beginning of every tensor are hashed, so that two models
     of one architecture differ and 15 GB need not be read.
@@ -96,7 +96,7 @@ def read_record(folder: Path) -> dict[str, Any]:
                     raise InputError(f"{place / RECORD} is damaged: {key!r} is missing in it")
             return record
     raise InputError(
-        f"{folder} has no {RECORD}, so nothing says which base its adapter belongs to; expected "
+        f"{folder} has no {RECORD}, so the base of its adapter is unknown; expected "
         "the run folder of `cello1 sft` or `cello1 rl`, or the adapter in it"
     )
 

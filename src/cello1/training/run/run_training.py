@@ -1,4 +1,4 @@
-"""The life of a training: claim the run folder, train or resume, publish the best model.
+"""The life cycle of a training: claim the run folder, train or resume, publish the best model.
 
 Every training (`base`, `sft`, `rl` by any engine) runs through :func:`run_training`; those that
 keep checkpoints, through :func:`run_with_checkpoints`.
@@ -34,7 +34,7 @@ from cello1.training.run.held_out import SELECTION_SCORE, out_of_patience
 from cello1.training.run.model_identity import RECORD, model_identity, read_record, versions
 
 _logger = logging.getLogger(__name__)
-# Where a run is made and where its model lies do not change what comes of it.
+# Settings that do not change the result.
 _NOT_IDENTITY = ("model", "gpus", "address", "workers")
 
 
@@ -48,14 +48,14 @@ def run_training(
     final: str = "model",
     finished_by: str = LOG,
 ) -> Path:
-    """Train, or resume where an interrupted call of the same command stopped.
+    """Train, or resume an interrupted training.
 
     Parameters
     ----------
     folder
         The run folder.
     record
-        What ``training.json`` says from the start: ``command``, ``settings``, the identity of the
+        The initial content of ``training.json``: ``command``, ``settings``, the identity of the
         ``base`` model, and the ``engine`` where there are several.
     inputs
         Files whose content the run depends on.
@@ -66,7 +66,7 @@ def run_training(
     final
         Name of the result in the run folder.
     finished_by
-        The file from which on the settings of the run are fixed.
+        The file whose existence fixes the settings of the run.
 
     Returns
     -------
@@ -89,14 +89,14 @@ def run_training(
 
 
 def is_main() -> bool:
-    """Say whether this is the one process, or the first of several that train together."""
+    """Return whether this is the only process, or the main one of several that train together."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def claim(
     folder: Path, record: Mapping[str, Any], inputs: Sequence[Path], finished_by: str
 ) -> AbstractContextManager[Any]:
-    """Open the run folder in one process; until training has begun its settings may change."""
+    """Open the run folder in the main process; until training has begun its settings may change."""
     if not is_main():
         return nullcontext()
     config = {k: v for k, v in record["settings"].items() if k not in _NOT_IDENTITY}
@@ -117,7 +117,7 @@ def new_record(
     engine: str | None = None,
     packages: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return what ``training.json`` says from the start.
+    """Return the initial content of ``training.json``.
 
     Parameters
     ----------
@@ -126,11 +126,11 @@ def new_record(
     settings
         Its section of the recipe.
     base
-        Folder of the model that learns, if there is one.
+        Folder of the model that is trained, if there is one.
     engine
-        What takes the steps, where there are several.
+        The training engine, where there are several.
     packages
-        Those whose versions count; by default those that train here.
+        Packages whose versions are recorded; by default those used to train here.
     """
     record: dict[str, Any] = {"command": command, "settings": settings.model_dump(mode="json")}
     if engine is not None:
@@ -141,14 +141,14 @@ def new_record(
 
 
 class Trainer(Protocol):
-    """What takes the steps of a training that keeps checkpoints."""
+    """Runs the steps of a training that keeps checkpoints."""
 
     def begin(self) -> dict[str, Any]:
         """Return what is known before the first step."""
         ...
 
     def train(self, resume_from_checkpoint: str | None = None) -> Any:
-        """Take all steps there are to take."""
+        """Train to the last step."""
         ...
 
 
@@ -170,13 +170,14 @@ def run_with_checkpoints(
     folder, record, inputs, final
         As for :func:`run_training`.
     prepare
-        Makes the trainer and counts the data; called only when there is something left to do.
+        Makes the trainer and counts the data; called only if training is not finished.
     patience
-        Evaluations without a better one that end the training.
+        Evaluations without improvement that end the training.
     logs
-        Files in the run folder with a ``step`` in every line; lines beyond the checkpoint go.
+        Files in the run folder with a ``step`` in every line; lines beyond the
+        checkpoint are dropped.
     main_first
-        Lets the main process of several go first.
+        Lets the main of several processes go first.
 
     Raises
     ------
@@ -195,8 +196,8 @@ def run_with_checkpoints(
         begun = trainer.begin() if newest is None else {}
         if begun.get("eval_format_validity") == 0:
             _logger.warning(
-                "before training, no response to %d held-out puzzles is in the format, so that all "
-                "are worth the same and little can be learned: fine-tune the model first "
+                "before training, no response to %d held-out puzzles is in the format, so "
+                "all get the same reward and little can be learned: fine-tune the model first "
                 "(cello1 sft)",
                 begun["eval_solved"],
             )
@@ -219,7 +220,7 @@ def run_with_checkpoints(
 
 
 def _is_over(checkpoint: Path, patience: int | None) -> bool:
-    """Say whether training ended with this checkpoint, in steps or in patience."""
+    """Return whether training ended with this checkpoint, by its steps or by its patience."""
     check_checkpoint(checkpoint)
     state = read_state(checkpoint)
     over: bool = state["global_step"] >= state["max_steps"]
@@ -227,7 +228,7 @@ def _is_over(checkpoint: Path, patience: int | None) -> bool:
 
 
 def _publish_best(folder: Path, final: Path) -> None:
-    """Copy the best checkpoint to its place, with the record of how it came about."""
+    """Publish the best checkpoint with the record of its training."""
     places = folder / "checkpoints"
     if not (found := checkpoints(places)):
         raise InputError(
@@ -245,8 +246,8 @@ def _publish_best(folder: Path, final: Path) -> None:
     if had_signal is False:
         record["result"]["had_signal"] = False
         _logger.warning(
-            "nothing was learned in %s: in no step was any response worth more than another; "
-            "fine-tune the model first (cello1 sft), or choose other puzzles or another reward",
+            "nothing was learned in %s: in no step did rewards differ; fine-tune the model first "
+            "(cello1 sft), or choose other puzzles or another reward",
             folder,
         )
     if start := {k: v for k, v in first.items() if k.startswith("eval_")}:

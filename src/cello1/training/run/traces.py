@@ -1,8 +1,8 @@
-"""Traces: puzzles with a whole accepted response, which is what a model is tuned on.
+"""Traces: puzzles with a complete accepted response, on which a model is fine-tuned.
 
 A trace is a :class:`~cello1.Puzzle` whose ``meta["assistant_msg"]`` holds the response; rows of
 the published ``reasoning`` split come in that way. Ours add ``teacher`` (its name), ``sample``
-(which of its responses) and, only when the teacher was shown the answer, ``hint``.
+(which of its responses) and, if the teacher was shown the answer, ``hint``.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from cello1.scoring.score import score
 def make_trace(
     puzzle: Puzzle, response: str, *, teacher: str, sample: int, hint: bool = False
 ) -> Puzzle:
-    """Join a puzzle and a right response to it.
+    """Join a puzzle with a correct response to it.
 
     Parameters
     ----------
     puzzle
         A puzzle with its answer.
     response
-        The whole response, think block and answer block.
+        The complete response: think block and answer block.
     teacher
         Who gave it.
     sample
@@ -56,7 +56,7 @@ def response_of(trace: Puzzle) -> str:
     Raises
     ------
     InputError
-        When the row has none: an answer alone is no trace.
+        When the row has none: an answer alone is not a trace.
     """
     text = trace.meta.get("assistant_msg")
     if not isinstance(text, str):
@@ -68,9 +68,9 @@ def response_of(trace: Puzzle) -> str:
 
 
 def answers_only(puzzles: Iterable[Puzzle]) -> list[Puzzle]:
-    """Make traces that say nothing but the answer: the paper's baseline "tuned on answers".
+    """Make traces that hold only the answer: the paper's baseline tuned on answers.
 
-    The think block is there, for the format asks for it, and it is empty.
+    The think block, which the format requires, is empty.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def answers_only(puzzles: Iterable[Puzzle]) -> list[Puzzle]:
     traces = []
     for number, puzzle in enumerate(puzzles, start=1):
         if puzzle.answer is None:
-            raise InputError(f"puzzle {number} ({puzzle.id}) has no answer to be tuned on")
+            raise InputError(f"puzzle {number} ({puzzle.id}) has no answer to train on")
         response = response_text("", puzzle.answer)
         traces.append(make_trace(puzzle, response, teacher="answers", sample=0))
     return traces
@@ -133,5 +133,5 @@ def _check(trace: Puzzle) -> None:
         wrong = found.right.count(False)
         why = found.reason or f"{wrong} of {len(found.right)} cells are wrong"
         raise InputError(
-            f"the response {brief(response)} is not right ({why}); only right ones are traces"
+            f"the response {brief(response)} is not correct ({why}); only correct ones are traces"
         )

@@ -1,6 +1,6 @@
-"""What the trainers on TRL share: settings handed through, the model, evaluation by solving.
+"""What the trainers on TRL share: settings passed through, the model, evaluation by solving.
 
-Importing this takes seconds; only rooms that train do.
+Importing this takes seconds, so only training does.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 # Its methods are called through TRL's trainers, which have no types.
 _Trainer: Any = Trainer
-# What we decide for everybody, and where to say otherwise; {} is the section of the recipe.
+# TRL's settings that are set here, and what to use instead; {} is the section of the recipe.
 _OURS = {
     "output_dir": "--out",
     "seed": "{}.seed",
@@ -119,16 +119,16 @@ def passed_through(
     section
         Of the recipe, for messages.
     given
-        What stands under ``trainer``.
+        The settings under ``trainer``.
     config
         A dataclass such as TRL's SFTConfig.
     ours
-        Further settings that are not to be given, each with where to say it instead.
+        Further settings that cannot be given, each with what to use instead.
 
     Raises
     ------
     UseError
-        When keys are unknown or ours; all of them are named.
+        When keys are unknown or set here; all of them are named.
     """
     fields = {field.name: str(field.type) for field in dataclasses.fields(config)}
     ours = {**_OURS, **ours}
@@ -176,12 +176,12 @@ def make_config(
     output
         Folder of the checkpoints.
     defaults, given, fixed
-        Values of ours, of the recipe over them, and those that cannot be changed.
+        Our defaults, the values of the recipe, which win, and those that cannot be changed.
 
     Raises
     ------
     UseError
-        When a value does not fit.
+        When a value is not valid.
     """
     gpu = torch.cuda.is_available()
     values = {
@@ -209,9 +209,9 @@ def make_config(
 
 
 def load_trainee(base: Path, settings: AdapterSection, *, half: bool) -> PreTrainedModel:
-    """Load the model that learns.
+    """Load the model to train.
 
-    Full fine-tuning needs float32 weights under bfloat16 arithmetic; small steps vanish else.
+    Full fine-tuning needs float32 weights under bfloat16 arithmetic; otherwise small steps vanish.
     """
     dtype = torch.bfloat16 if half and settings.method != "full" else torch.float32
     return load_model(base, dtype, attn_implementation=settings.attention)
@@ -237,7 +237,7 @@ def adapter_config(settings: AdapterSection) -> LoraConfig | None:
 class SolvingTrainer(_Trainer):  # type: ignore[misc]
     """A trainer that evaluates by solving puzzles, and aborts on a non-finite loss.
 
-    Put it before a trainer of TRL in the list of base classes.
+    List it before a trainer of TRL among the base classes.
 
     Parameters
     ----------
@@ -248,7 +248,7 @@ class SolvingTrainer(_Trainer):  # type: ignore[misc]
     settings
         The section of a recipe.
     log
-        The file that gets a line for every entry of the log.
+        File that gets a line for every entry of the log.
     watch
         Called with what is going on and the share done.
     more
@@ -277,21 +277,21 @@ class SolvingTrainer(_Trainer):  # type: ignore[misc]
         self.remove_callback(PrinterCallback)
         reporter.trainer = self
 
-    not_logged: tuple[str, ...] = ()  # figures of TRL that would mislead here
+    not_logged: tuple[str, ...] = ()  # metrics of TRL that would mislead here
 
     def begin(self) -> dict[str, float]:
         """Return what is known before the first step."""
         return {}
 
     def figures(self, seconds: float) -> dict[str, float]:
-        """Return what a line of the log says besides, after so many seconds in steps."""
+        """Return further metrics for a line of the log, after so many seconds of steps."""
         return {}
 
     @property
     def is_sharded(self) -> bool:
         """Whether no process holds all weights.
 
-        Shards must step together, which rows of unlike length do not.
+        Shards must step together, and rows of different lengths do not.
         """
         return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
@@ -307,19 +307,19 @@ class SolvingTrainer(_Trainer):  # type: ignore[misc]
         if not all(bool(torch.isfinite(p.detach()).all()) for p in trained):
             self._abort("a weight is not finite")
         folder = Path(str(self.args.output_dir))
-        if self.is_world_process_zero():  # what is written anew is not complete until it is
+        if self.is_world_process_zero():  # incomplete until it is rewritten
             unmark(folder / f"checkpoint-{self.state.global_step}")
         with naming_disk_errors(folder):
             super()._save_checkpoint(model, trial)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Write none: `cello1 merge` writes a card that says more."""
+        """Write none: `cello1 merge` writes a better one."""
 
     def _abort(self, what: str) -> None:
         raise InputError(
             f"{what} in step {self.state.global_step + 1}: training stopped, and the checkpoints "
             "so far are intact; lower trainer.learning_rate, clip harder with "
-            "trainer.max_grad_norm, or look for odd data, and start with another --out"
+            "trainer.max_grad_norm, or check the data, and start with another --out"
         )
 
     def solve_held_out(self) -> dict[str, float]:
@@ -348,14 +348,14 @@ class SolvingTrainer(_Trainer):  # type: ignore[misc]
 
 
 class Reporter(TrainerCallback):
-    """Shows progress, writes the log, saves after every evaluation, and stops in time.
+    """Shows progress, writes the log, saves after every evaluation, and stops early.
 
     Parameters
     ----------
     log
         The file.
     patience
-        Evaluations without a better one that end the training; None: it never ends early.
+        Evaluations without improvement that end the training; None never stops early.
     watch
         Called with what is going on and the share done.
     """
@@ -396,7 +396,7 @@ class Reporter(TrainerCallback):
         append_line(self.log, line)
 
     def on_evaluate(self, args: Arguments, state: State, control: Control, **_: Any) -> None:
-        """Keep every evaluated state, and stop when they get no better."""
+        """Save every evaluated state, and stop when they no longer improve."""
         control.should_save = True
         if out_of_patience(state.log_history, self.patience):
             control.should_training_stop = True

@@ -23,10 +23,10 @@ from cello1.training.run.trl import adapter_config
 from cello1.training.sft.data import SftData, read_sft_data
 from cello1.training.sft.sft import checked_trainer, packs
 
-# An A100 in bfloat16, and the share of it that training reaches as a rule.
+# An A100 in bfloat16, and the fraction of it that training usually reaches.
 _PEAK_FLOPS, _USED = 312e12, 0.4
 _GIB = 1 << 30
-_RUNTIME_GIB = 1.5  # CUDA's own, and what the allocator leaves unused
+_RUNTIME_GIB = 1.5  # CUDA itself, and what the allocator leaves unused
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class SftCheck:
 
 
 def check_sft(settings: SftSettings) -> SftCheck:
-    """Validate everything about a fine-tuning that needs no weights.
+    """Check everything about a fine-tuning that needs no weights.
 
     Raises
     ------
     InputError
-        For whatever would stop the real run: settings, files, template, lengths.
+        For anything that would stop the real run: settings, files, template, lengths.
     """
     given = checked_trainer(settings)
     input_files(settings.traces, settings.validation, "traces")
@@ -106,7 +106,7 @@ def check_sft(settings: SftSettings) -> SftCheck:
 
 
 def _shapes(folder: Path, settings: SftSettings) -> Shapes:
-    """Build the model without memory, and count."""
+    """Build the model on the meta device and count its parameters."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -116,7 +116,7 @@ def _shapes(folder: Path, settings: SftSettings) -> Shapes:
             model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
-            f"{folder / 'config.json'} makes no causal model: {first_line(error)}"
+            f"{folder / 'config.json'} describes no causal language model: {first_line(error)}"
         ) from error
     parameters = sum(p.numel() for p in model.parameters())
     trained = parameters
@@ -141,7 +141,7 @@ def _shapes(folder: Path, settings: SftSettings) -> Shapes:
 
 
 def _rows(data: SftData, settings: SftSettings) -> int:
-    """Count the rows of an epoch; packed rows are filled almost to the brim."""
+    """Count the rows of an epoch; packed rows are almost full."""
     if packs(settings):
         return math.ceil(int(data.counts["tokens"]) / int(data.counts["limit"]))
     return len(data.learn)

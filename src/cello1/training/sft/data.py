@@ -1,9 +1,9 @@
 """The data of a fine-tuning: traces read and tokenized, donors held out, long ones dropped.
 
-The prompt is made by the very method that asks a model at inference, and prompt and response are
-tokenized apart, as they come about at inference. So both are equal token by token, whatever the
-chat template. The loss covers the response and the token that ends it, nothing before, and not
-the newline some templates write behind it, which no model is ever asked for.
+The prompt is made by the method that is used at inference, and prompt and response are tokenized
+separately, as at inference. So the tokens are the same whatever the chat template. The loss covers
+the response and the token that ends it; neither what comes before nor the newline that some
+templates write after it, which no model is ever asked for.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ IGNORED = -100  # a label without loss
 
 @dataclass(frozen=True)
 class Example:
-    """A trace in tokens.
+    """A tokenized trace.
 
     Attributes
     ----------
     prompt, response
-        Token ids; the response with its end.
+        Token ids; the response includes its end token.
     """
 
     puzzle: Puzzle
@@ -74,13 +74,13 @@ def make_examples(traces: Sequence[Puzzle], prompter: Prompter) -> list[Example]
 def _check_spelling(
     prompter: Prompter, trace: Puzzle, prompt: list[int], tokens: list[int], response: str
 ) -> None:
-    """See that no text is lost; a tokenizer of the wrong class silently drops words."""
+    """Check that no text is lost: a tokenizer of the wrong class silently drops words."""
     asked = messages(trace)[-1].content.strip()
     spelled = prompter.vocabulary.text(tokens).strip()
     if spelled == response.strip() and asked in prompter.vocabulary.text(prompt):
         return
     raise InputError(
-        f"the tokenizer of {prompter.source} does not give back the text it is given: "
+        f"the tokenizer of {prompter.source} does not reproduce the text it is given: "
         f"{spelled[:60]!r} for {response[:60]!r}; the class named in "
         "tokenizer_config.json or forced by the model type does not fit its files"
     )
@@ -94,7 +94,7 @@ def drop_long(examples: Sequence[Example], limit: int) -> tuple[list[Example], i
 
 @dataclass(frozen=True)
 class SftData:
-    """What is learned from and what is held out.
+    """What is trained on and what is held out.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class SftData:
     solve
         Held-out puzzles that are solved at every evaluation.
     counts
-        What became of the traces, for the log and the model card.
+        Numbers of traces used and dropped, for the log and the model card.
     """
 
     learn: list[Example]
@@ -122,18 +122,18 @@ def read_sft_data(settings: SftSettings, prompter: Prompter, context: int) -> Sf
     prompter
         The tokenizer and chat template of the model.
     context
-        Most tokens the model can take, whatever the settings say.
+        Context length of the model, in tokens.
 
     Raises
     ------
     InputError
-        When nothing is left to learn from, or a donor would be on both sides.
+        When nothing is left to train on, or a donor would be on both sides.
     """
     if not settings.traces:
         raise UseError("no traces are named; add traces=FILE, or sft.traces to the recipe")
     traces = [t for path in settings.traces for t in _read(path, settings.answers_only)]
     if not traces:
-        raise InputError(f"there is no trace in {', '.join(settings.traces)}; nothing to learn")
+        raise InputError(f"there is no trace in {', '.join(settings.traces)}; nothing to train on")
     if settings.validation:
         learn, (shown, asked) = traces, _read_validation(settings)
         refuse_shared(learn, [*shown, *asked], settings.validation)
@@ -173,7 +173,7 @@ def _read(path: str, only_answers: bool) -> list[Puzzle]:
 
 
 def _read_validation(settings: SftSettings) -> tuple[list[Puzzle], list[Puzzle]]:
-    """Return what has a trace to take the loss on, and what can be solved."""
+    """Return the traces to take the loss on, and the puzzles to solve."""
     asked = read_answered(str(settings.validation), "validation")
     if settings.answers_only:
         return answers_only(asked), asked

@@ -1,8 +1,8 @@
 """Supervised fine-tuning on traces: TRL's SFTTrainer and PEFT, in a run folder that resumes.
 
 The paper's cold start (arXiv 2506.02911, section 4): without it, reinforcement learning never
-leaves zero. Held-out donors are solved at every evaluation, and the checkpoint that solves most
-batches is the result.
+leaves zero. Puzzles of held-out donors are solved at every evaluation, and the checkpoint that
+solves most batches is the result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cello1.training.sft.trainer import PuzzleTrainer
 
-# What we decide for everybody, and where to say otherwise.
+# TRL's settings that are set here, and what to use instead.
 _OURS = {
     "max_length": "sft.max_length",
     "packing": "sft.packing",
@@ -108,7 +108,7 @@ def trainer_config(settings: SftSettings, output: Path) -> SFTConfig:
     Raises
     ------
     UseError
-        When a key of `trainer` is unknown or ours, or a value does not fit.
+        When a key of `trainer` is unknown or set here, or a value is not valid.
     """
     from trl import SFTConfig
 
@@ -141,7 +141,7 @@ def checked_trainer(settings: SftSettings) -> dict[str, Any]:
     Raises
     ------
     UseError
-        When keys are unknown or ours; all of them are named.
+        When keys are unknown or set here; all of them are named.
     """
     from trl import SFTConfig
 
@@ -149,7 +149,7 @@ def checked_trainer(settings: SftSettings) -> dict[str, Any]:
 
 
 def packs(settings: SftSettings) -> bool:
-    """Say whether traces share rows: by default where attention keeps them apart cheaply."""
+    """Return whether traces are packed: by default where attention separates them cheaply."""
     if settings.packing is not None:
         return settings.packing
     return settings.attention is not None and "flash" in settings.attention

@@ -1,6 +1,6 @@
-"""TRL's SFTTrainer with what it lacks here: it solves held-out puzzles, and logs its speed.
+"""TRL's SFTTrainer, which here solves held-out puzzles and logs its speed.
 
-Importing this takes ten seconds; only :mod:`cello1.training.sft.sft` does, when it trains.
+Importing this takes ten seconds; :mod:`cello1.training.sft.sft` does it only to train.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _POOL = 50  # batches that are sorted by length together
 
 
 class LengthSampler(Sampler[int]):
-    """A shuffled order in which neighbours are of like length, so that little is padding.
+    """A shuffled order in which neighbours have similar lengths, so that there is little padding.
 
-    The order of an epoch depends on the seed and the epoch only: a resumed run goes on in it.
+    The order depends on the seed and the epoch alone, so a resumed run continues it.
     """
 
     def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
@@ -34,7 +34,7 @@ class LengthSampler(Sampler[int]):
         return len(self.lengths)
 
     def set_epoch(self, epoch: int) -> None:
-        """Take the order of another epoch."""
+        """Switch to the order of another epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -66,7 +66,7 @@ class PuzzleTrainer(SolvingTrainer, SFTTrainer):  # type: ignore[misc]
         return LengthSampler(lengths, self.args.train_batch_size, self.args.seed)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
-        return SequentialSampler(eval_dataset)  # the grouping one fails where there are no traces
+        return SequentialSampler(eval_dataset)  # the grouping one fails without traces
 
     def training_step(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> torch.Tensor:
         """Take one step and count its tokens."""
@@ -77,7 +77,7 @@ class PuzzleTrainer(SolvingTrainer, SFTTrainer):  # type: ignore[misc]
         return super().training_step(model, inputs, *rest, **more)
 
     def compute_loss(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
-        """Compute the loss as TRL does; on a processor only where it counts, which TRL does not."""
+        """Compute the loss as TRL does, but on a CPU only where it counts."""
         if not self._is_plain(inputs, more):
             return super().compute_loss(model, inputs, *rest, **more)
         ids, labels = inputs["input_ids"], inputs["labels"]
@@ -90,7 +90,7 @@ class PuzzleTrainer(SolvingTrainer, SFTTrainer):  # type: ignore[misc]
         return losses.sum() / (len(wanted) if count is None else count)
 
     def _is_plain(self, inputs: Any, more: Any) -> bool:
-        """Say whether the loss is the mean over tokens of whole rows, in one process on a CPU."""
+        """Return whether the loss is a mean over tokens of whole rows, in one process on a CPU."""
         usual = self.args.loss_type == "nll" and self.label_smoother is None
         alone = self.accelerator.num_processes == 1 and self.accelerator.device.type == "cpu"
         rows = "position_ids" not in inputs and not more.get("return_outputs")
@@ -99,7 +99,7 @@ class PuzzleTrainer(SolvingTrainer, SFTTrainer):  # type: ignore[misc]
         )
 
     def _note(self, logs: torch.Tensor, wanted: torch.Tensor, mask: torch.Tensor) -> None:
-        """Record what TRL measures, under its names."""
+        """Record the metrics of TRL under its names."""
         measured = self._metrics["train" if self.model.training else "eval"]
         entropy = -(logs.exp() * logs).sum(-1).mean()
         measured["entropy"].append(float(entropy))
@@ -109,7 +109,7 @@ class PuzzleTrainer(SolvingTrainer, SFTTrainer):  # type: ignore[misc]
         measured["num_tokens"] = [self._total_train_tokens]
 
     def figures(self, seconds: float) -> dict[str, float]:
-        """Return tokens per second, and the share of them that was padding."""
+        """Return tokens per second and the fraction of padding."""
         real, every = self.real_tokens, self.all_tokens
         self.real_tokens = self.all_tokens = 0
         if not every:

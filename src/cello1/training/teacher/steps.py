@@ -1,4 +1,4 @@
-"""The steps in which an expert comes to an assignment: surest cell first, revised where needed.
+"""The steps that lead an expert to an assignment: surest cell first, revised where needed.
 
 The steps are computed, not invented: cells are settled greedily, each with the best type still
 free, and when the assignment wants a type that an earlier cell holds, that cell is moved.
@@ -27,16 +27,17 @@ class Step:
         that `other` held so far. ``back``: a cell that lost its type gets another one.
         ``back_last``: the same, with only one type left.
     cell, label
-        Positions of the cell and of the candidate it gets.
+        Index of the cell and of the candidate it gets.
     rival
         The strongest other type that was free; for ``back`` the type that was lost.
     margin
         By how much the type beats the rival, in log-score; negative when it does not.
     other
-        For ``take``, who held the type; for ``settle``, an open cell that fits the rival better.
+        For ``take``, the cell that held the type; for ``settle``, an open cell that fits the rival
+        better.
     better
-        For ``take``: the cell fits the type better than its holder, who else has to give way
-        because it has more of a choice.
+        For ``take``: the cell fits the type better than its holder, which otherwise gives way
+        because it has alternatives.
     """
 
     kind: Literal["settle", "last", "take", "back", "back_last"]
@@ -114,7 +115,7 @@ class _Bench:
         self.holder[label] = cell
 
     def _take(self, cell: int, label: int) -> None:
-        """Give a cell the type it needs; whoever held it moves on, and so forth."""
+        """Give a cell the type it needs; its holder moves on, and so forth."""
         loser = self.holder[label]
         better = bool(self.fit[cell, label] > self.fit[loser, label])
         self.steps.append(Step("take", cell, label, other=loser, better=better))

@@ -1,7 +1,7 @@
-"""A teacher that needs no network: a classical expert that tells how it came to its answer.
+"""An offline teacher: a classical expert that explains how it came to its answer.
 
-Its traces work like an expert's: context first, surest cells first with the genes that decide,
-rivals weighed over the cells left, an earlier choice revised when another cell needs the type
+Its traces follow an expert: context first, surest cells first with the genes that decide,
+rivals weighed over the remaining cells, an earlier choice revised when another cell needs the type
 more, the last cell by elimination, and at the end all of them in order. Every gene cited is in
 the list of its cell.
 """
@@ -40,12 +40,12 @@ def tell(
     evidence: Evidence,
     rng: np.random.Generator,
 ) -> str:
-    """Tell how an assignment comes about: the text of a think block.
+    """Write the think block that leads to an assignment.
 
     Parameters
     ----------
     puzzle
-        The puzzle; its answer is not looked at.
+        The puzzle; its answer is not used.
     chosen
         Position of the candidate that each cell gets, all different.
     scores
@@ -53,9 +53,9 @@ def tell(
         the revisions. To justify a known answer, bias them towards it first
         (:func:`bias_towards`).
     evidence
-        Tells which genes of a cell speak for one type against another.
+        Returns the genes of a cell that speak for one type against another.
     rng
-        Random generator of the wording.
+        Random generator for the wording.
     """
     words = Wording(rng)
     lines = [words.opening(puzzle.context, len(puzzle.cells), len(puzzle.candidates))]
@@ -65,9 +65,9 @@ def tell(
 
 
 def tell_listed(puzzle: Puzzle, chosen: Sequence[int], evidence: Evidence) -> str:
-    """Tell of every cell in turn what speaks for its type; of the last one that it is left over.
+    """Give the genes for every cell's type in turn, and the last type by elimination.
 
-    Always in the same words, and nothing is taken back: what a very small model can keep books of.
+    Always in the same words, and nothing is revised: as much as a very small model can track.
 
     Parameters
     ----------
@@ -85,15 +85,15 @@ def tell_listed(puzzle: Puzzle, chosen: Sequence[int], evidence: Evidence) -> st
 
 
 def tell_drafted(puzzle: Puzzle, chosen: Sequence[int], scores: Floats, evidence: Evidence) -> str:
-    """Note for every cell in turn the two types it looks most like; then give each type once.
+    """Note the two likeliest types of every cell in turn; then assign each type once.
 
-    Each note looks at its own cell alone, and what is given out can look at all of the notes: so a
-    very small model can decide together without keeping books of an order.
+    Each note depends on its own cell alone, and the assignment can use all notes: so a very small
+    model can decide jointly without tracking an order.
 
     Parameters
     ----------
     puzzle, chosen, scores, evidence
-        As for :func:`tell`; the scores say what a cell looks like, right or wrong.
+        As for :func:`tell`; the scores rate each cell by itself, right or wrong.
     """
     lines, two_best = [], np.argsort(-scores, axis=1, kind="stable")[:, :2]
     for i, (cell, likely) in enumerate(zip(puzzle.cells, two_best, strict=True), start=1):
@@ -119,10 +119,10 @@ def perturb_scores(scores: Floats, temperature: float, rng: np.random.Generator)
 
 
 def bias_towards(scores: Floats, gold: Sequence[int]) -> Floats:
-    """Raise the scores of an assignment just so far that it is the best one.
+    """Raise the scores of an assignment just enough to make it the best one.
 
-    All its entries are raised by the same amount, so that the cells keep their order: what was
-    sure stays sure, and what was wrong becomes a close call.
+    All its entries are raised by the same amount, so the cells keep their order: what was sure
+    stays sure, and what was wrong becomes a close call.
     """
     target = np.zeros_like(scores)
     target[np.arange(len(gold)), list(gold)] = 1.0
@@ -141,17 +141,17 @@ class Teacher:
     expert
         Scores cells against candidates and knows the genes that decide.
     sample
-        Which response: 0 is the best joint assignment, the others draw from its neighbours.
+        Which response: 0 is the best joint assignment, others are drawn around it.
     temperature
-        How far they stray: Gumbel noise on the scores, in units of a quarter of the
-        puzzle's median lead.
+        Gumbel noise on the scores of these others, in units of a quarter of the puzzle's
+        median lead.
     seed
-        Of noise and wording.
+        Seed of noise and wording.
     hint
         Justify the puzzle's own answer instead of finding one.
     order
-        In which the cells are told: the surest first (:func:`tell`), as they are listed
-        (:func:`tell_listed`), or as they are listed and then once more (:func:`tell_drafted`).
+        Order in which the cells are discussed: the surest first (:func:`tell`), as they are listed
+        (:func:`tell_listed`), or as they are listed, in two passes (:func:`tell_drafted`).
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Teacher:
             on_done(puzzle.id, self.answer(puzzle))
 
     def knows(self, label: str) -> Knowledge | None:
-        """Say how a candidate is known; None for an expert that knows nothing of types."""
+        """Return how a candidate is known; None for an expert that knows no types."""
         know = getattr(self.expert, "knows", None)
         return None if know is None else know(label)
 
@@ -251,7 +251,7 @@ def _line(puzzle: Puzzle, step: Step, evidence: Evidence, words: Wording) -> str
 def _pro(
     puzzle: Puzzle, step: Step, evidence: Evidence, words: Wording, rival: str | None
 ) -> list[str]:
-    """Choose the genes to cite for a type; all are in the list, whatever the evidence says.
+    """Choose the genes to cite for a type; all are in the list of the cell.
 
     Best are genes that speak for the type both in general and against the rival at hand.
     """

@@ -1,8 +1,8 @@
 """How the offline teacher words its steps: a small grammar with a random generator of its own.
 
-The lines are short, for a small model learns from them: about 18 words for a plain cell and 25
+The lines are short, because small models learn from them: about 18 words for a plain cell and 25
 for a hard one. Every gene is followed by a comma and a blank, as in the prompt, so that a gene
-is always the same tokens.
+is always spelled in the same tokens.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 PLAIN_WORDS, HARD_WORDS = 18, 25
-# What drafts say in the same words every time; the small model has each as one token.
+# Fixed phrases of drafts; each is one token of the small model.
 AMONG_OTHERS, EACH_ONCE = "among others.", "Each type once:"
 _CONTEXT_WORDS = 12
 
@@ -92,9 +92,9 @@ def listed(genes: Iterable[str]) -> str:
 
 
 def clause(context: str) -> str:
-    """Say a context in one short clause: where the cells are from, and the disease.
+    """Shorten a context to one clause: the origin of the cells, and the disease.
 
-    Contexts of other layouts give their first sentence, cut to a dozen words.
+    Contexts in other layouts give their first sentence, cut to a dozen words.
     """
     found = [match[1] for pattern in (_PLACE, _DISEASE) if (match := pattern.search(context))]
     said = ", ".join(" ".join(part.split()[:_CONTEXT_WORDS]) for part in found)
@@ -105,7 +105,7 @@ def clause(context: str) -> str:
 
 
 class Wording:
-    """Words for the steps of a solution.
+    """Puts the steps of a solution into words.
 
     Parameters
     ----------
@@ -117,11 +117,11 @@ class Wording:
         self._rng = rng
 
     def opening(self, context: str, cells: int, types: int) -> str:
-        """Begin with what is known of the donor."""
+        """Begin with what is known about the donor."""
         return self._pick(_OPENING).format(context=clause(context), n=cells, m=types)
 
     def plain(self, cell: int, label: str, genes: Sequence[str], rival: str | None) -> str:
-        """Settle a cell that leaves no doubt; a rival is named where there is room for it."""
+        """Settle a cell without doubt; a rival is named if there is room for it."""
         if not genes:
             return self._say(_SILENT, cell=cell, label=label)
         short = self._say(_PLAIN, cell=cell, label=label, genes=listed(genes))
@@ -141,8 +141,8 @@ class Wording:
     ) -> str:
         """Settle a cell against a strong rival.
 
-        The reason against the rival is a cell that fits it better, where there is one, else the
-        genes that weigh less; what would be too long is said without them.
+        The reason against the rival is a cell that fits it better, if there is one, or else the
+        genes that weigh less; lines that would be too long leave it out.
         """
         if not genes:
             return self._say(_SILENT, cell=cell, label=label)
@@ -159,12 +159,12 @@ class Wording:
         return next((line for line in lines if len(line.split()) <= HARD_WORDS), lines[-1])
 
     def take(self, cell: int, label: str, genes: Sequence[str], other: int, better: bool) -> str:
-        """Give a cell the type that another one held so far."""
+        """Give a cell the type that another one held."""
         pool = (_BETTER if better else _NEEDS) if genes else _TAKE_SILENT[not better :]
         return self._say(pool, cell=cell, label=label, genes=listed(genes), other=other)
 
     def back(self, cell: int, label: str, genes: Sequence[str], gone: str) -> str:
-        """Revise an earlier choice; without genes it is all that is left."""
+        """Revise an earlier choice; without genes, by elimination."""
         pool = _BACK if genes else _BACK_LAST
         return self._say(pool, cell=cell, label=label, genes=listed(genes), gone=gone)
 
@@ -181,7 +181,7 @@ class Wording:
         return list(genes[: int(self._rng.integers(fewest, most + 1))])
 
     def chance(self, share: float) -> bool:
-        """Say yes in a share of the cases."""
+        """Return True in a fraction of the cases."""
         return bool(self._rng.random() < share)
 
     def _pick(self, pool: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""One batch of responses, one improvement: the heart of PPO, for any models and any scores.
+"""One update from one batch of responses: the core of PPO, for any models and any scores.
 
 Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) with generalised advantage
 estimation (Schulman et al. 2016, arXiv 1506.02438). Tensors have the shape (rows, tokens): a row is
@@ -35,7 +35,7 @@ Terms = tuple[Tensor, dict[str, Tensor]]
 
 
 class Clipped(NamedTuple):
-    """A loss per token, and where clipping took the gradient away."""
+    """A loss per token, and where clipping removed the gradient."""
 
     loss: Tensor
     low: Tensor
@@ -53,14 +53,14 @@ def token_rewards(scores: Tensor, log_ratio: Tensor, mask: Tensor, kl: float) ->
     Parameters
     ----------
     scores
-        Of the whole responses, shape (rows,).
+        Scores of the whole responses, shape (rows,).
     log_ratio
         Log-probability of every token under the policy less that under the reference. Its mean
         is the Kullback-Leibler divergence.
     mask
         Where there are tokens.
     kl
-        The price.
+        The penalty.
     """
     rewards = -kl * log_ratio * mask
     last = mask.sum(dim=1).long() - 1
@@ -71,16 +71,16 @@ def token_rewards(scores: Tensor, log_ratio: Tensor, mask: Tensor, kl: float) ->
 def advantages(
     rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float
 ) -> tuple[Tensor, Tensor]:
-    """Estimate how much better every token did than expected (arXiv 1506.02438, eq. 16).
+    """Estimate the advantage of every token (arXiv 1506.02438, eq. 16).
 
     Parameters
     ----------
     rewards, values
-        What every token earned, and what was expected before it.
+        Rewards of the tokens, and the values predicted before them.
     mask
-        Where there are tokens; behind the last one nothing is expected.
+        Where there are tokens; after the last one the value is 0.
     gamma, lam
-        Discount, and the trade of bias (0: trust the values) for variance (1: trust the rewards).
+        Discount, and the trade-off of bias (0: trust values) and variance (1: trust rewards).
 
     Returns
     -------
@@ -102,7 +102,7 @@ def advantages(
 def whiten(values: Tensor, mask: Tensor) -> Tensor:
     """Normalize the values of all tokens to mean 0 and standard deviation 1.
 
-    Values that do not differ become 0: then there is nothing to learn.
+    Constant values become 0: then there is nothing to learn.
     """
     centred = (values - mean(values, mask)) * mask
     spread = mean(centred**2, mask).sqrt()
@@ -115,11 +115,11 @@ def policy_loss(new: Tensor, old: Tensor, advantage: Tensor, clip: float) -> Cli
     Parameters
     ----------
     new, old
-        Log-probabilities under the policy as it is, and as it was when it wrote the response.
+        Log-probabilities under the current policy, and under the one that wrote the response.
     advantage
         Of every token.
     clip
-        How far the ratio of the two may move from 1 before a gain is no longer counted.
+        How far their ratio may move from 1 before a gain no longer counts.
     """
     ratio = torch.exp(new - old)
     loss = -torch.min(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
@@ -129,16 +129,16 @@ def policy_loss(new: Tensor, old: Tensor, advantage: Tensor, clip: float) -> Cli
 
 
 def value_loss(new: Tensor, old: Tensor, returns: Tensor, clip: float) -> Clipped:
-    """Return half the squared error of every value, the worse of the clipped and the free one.
+    """Return half the squared error of every value, the larger of clipped and unclipped.
 
     Parameters
     ----------
     new, old
-        Values as they are, and as they were before this batch.
+        Current values, and those before this batch.
     returns
-        What they should have been.
+        The targets.
     clip
-        How far a value may move before a gain is no longer counted.
+        How far a value may move before a gain no longer counts.
     """
     held = old + (new - old).clamp(-clip, clip)
     free, bound = (new - returns) ** 2, (held - returns) ** 2
@@ -149,7 +149,7 @@ def value_loss(new: Tensor, old: Tensor, returns: Tensor, clip: float) -> Clippe
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
-    """Return the share of the returns' variance that the values explain; 0 where there is none."""
+    """Return the fraction of the variance of the returns that the values explain; 0 without any."""
 
     def variance(x: Tensor) -> float:
         return float(mean((x - mean(x, mask)) ** 2, mask))
@@ -163,7 +163,7 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Rows:
-    """Prompts with the responses to them.
+    """Prompts and responses.
 
     Attributes
     ----------
@@ -178,7 +178,7 @@ class Rows:
     response_mask: Tensor
 
     def take(self, rows: Tensor) -> Rows:
-        """Return some rows, without columns that none of them needs."""
+        """Return some rows, without the columns that none of them needs."""
         response_mask = self.response_mask[rows]
         width = int(response_mask.sum(dim=1).max())
         start = self.ids.shape[1] - self.response_mask.shape[1]
@@ -194,7 +194,7 @@ class Rows:
 def lay_out(
     prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], device: str
 ) -> Rows:
-    """Lay prompts and responses out side by side; what is padded is masked."""
+    """Put prompts and responses side by side; padding is masked."""
     left, right = max(map(len, prompts)), max(map(len, responses))
     ids = torch.zeros(len(prompts), left + right, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -206,7 +206,7 @@ def lay_out(
 
 
 def arithmetic(device: str) -> AbstractContextManager[Any]:
-    """Return the precision to compute in: bfloat16 on a GPU that has it; weights stay float32."""
+    """Return the context to compute in: bfloat16 on a GPU that has it; weights stay float32."""
     if device.startswith("cuda") and torch.cuda.is_bf16_supported():
         return torch.autocast("cuda", torch.bfloat16)
     return nullcontext()
@@ -224,12 +224,12 @@ def load_policy(folder: Path, device: str) -> PreTrainedModel:
 
 
 def logprobs(model: PreTrainedModel, rows: Rows) -> tuple[Tensor, Tensor]:
-    """Return the log-probability of every response token, and the entropy it was drawn with.
+    """Return the log-probability of every response token, and the entropy of its distribution.
 
     Returns
     -------
     tuple
-        Both of shape (rows, response columns), float32; of padding they mean nothing.
+        Both of shape (rows, response columns), float32; meaningless for padding.
     """
     width = rows.response_mask.shape[1]
     with arithmetic(str(rows.ids.device)):
@@ -246,7 +246,7 @@ def logprobs(model: PreTrainedModel, rows: Rows) -> tuple[Tensor, Tensor]:
 
 
 class Critic(torch.nn.Module):
-    """Predicts the return of a response from its beginning: a model's trunk with a value head.
+    """Predicts the return of a response at every token: a model's trunk with a value head.
 
     A trunk of its own, as in the paper, so that the two learning rates do not interfere. The
     head starts at 0, and so do the predictions.
@@ -261,7 +261,7 @@ class Critic(torch.nn.Module):
         torch.nn.init.zeros_(self.head.bias)
 
     def forward(self, rows: Rows) -> Tensor:
-        """Return what is expected before every token, shape (rows, response columns)."""
+        """Return the value before every token, shape (rows, response columns)."""
         width = rows.response_mask.shape[1]
         with arithmetic(str(rows.ids.device)):
             states = self.trunk(
@@ -277,14 +277,14 @@ class Critic(torch.nn.Module):
 
 
 class Learner:
-    """A policy, its reference, a critic, and an optimizer for each of the two that learn.
+    """A policy, its reference, a critic, and optimizers for policy and critic.
 
     Parameters
     ----------
     policy
-        The causal language model that learns.
+        The causal language model to train.
     reference
-        The model before training; None when leaving it has no price.
+        The model before training; None without a penalty.
     critic
         Predicts returns.
     settings
@@ -306,21 +306,21 @@ class Learner:
         }
 
     def learn(self, rows: Rows, scores: Tensor, rng: torch.Generator) -> dict[str, float]:
-        """Improve policy and critic by one batch.
+        """Update policy and critic with one batch.
 
         Parameters
         ----------
         rows
-            Prompts with the responses that the policy, as it is, gave at temperature 1.
+            Prompts, and responses of the current policy at temperature 1.
         scores
             Rewards of the responses, shape (rows,).
         rng
-            For the order in which rows are taken; a generator on the CPU.
+            Generator for the order of the rows, on the CPU.
 
         Returns
         -------
         dict
-            What to log, under the names of TRL.
+            Metrics to log, under the names of TRL.
 
         Raises
         ------
@@ -351,7 +351,7 @@ class Learner:
         rewards = token_rewards(scores.to(response_mask.device), log_ratio, response_mask, s.kl)
         advantage, returns = advantages(rewards, values, response_mask, s.gamma, s.lam)
         figures = {
-            # An estimate that is never below 0; what is paid for is the plain log-ratio.
+            # An estimate that is never negative; the penalty is on the plain log-ratio.
             "kl": float(mean(torch.exp(-log_ratio) + log_ratio - 1, response_mask)),
             "entropy": float(mean(entropy, response_mask)),
             "explained_variance": explained_variance(values, returns, response_mask),
@@ -365,7 +365,7 @@ class Learner:
         return given, figures
 
     def _update(self, rows: Rows, given: dict[str, Tensor], chosen: Tensor) -> dict[str, float]:
-        """Take one step of each optimiser on some rows."""
+        """Take one step of each optimizer on some rows."""
 
         def policy_terms(part: Rows, old: dict[str, Tensor]) -> Terms:
             new, _ = logprobs(self.policy, part)
@@ -394,7 +394,7 @@ class Learner:
         given: dict[str, Tensor],
         chosen: Tensor,
     ) -> dict[str, float]:
-        """Descend the mean over all tokens of the rows, a few rows in memory at a time."""
+        """Take a gradient step on the mean over all tokens, a micro-batch at a time."""
         optimizer = self.optimizers[who]
         optimizer.zero_grad(set_to_none=True)
         tokens = rows.response_mask[chosen].sum()
@@ -420,7 +420,7 @@ class Learner:
         return {**figures, "grad_norm": norm}
 
     def _parts(self, rows: Rows, chosen: Tensor) -> Iterator[tuple[Rows, Tensor]]:
-        """Cut rows into parts that fit the memory, those of like length together."""
+        """Split rows into micro-batches of similar lengths."""
         lengths = rows.mask[chosen].sum(dim=1).cpu()
         ranked = chosen[lengths.argsort(stable=True)]
         for at in torch.split(ranked, self.settings.micro_batch):

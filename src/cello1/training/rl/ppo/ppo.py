@@ -3,7 +3,7 @@
 A step lets the policy answer a batch of puzzles, scores the responses, and improves policy and
 critic by them (`learner.py`). Paper: arXiv 2506.02911, section 4; TRL no longer has PPO. Everything
 random depends on the seed and the step alone, so that interrupted training resumes to the same
-weights. Many GPUs and billions of parameters are for verl (`verl/`).
+weights. For many GPUs and billions of parameters there is verl (`verl/`).
 """
 
 from __future__ import annotations
@@ -71,18 +71,18 @@ def ppo(settings: PpoSettings, out: str | Path, *, watch: Watch = lambda what, s
 
 @dataclass
 class Progress:
-    """How far a training has come, by the names of `transformers`.
+    """State of a training, under the names of `transformers`.
 
     Attributes
     ----------
     global_step, max_steps
-        Steps taken, and those there are.
+        Steps taken, and steps in all.
     num_input_tokens_seen
-        Tokens read and written in them.
+        Tokens read and written so far.
     best_global_step
-        Of the best validation so far; None before the first.
+        Step of the best validation so far; None before the first.
     log_history
-        What was measured at every validation.
+        Metrics of every validation.
     """
 
     max_steps: int
@@ -93,7 +93,7 @@ class Progress:
 
 
 class PpoTrainer:
-    """Takes the steps of a training, from the newest checkpoint on.
+    """Runs a training from the newest checkpoint.
 
     Parameters
     ----------
@@ -133,11 +133,11 @@ class PpoTrainer:
             restore(newest, self.learner)
 
     def begin(self) -> dict[str, Any]:
-        """Validate before anything is learned: the measure of all that follows."""
+        """Validate before training: the baseline."""
         return self._validate()
 
     def train(self, resume_from_checkpoint: str | None = None) -> None:
-        """Take all steps there are to take."""
+        """Train to the last step."""
         progress, settings = self.progress, self.settings
         if resume_from_checkpoint is None:
             self._save()
@@ -172,7 +172,7 @@ class PpoTrainer:
         self.progress.num_input_tokens_seen += int(rows.mask.sum())
         seconds = time.perf_counter() - began
         figures = self.sampler.take_figures(seconds)
-        figures.pop("no_signal")  # what a group of one response cannot have
+        figures.pop("no_signal")  # a group of one response cannot have it
         return {
             "reward": float(rewards.mean()),
             "reward_std": float(rewards.std(correction=0)),
@@ -184,7 +184,7 @@ class PpoTrainer:
         }
 
     def _validate(self) -> dict[str, Any]:
-        """Solve the held-out puzzles greedily, as `cello1 solve` would, and note the best."""
+        """Solve the held-out puzzles greedily, as `cello1 solve` would, and track the best step."""
         if not self.data.held_out:
             return {}
         progress = self.progress
@@ -225,7 +225,7 @@ def save_state(
 ) -> None:
     """Write a checkpoint, then remove those that are neither the newest nor the best.
 
-    The policy is a model folder, the rest is safetensors; nothing is pickled.
+    The policy is saved as a model folder, the rest as safetensors; nothing is pickled.
 
     Raises
     ------
@@ -254,7 +254,7 @@ def save_state(
 
 
 def restore(checkpoint: Path, learner: Learner) -> None:
-    """Put critic and optimisers back; the policy is loaded from the checkpoint as any model is.
+    """Restore critic and optimizers; the policy is loaded from the checkpoint like any model.
 
     Raises
     ------

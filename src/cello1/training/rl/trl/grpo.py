@@ -1,9 +1,9 @@
 """GRPO: TRL's trainer in a run folder that resumes.
 
-The heart of Cell-o1 (arXiv 2506.02911, section 4): several responses to every puzzle, each worth
-what the whole batch of cells is worth, and the model moves towards those above their group's mean.
-Held-out donors are solved every few steps, and the checkpoint that solves most batches is the
-result.
+The core of Cell-o1 (arXiv 2506.02911, section 4): several responses to every puzzle, each rewarded
+for the whole batch of cells, and the model moves towards those above the mean of their group.
+Puzzles of held-out donors are solved every few steps, and the checkpoint that solves most batches
+is the result.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
     from cello1.training.rl.trl.trainer import GroupTrainer
 
-# What we decide for everybody, and where to say otherwise.
+# TRL's settings that are set here, and what to use instead.
 _OURS = {
     "reward_weights": "rl.reward with weights",
     "save_strategy": "trainer.save_steps",
     "remove_unused_columns": "nothing: puzzles are looked up by their id",
     "chat_template_kwargs": "nothing: prompts are those of inference",
 }
-# The paper's (arXiv 2506.02911, section 4); on one device a step of 64 groups is accumulated.
+# From arXiv 2506.02911, section 4; on one device a step of 64 groups is accumulated.
 _GROUP, _GROUPS_PER_STEP = 5, 64
 
 
@@ -77,7 +77,7 @@ def make_trainer(
 
 
 def refuse_too_few(data: RlData, config: GRPOConfig) -> None:
-    """See that there are puzzles enough for one step; TRL leaves out what fills none.
+    """Check that there are enough puzzles for one step; TRL drops incomplete ones.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def grpo_config(settings: RlSettings, output: Path) -> GRPOConfig:
     Raises
     ------
     UseError
-        When a key of `trainer` is unknown or ours, or values do not fit each other.
+        When a key of `trainer` is unknown or set here, or values do not fit each other.
     """
     import torch
     from trl import GRPOConfig
@@ -136,7 +136,7 @@ def grpo_config(settings: RlSettings, output: Path) -> GRPOConfig:
 
 
 def _check(config: GRPOConfig) -> None:
-    """Refuse what TRL would find out late or never."""
+    """Refuse what TRL would notice late or never."""
     losses = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
     if config.loss_type not in losses:
         raise UseError(f"rl.trainer.loss_type {config.loss_type!r} is none of {', '.join(losses)}")
@@ -144,10 +144,10 @@ def _check(config: GRPOConfig) -> None:
     if here % config.num_generations:
         raise UseError(
             f"rl.trainer: a process generates {here} responses at a time (per_device_train_"
-            "batch_size x steps_per_generation), which are no whole groups of "
+            "batch_size x steps_per_generation), which is not a multiple of "
             f"{config.num_generations} (num_generations)"
         )
-    # A checkpoint between two generations could not say which responses are still to be used.
+    # A checkpoint between two generations could not record which responses are left to use.
     cycle = config.steps_per_generation * config.num_iterations
     steps, rest = divmod(cycle, config.gradient_accumulation_steps)
     if steps and (rest or config.save_steps % steps or config.eval_steps % steps):

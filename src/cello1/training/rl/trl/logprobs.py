@@ -1,7 +1,7 @@
 """Log-probabilities of responses to few prompts: the prompt of a group is read once.
 
 TRL reads prompt and response of every row. A prompt of eight cells has four times as many tokens as
-a small model's response, and a group of eight has it eight times; on a CPU that is most of the
+a small model's response and is repeated for every response of a group; on a CPU that is most of the
 work of a step. Here keys and values of each prompt are computed once, and the gradients of its rows
 add up in them.
 """
@@ -20,7 +20,7 @@ _TOGETHER = 512  # tokens whose entropy is computed at a time, so that it stays 
 
 
 def can_share(model: Any) -> bool:
-    """Say whether every layer attends to all that came before it, and the logits are plain."""
+    """Return whether every layer attends to all tokens before it, and the logits are plain."""
     cache = DynamicCache(config=model.config)
     full = bool(cache.layers) and all(type(layer) is DynamicLayer for layer in cache.layers)
     return full and has_plain_logits(model)
@@ -33,7 +33,7 @@ def response_logprobs(
     length: int,
     temperature: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the log-probability of every response token, and the entropy where it was drawn.
+    """Return the log-probability of every response token, and the entropy of its distribution.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def response_logprobs(
     length
         Tokens of the responses, padding included.
     temperature
-        That they were sampled at.
+        The temperature they were sampled at.
 
     Returns
     -------

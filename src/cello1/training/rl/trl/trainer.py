@@ -1,9 +1,9 @@
-"""TRL's GRPOTrainer with what it lacks here: our rollouts, groups that teach, held-out puzzles.
+"""TRL's GRPOTrainer with our rollouts, signal-free groups dropped, and held-out puzzles.
 
-Importing this takes ten seconds; only :mod:`.grpo` does, when it trains. Rollouts
-enter by TRL's `rollout_func`. What is overridden beyond that is not public: the order of the
-puzzles, which a resumed run could not draw again, and the log-probabilities, which read the prompt
-of a group once. `tests/training/rl/test_trl_canary.py` fails when TRL changes them.
+Importing this takes ten seconds; :mod:`.grpo` does it only to train. Rollouts go through TRL's
+`rollout_func`. Two private methods are overridden beyond that: the order of puzzles, which a
+resumed run could not repeat, and the log-probabilities, which read the prompt of a group once.
+`tests/training/rl/test_trl_canary.py` fails when TRL changes them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class GroupTrainer(SolvingTrainer, GRPOTrainer):  # type: ignore[misc]
         For :class:`SolvingTrainer` and TRL's trainer.
     """
 
-    # TRL would count responses without signal as empty there.
+    # TRL would count responses without signal as empty in these.
     not_logged = tuple(f"completions/{m}_terminated_length" for m in ("mean", "min", "max"))
 
     def __init__(
@@ -59,7 +59,7 @@ class GroupTrainer(SolvingTrainer, GRPOTrainer):  # type: ignore[misc]
         self.practise = {puzzle.id: puzzle for puzzle in practise}
         self.drops = settings.no_signal == "drop"
         self.groups: list[Group] = []
-        self.rolled = (-1, 0)  # the step and the generation within it that came last
+        self.rolled = (-1, 0)  # step and generation of the last rollout
         super().__init__(
             settings=settings,
             reward_funcs=[_column(i, name) for i, (name, _, _) in enumerate(rewards)],
@@ -77,7 +77,7 @@ class GroupTrainer(SolvingTrainer, GRPOTrainer):  # type: ignore[misc]
             gather=lambda counts: gather_object([counts]),
         )
         decode_faster(plain)
-        # Where memory is short (a GPU, a large vocabulary) TRL's chunks are the better way.
+        # Where memory is short (a GPU, a large vocabulary) TRL's chunks are better.
         self.shares_prompts = (
             self.accelerator.device.type == "cpu"
             and self.accelerator.num_processes == 1
@@ -99,7 +99,7 @@ class GroupTrainer(SolvingTrainer, GRPOTrainer):  # type: ignore[misc]
         )
 
     def _roll_out(self, prompts: list[str], _: Any) -> dict[str, Any]:
-        """Sample a group for every puzzle; TRL makes advantages and a loss of them.
+        """Sample a group for every puzzle; TRL computes advantages and the loss.
 
         Where groups without signal are dropped, their tokens are masked as those of an
         environment are: they count neither in the loss nor in what it is divided by.
@@ -123,7 +123,7 @@ class GroupTrainer(SolvingTrainer, GRPOTrainer):  # type: ignore[misc]
 
     @property
     def _is_ours(self) -> bool:
-        """Whether our own decoding serves: weights in one piece here, and nothing but sampling."""
+        """Whether our own decoding can be used: weights are not sharded, and sampling is plain."""
         odd = self.args.generation_kwargs or self.use_transformers_continuous_batching
         plain = (self.top_p, self.top_k, self.min_p, self.repetition_penalty) == (1.0, 0, None, 1.0)
         return plain and not (odd or self.use_vllm or self.is_sharded) and self.temperature > 0
@@ -178,7 +178,7 @@ class GroupTrainer(SolvingTrainer, GRPOTrainer):  # type: ignore[misc]
         return logprobs, entropies, None
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> Any:
-        """Compute the loss of the rows and columns that count."""
+        """Compute the loss on the rows and columns that count."""
         return super().compute_loss(model, lean(inputs), *rest, **more)
 
     # --- validation, log -------------------------------------------------------------------------
@@ -188,7 +188,7 @@ class GroupTrainer(SolvingTrainer, GRPOTrainer):  # type: ignore[misc]
         return self.solve_held_out()
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Solve the held-out puzzles, by the evaluation every other solver gets."""
+        """Solve the held-out puzzles, evaluated like those of any solver."""
         self.model.eval()
         measured = self.select_by({})
         self.log(measured)
@@ -198,7 +198,7 @@ class GroupTrainer(SolvingTrainer, GRPOTrainer):  # type: ignore[misc]
         return measured
 
     def figures(self, seconds: float) -> dict[str, float]:
-        """Return what was sampled and where the time went; keep two responses to look at."""
+        """Return metrics of the rollouts and where the time went; keep two responses to look at."""
         # The best and the worst response of a group, of one with signal if there is any.
         group = next((g for g in self.groups if g.has_signal), self.groups[0])
         ranked = sorted(group.rollouts, key=lambda rollout: sum(rollout.rewards))
@@ -209,21 +209,21 @@ class GroupTrainer(SolvingTrainer, GRPOTrainer):  # type: ignore[misc]
 
 
 class _EpochSampler(RepeatSampler):  # type: ignore[misc]
-    """TRL's order, but that of an epoch depends on the seed and the epoch only.
+    """TRL's order, except that it depends on the seed and the epoch alone.
 
     TRL's depends on the epochs before, which a resumed run has not drawn.
     """
 
     def set_epoch(self, epoch: int) -> None:
-        """Take the order of another epoch."""
+        """Switch to the order of another epoch."""
         if self.shuffle:
             self.generator.manual_seed(self.seed * 100_003 + epoch)
 
 
 def lean(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Drop the rows that are masked whole, and columns that are padding in all rows left.
+    """Drop rows that are fully masked, and columns that are padding in all remaining rows.
 
-    One row stays in any case, so that every process takes part in the step; masked, it weighs
+    One row always stays, so that every process takes part in the step; masked, it counts for
     nothing.
     """
     inputs = dict(inputs)
@@ -249,7 +249,7 @@ def lean(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _column(number: int, name: str) -> Any:
-    """Return TRL's kind of reward function, which reads what was scored at the rollout."""
+    """Return a reward function for TRL that reads the rewards of the rollout."""
 
     def reward(rewards: list[tuple[float, ...]], **_: Any) -> list[float]:
         return [row[number] for row in rewards]

@@ -1,4 +1,4 @@
-"""The settings of verl, made of ours: composed, resolved and checked by the installed verl."""
+"""The settings of verl, made from ours: composed, resolved and checked by the installed verl."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def need_verl() -> None:
-    """See that verl and Ray are here.
+    """Check that verl and Ray are installed.
 
     Raises
     ------
@@ -136,12 +136,12 @@ def _places(settings: VerlSettings, folder: Path, log: Path) -> dict[str, Any]:
     }
     if settings.address:
         return places | {"ray_kwargs.ray_init.address": settings.address}
-    # Its helpers each ask Ray for a CPU; with few of them the trainer would wait for ever.
+    # Its helpers each reserve a CPU in Ray; with too few the trainer would wait forever.
     return places | {"ray_kwargs.ray_init.num_cpus": max(16, os.cpu_count() or 1)}
 
 
 def _validate(config: DictConfig) -> None:
-    """Let verl check what it is given, before a cluster is started for it."""
+    """Let verl check its configuration before a cluster is started."""
     from hydra.errors import InstantiationException
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
@@ -154,6 +154,6 @@ def _validate(config: DictConfig) -> None:
                 use_critic=need_critic(config),
             )
     except (AssertionError, ValueError, TypeError, InstantiationException) as error:
-        # Hydra wraps what verl says about one section.
+        # Hydra wraps the errors of verl about one section.
         said = error.__cause__ if isinstance(error, InstantiationException) else error
         raise UseError(f"verl refuses these settings: {said}") from error

@@ -1,9 +1,8 @@
-"""From a sharded checkpoint of verl to a Hugging Face folder, for any number of GPUs.
+"""Convert a sharded checkpoint of verl, of any number of GPUs, to a Hugging Face folder.
 
-Every process of an FSDP training saves its part of every weight, with a note of how the parts
-belong together (`torch.distributed.tensor`). That note is all that is needed, so neither a GPU
-nor verl is. The files are pickles, as verl writes them: they are read with `weights_only`, which
-runs no code of theirs.
+Every process of an FSDP training saves its part of every weight, with a record of how the parts
+fit together (`torch.distributed.tensor`). Nothing else is needed, neither a GPU nor verl. The files
+are pickles, as verl writes them; they are read with `weights_only`, which runs none of their code.
 """
 
 from __future__ import annotations
@@ -36,18 +35,18 @@ def convert_verl(
     record: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.bfloat16,
 ) -> Path:
-    """Put the weights of a checkpoint together and write them as a model folder.
+    """Assemble the weights of a checkpoint and write them as a model folder.
 
     Parameters
     ----------
     checkpoint
         A `global_step_N` of verl, or the `actor` in it.
     out
-        A new folder; it appears whole.
+        A new folder, which appears complete.
     record
-        How the model came about, for `training.json`.
+        Record of the training, for `training.json`.
     dtype
-        Of the weights; by default that in which verl let the model answer.
+        Dtype of the weights; by default bfloat16, in which verl samples.
 
     Raises
     ------
@@ -83,7 +82,7 @@ def convert_verl(
 
 
 def read_shards(folder: Path, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Read the parts of all processes and put every weight together.
+    """Read the parts of all processes and assemble every weight.
 
     Raises
     ------
@@ -139,7 +138,7 @@ def _join(parts: list[Tensor], name: str) -> Tensor:
 def _assemble(
     parts: dict[int, Tensor], mesh: Tensor, placements: Sequence[Placement], name: str
 ) -> Tensor:
-    """Join parts along the first dimension of the mesh, each made of the dimensions behind it."""
+    """Join parts along the first dimension of the mesh, each joined along the others first."""
     if mesh.ndim == 0:
         return parts[int(mesh)]
     how = placements[0]

@@ -1,9 +1,9 @@
-"""Reinforcement learning on a cluster: verl does the work, on what we write for it.
+"""Reinforcement learning on a cluster: verl does the work, on files written here.
 
 A run folder gets the puzzles as verl's Parquet, a file with the reward, and the whole Hydra
 configuration, composed and checked by the installed verl. Then verl is started on Ray, on this
-machine or on a cluster, and its best checkpoint becomes a Hugging Face folder. With these settings
-on 2 nodes of 8 GPUs the paper trained Cell-o1 (arXiv 2506.02911, section 4).
+machine or on a cluster, and its best checkpoint becomes a Hugging Face folder. The paper trained
+Cell-o1 with these settings on 2 nodes of 8 GPUs (arXiv 2506.02911, section 4).
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def prepare_verl(settings: VerlSettings, out: str | Path) -> list[str]:
 
 
 def _record(settings: VerlSettings) -> tuple[dict[str, Any], Path]:
-    """Return what is known from the start, and the folder of the base model."""
+    """Return the initial record, and the folder of the base model."""
     if not settings.model:
         raise UseError("no model is named to start from; add model=DIR, or verl.model")
     base = model_folder(settings.model)
@@ -130,7 +130,7 @@ def _write(settings: VerlSettings, folder: Path, record: dict[str, Any], base: P
     write_rows(data.practise, prompter, folder / "train.parquet")
     write_rows(data.held_out, prompter, folder / "validation.parquet")
     write_atomic(folder / "reward.py", _REWARD.format(reward=settings.reward).encode())
-    # verl starts its log anew with every start, so each start gets its own.
+    # verl overwrites its log at every start, so each start gets a log of its own.
     (folder / "logs").mkdir(exist_ok=True)
     log = folder / "logs" / f"{len(list((folder / 'logs').iterdir())):03d}.jsonl"
     local = settings.model_copy(update={"model": str(base.resolve())})
@@ -144,7 +144,7 @@ def write_rows(puzzles: Sequence[Puzzle], prompter: Prompter, path: Path) -> Non
     Raises
     ------
     InputError
-        When verl would ask something else than our solvers, or would not see the tags.
+        When verl would ask something other than our solvers, or would not see the tags.
     """
     _check_template(prompter, puzzles[0])
     rows = []
@@ -167,7 +167,7 @@ def write_rows(puzzles: Sequence[Puzzle], prompter: Prompter, path: Path) -> Non
 
 
 def _check_template(prompter: Prompter, puzzle: Puzzle) -> None:
-    """See that verl, which renders the chat and decodes responses itself, does as we do."""
+    """Check that verl renders the chat and decodes responses as we do."""
     tokenizer = prompter.tokenizer
     chat = [message._asdict() for message in messages(puzzle)]
     try:
@@ -213,7 +213,7 @@ def _start(folder: Path) -> None:
     code = subprocess.run(_command(folder), check=False).returncode
     if code != 0:
         raise InputError(
-            f"verl ended with status {code}, its messages stand above; run the same command again "
+            f"verl ended with status {code}; its messages are above. Run the same command again "
             f"to resume from its last checkpoint in {folder / 'checkpoints'}"
         )
 
@@ -227,7 +227,7 @@ def _publish(folder: Path, final: Path) -> None:
 
 
 def best_step(folder: Path) -> tuple[int, dict[str, float]]:
-    """Return the checkpoint of the best validation in verl's logs, and what was measured there.
+    """Return the checkpoint of the best validation in verl's logs, and its metrics.
 
     Raises
     ------
