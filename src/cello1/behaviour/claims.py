@@ -1,8 +1,8 @@
-"""What a reasoning claims: which cell it gives which type, in order, and how firmly.
+"""What a reasoning claims: which type it gives which cell, in order, and how firmly.
 
-Everything that is measured of a reasoning rests on this reading. It goes sentence by sentence: a
+Everything that is measured about a reasoning rests on this reading. It goes sentence by sentence: a
 type belongs to the cell it is tied to ("plasma cell -> Cell 4"), else to the cell named before it
-in the sentence, else to the cell that was spoken of last. Rejected types ("not a T cell", "rather
+in the sentence, else to the cell mentioned last. Rejected types ("not a T cell", "rather
 than") are passed over; possible ones ("could be", "A or B", "?") are weak.
 """
 
@@ -19,7 +19,7 @@ from cello1.puzzles.puzzle import Puzzle
 
 COMMITTED, WEAK = 2, 1
 
-# Right before a type: it is not meant.
+# Right before a type: the type is rejected.
 _REJECTED = re.compile(
     r"\b(?:not|no|n't|cannot|neither|nor|never|rather than|instead of|over|than|unlike|without|"
     r"rules? out|ruled out|ruling out|exclud\w+|against|no longer|as opposed to|versus|vs\.?|"
@@ -34,14 +34,14 @@ _REJECTED_AFAR = re.compile(
     r"|\b(?:lacks?|lacking|without|no|not)\b[^.;,]*\bof (?:the |a |an )?$",
     re.I,
 )
-# Before a type: it is considered, not given.
+# Before a type: it is considered, not assigned.
 _POSSIBLE = re.compile(
     r"\b(?:could|might|may|maybe|perhaps|possibly|possible|either|whether|suit|hints? at|"
     r"consider\w*|thinking|confus\w+|reminiscent|in principle|at first glance|candidates?(?: for)?|"
     r"left with|expected?|expect)\b[^.:]*$",
     re.I,
 )
-# Around a type: the sentence speaks of the type in general, or of its genes.
+# Around a type: the sentence is about the type in general, or about its genes.
 _GENERAL_BEFORE = re.compile(
     r"\b(?:markers? (?:of|for)|genes? (?:of|for)|expressed (?:in|by)|found (?:in|on)|seen in|"
     r"known (?:in|for)|which|no)\s+(?:a |an |the )?$",
@@ -63,7 +63,7 @@ _DEFINED = re.compile(
     r"should)\b",
     re.I,
 )
-# Between a type and the cell after it: the type is given to that cell.
+# Between a type and the cell after it: the type is assigned to that cell.
 _TIED = re.compile(
     r"\s*(?:\([^)]*\)\s*)?(?:therefore |then |thus |clearly |best |surely )?"
     r"(?:->|=|:|-|is(?: therefore| clearly)?|must be|has to be|should be|would be|belongs to|"
@@ -118,7 +118,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A sentence with the claims it makes.
+    """A sentence and the claims in it.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ def read_claims(puzzle: Puzzle, reasoning: str) -> list[Told]:
 
 
 class _Claims:
-    """Walks through the sentences of one reasoning and knows what was claimed last."""
+    """Walks through the sentences of one reasoning and tracks what was claimed last."""
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -210,7 +210,7 @@ class _Claims:
                 self._add(told, Claim(cell, label, COMMITTED, index))
 
     def _owners(self, sentence: Sentence, label: Mention) -> tuple[tuple[int, ...], Mention | None]:
-        """Return the cells a type is said of, and the mention it is tied to, if there is one."""
+        """Return the cells that a type is claimed for, and the mention it is tied to, if any."""
         text = sentence.text
         before = [m for m in sentence.cells if m.end <= label.start]
         after = next((m for m in sentence.cells if m.start >= label.end), None)
@@ -234,7 +234,7 @@ class _Claims:
 
 
 def _strength(sentence: Sentence, label: Mention) -> int:
-    """Say how firmly a type is named: committed, weak, or rejected (0)."""
+    """Return how firmly a type is claimed: committed, weak, or rejected (0)."""
     text = sentence.text
     mentions = sorted([*sentence.cells, *sentence.labels])
     start = max((m.end for m in mentions if m.end <= label.start), default=0)

@@ -1,14 +1,14 @@
-"""How one response comes to its answer, and why a cell is wrong, told by rule.
+"""How one response reaches its answer, and why a cell is wrong, by rule.
 
 The behaviours and the five error types are those of arXiv 2506.02911. Each detector is a plain rule
-over the sentences and claims of a reasoning; docs/behaviour.md says how often each is right on
-responses labelled by hand.
+over the sentences and claims of a reasoning; docs/behaviour.md reports how often each is right
+on responses labelled by hand.
 
-Of the error types two can be told by rule: *no reasoning* (nothing is said of the cell) and *right
-reasoning, wrong conclusion* (the reasoning gives the right type, the answer another). *Forced
-assignment* is told by its words. Of *incorrect reasoning* a rule sees only one kind, genes cited
-that are not in the cell's list; false biology needs a judge, and what is left counts as *plausible
-but incorrect*.
+Two of the error types can be told by rule: *no reasoning* (nothing is said about the cell) and
+*right reasoning, wrong conclusion* (the reasoning gives the right type, the answer another).
+*Forced assignment* is told by its wording. Of *incorrect reasoning* a rule sees only one kind, genes
+cited that are not in the list of the cell; false biology needs a judge, and the rest counts as
+*plausible but incorrect*.
 """
 
 from __future__ import annotations
@@ -118,14 +118,14 @@ _REASON = re.compile(
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What one well-formed response does; positions of types are those of the candidates.
+    """The behaviour of one well-formed response; types are indices of candidates.
 
     Attributes
     ----------
     self_reflection
-        A type that a cell was given is changed in a later step.
+        The type of a cell is changed in a later step.
     curriculum
-        The text orders the cells by how sure they are, or puts a cell off.
+        The text orders the cells by confidence, or postpones a cell.
     elimination
         A type is given because the others are taken.
     comparison
@@ -137,11 +137,11 @@ class Behaviour:
     order
         The cells in the order of their first commitment.
     concluded
-        Cell -> the last type that the reasoning gives it and does not take away again.
+        Cell -> the last type that the reasoning gives it and does not take back.
     conflicts
         Cells whose answer is another type than the reasoning concludes.
     forced
-        Cells whose type was given as left over, or against the evidence.
+        Cells whose type was left over, or given against the evidence.
     """
 
     self_reflection: bool
@@ -235,7 +235,7 @@ class _Reading:
 
     @cached_property
     def commitments(self) -> list[Claim]:
-        """Every time a cell is given a type, or another one; weak ones where no firm one is."""
+        """Every assignment of a type to a cell; weak ones only for cells without a firm one."""
         claims = [claim for told in self.told for claim in told.claims]
         firm = {claim.cell for claim in claims if claim.strength == COMMITTED}
         made: list[Claim] = []
@@ -249,7 +249,7 @@ class _Reading:
 
     @cached_property
     def revised(self) -> tuple[int, ...]:
-        """Cells that change their type in a later sentence, and not just in a bare list."""
+        """Cells that change their type in a later sentence, other than in a bare list."""
         first: dict[int, Claim] = {}
         changed = set()
         for claim in self.commitments:
@@ -290,7 +290,7 @@ class _Reading:
         return tuple(sorted(found))
 
     def _concluded(self) -> dict[int, int]:
-        """Play the commitments through: a type given to another cell leaves its holder open."""
+        """Replay the commitments: a type given to another cell leaves its holder open."""
         held: dict[int, int] = {}
         for claim in self.commitments:
             held = {c: label for c, label in held.items() if label != claim.label}

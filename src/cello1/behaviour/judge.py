@@ -1,8 +1,8 @@
-"""A language model as judge: of why a cell is wrong, and of which of two responses is better.
+"""A language model as judge: why a cell is wrong, and which of two responses is better.
 
-Any server that the endpoint solver can ask. Replies go to a run folder, so that a judgement that
-was interrupted is resumed. What solvers wrote is quoted as material; a reply that cannot be read is
-no verdict and is counted as such. :func:`judge_agreement` tells how far a judge can be trusted.
+Any server that the endpoint solver can ask. Replies go to a run folder, so an interrupted judgement
+can be resumed. Responses are quoted as material; a reply that cannot be read is not a verdict and
+is counted as such. :func:`judge_agreement` tells how far a judge can be trusted.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def error_prompt(key: str, puzzle: Puzzle, text: str, wrong: Iterable[int]) -> P
     Parameters
     ----------
     key
-        Under which the reply comes back.
+        Key of the reply.
     puzzle
         The puzzle, with its answer.
     text
@@ -91,7 +91,7 @@ def pair_prompt(key: str, puzzle: Puzzle, first: str, second: str) -> Prompt:
 
 
 def read_errors(reply: str, wrong: Iterable[int]) -> dict[int, str]:
-    """Read a reply to :func:`error_prompt`; cells it says nothing usable about are left out."""
+    """Read a reply to :func:`error_prompt`; cells without a usable verdict are left out."""
     said: Mapping[str, object] = {}
     for match in reversed(_OBJECT.findall(reply)):
         try:
@@ -105,7 +105,7 @@ def read_errors(reply: str, wrong: Iterable[int]) -> dict[int, str]:
 
 
 def read_verdict(reply: str) -> str | None:
-    """Read a reply to :func:`pair_prompt`: ``a``, ``b``, ``tie``, or None when it says none."""
+    """Read a reply to :func:`pair_prompt`: ``a``, ``b``, ``tie``, or None."""
     found = _VERDICT.findall(reply)
     return found[-1].lower() if found else None
 
@@ -118,25 +118,25 @@ def ask_judge(
     inputs: Sequence[Path],
     watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, str]:
-    """Ask everything that a run folder does not hold yet.
+    """Ask all prompts that a run folder does not hold yet.
 
     Parameters
     ----------
     judge
-        Who is asked.
+        The judge.
     prompts
-        What is asked.
+        The prompts.
     out
         The run folder.
     inputs
-        The files that were judged; when they change, the folder refuses to mix.
+        The files that are judged; if they change, the folder refuses to mix.
     watch
-        Called with (replies there are, prompts in all).
+        Called with (number of replies, number of prompts).
 
     Returns
     -------
     dict
-        Key of the prompt -> reply; calls that failed are missing and owed on the next call.
+        Key of the prompt -> reply; failed calls are missing and are repeated on the next call.
     """
     settings = {k: v for k, v in judge.settings.items() if k != "prompt"}
     config = {**settings, "judge": JUDGE_VERSION, "prompts": len(prompts)}
@@ -169,7 +169,7 @@ class JudgedErrors:
     shares
         Error type -> share of the judged cells.
     cells, unread
-        Wrong cells that were judged, and those about which the judge said nothing usable.
+        Wrong cells that were judged, and those without a usable verdict.
     agreement
         Rules against judge on the judged cells.
     """
@@ -191,7 +191,7 @@ class Agreement:
     kappa
         Cohen's kappa; nan when each gives one and the same type throughout.
     cells, unread
-        Cells compared, and cells that one of the two says nothing of.
+        Cells compared, and cells that one of the two leaves out.
     """
 
     alike: float
@@ -221,7 +221,7 @@ def judged_errors(
     watch: Callable[[int, int], None] = lambda done, total: None,
     seed: int = 0,
 ) -> JudgedErrors:
-    """Let a judge say why the wrong cells of a run are wrong.
+    """Let a judge classify the wrong cells of a run.
 
     Parameters
     ----------
@@ -292,7 +292,7 @@ def judge_agreement(
 
 
 def _quoted(name: str, text: str) -> str:
-    """Frame a text so that its end cannot be forged by what stands in it."""
+    """Frame a text so that its content cannot forge its end."""
     frame = "=" * 8
     while frame in text:
         frame += "="

@@ -1,7 +1,7 @@
 """How a run reasons: shares of its responses that show a behaviour, with donor-clustered intervals.
 
 Behaviours follow arXiv 2506.02911 (self-reflection, curriculum reasoning, five error types) and
-add what a joint task asks for: elimination, comparison of cells, cells discussed, agreement of
+add what a joint task calls for: elimination, comparison of cells, cells discussed, agreement of
 reasoning and answer. Order is measured, not only announced: Kendall's tau-b between how early a
 cell is settled and whether it is right, and between that and how clear the cell is.
 """
@@ -41,15 +41,15 @@ class Measured:
     Attributes
     ----------
     puzzle, answer, behaviour
-        What was asked, said and found.
+        The puzzle, the answer to it, and its behaviour.
     right
         For every cell whether it is right; None when the puzzle has no answer.
     values
-        Name of a measure -> its value for this response; missing where it is not defined.
+        Measure -> its value for this response; missing if undefined.
     errors
-        Wrong cell -> error type, told by rule.
+        Wrong cell -> error type, by rule.
     margin_source
-        Whose lead of the best type over the second says how clear a cell is.
+        Source of the lead of the best type over the second, which measures how clear a cell is.
     """
 
     puzzle: Puzzle
@@ -68,7 +68,7 @@ class Summary:
     Attributes
     ----------
     responses, malformed
-        Responses there are, and those whose format leaves nothing to read.
+        Number of responses, and of those that cannot be parsed.
     measures
         Name -> mean over responses: the flags, ``reordered`` (cells are not settled in the order
         of the list), ``discussed`` (share of cells), ``agreement`` (share of the reasoning's
@@ -237,7 +237,7 @@ def _tau(a: Floats, b: Floats) -> float | None:
 
 
 def _margin(puzzle: Puzzle, record: Mapping[str, Any], markers: Markers) -> tuple[Floats, str]:
-    """Return by how much the best type of each cell leads, shape (N,), and whose scores say so."""
+    """Return the lead of the best type of each cell, shape (N,), and the source of the scores."""
     own = record.get("scores")
     scores = markers.scores(puzzle) if own is None else np.asarray(own, dtype=np.float64)
     ranked = np.sort(log_softmax(scores, axis=1), axis=1)

@@ -1,4 +1,4 @@
-"""Which of two runs is preferred: verdicts of a judge or of people, as a share with interval."""
+"""Which of two runs is preferred, by a judge or by people, as a fraction with its interval."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WIN, TIE, LOSS = 1.0, 0.5, 0.0
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """How the first run fares against the second.
+    """How the first run compares with the second.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Preference:
 def paired_prompts(
     puzzles: Sequence[Puzzle], a: Mapping[str, str], b: Mapping[str, str]
 ) -> list[Prompt]:
-    """Ask about every puzzle twice, once in either order."""
+    """Ask about every puzzle twice, once in each order."""
     prompts = []
     for puzzle in puzzles:
         one, other = a[puzzle.id], b[puzzle.id]

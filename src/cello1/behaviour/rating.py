@@ -1,8 +1,8 @@
-"""A page for blind comparison of two responses, and the count of the raters' choices.
+"""A page for blind comparison of two responses, and counting of the raters' choices.
 
 The page is one HTML file that opens from disk and makes no request; it does not know which run a
-response is from. The key does, and is kept from the raters. A rater exports choices as JSON; with
-the key they become a preference.
+response is from. The key does, and is withheld from the raters. A rater exports choices as JSON,
+which the key turns into a preference.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _VALUES = {"left": WIN, "tie": TIE, "right": LOSS}
 def common_puzzles(
     puzzles: Sequence[Puzzle], *runs: Mapping[str, str], most: int | None, seed: int = 0
 ) -> list[Puzzle]:
-    """Return the puzzles that all runs answered, at most so many, drawn by the seed.
+    """Return the puzzles that all runs answered, or a random sample of at most `most`.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def write_page(
     out
         Folder of ``page.html`` and ``key.json``.
     puzzles
-        What is shown, in an order drawn by the seed.
+        The puzzles to show, in random order.
     runs
         Name -> (puzzle id -> response), two of them; which one is on the left is drawn for every
         puzzle.
@@ -104,7 +104,7 @@ def count_choices(
     Returns
     -------
     runs, preference
-        The names of the two runs, and how the first one fares.
+        The names of the two runs, and how the first one compares.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def count_choices(
 
 
 def _shown(text: str) -> dict[str, Any]:
-    """Take a response apart for the page; one in another format is shown as it is."""
+    """Split a response for the page; one in another format is shown as is."""
     answer = parse_response(text)
     if isinstance(answer, Answer):
         return {"reasoning": answer.reasoning.strip(), "answer": answer.labels}

@@ -1,4 +1,4 @@
-"""How runs reason, and which is preferred, as tables for the terminal."""
+"""Tables for the terminal: how runs reason, and which is preferred."""
 
 from __future__ import annotations
 

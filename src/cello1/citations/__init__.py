@@ -1,1 +1,1 @@
-"""What reasons say: the cells, types and genes they name, checked against the data."""
+"""The cells, types and genes that reasons name, checked against the data."""

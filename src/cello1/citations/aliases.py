@@ -22,8 +22,8 @@ def read_aliases(path: Path | None = None) -> dict[str, tuple[str, ...]]:
     ----------
     path
         HGNC's table (TSV with ``symbol``, ``alias_symbol``, ``prev_symbol``; `|` separates
-        several); its names that hold no digit are passed over, since many are words. Without one,
-        the names of some 100 proteins that come with the package.
+        several); names without a digit are skipped, since many are words. By default the names
+        of some 100 proteins that come with the package.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def read_aliases(path: Path | None = None) -> dict[str, tuple[str, ...]]:
             for name in f"{alias}|{previous}".split("|"):
                 if len(name) > 2 and any(c.isdigit() for c in name):
                     found.setdefault(name.strip(), set()).add(symbol)
-    found |= own  # where both know a name, ours says what immunologists mean by it
+    found |= own  # where both know a name, ours is what immunologists mean by it
     return {name: tuple(sorted(symbols)) for name, symbols in sorted(found.items())}
 
 

@@ -1,9 +1,9 @@
 """The genes that a reasoning text cites, for which cell, and whether they are in its list.
 
-Read are symbols of a vocabulary, names of proteins and earlier symbols (`CD20`), joint spellings
-(`S100A8/9`) and families (`HLA-D genes`, `IGH*`). Told apart are symbols that are also words
-(`REST`, `SET`) or labels of cells (`C3`), names of types (`CD8 T cell`), what is denied (`no
-CD3D`), and what a type is expected to show (`look for CD3D`).
+It reads symbols of a vocabulary, names of proteins and earlier symbols (`CD20`), joint spellings
+(`S100A8/9`) and families (`HLA-D genes`, `IGH*`). It distinguishes symbols that are also words
+(`REST`, `SET`) or labels of cells (`C3`), names of types (`CD8 T cell`), genes said to be absent
+(`no CD3D`), and genes that a type is expected to show (`look for CD3D`).
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class Citation(NamedTuple):
     gene
         The symbol, or a family such as ``IGH*``.
     true
-        It is in the list of the cell; of a denied one, that it is not. Always true of cell 0.
+        It is in the list of the cell or, if denied, it is not. Always true for cell 0.
     denied
-        The text says that it is not there.
+        The text says that it is absent.
     text
-        As it was spelled.
+        As spelled in the text.
     mention
-        Counts the genes spelled out; one that is cited for several cells at once has one number.
+        Number of the mention; a gene cited for several cells at once has one number.
     expected
-        The text says that a type would show it, or that it is looked for. It is not evidence about
-        the cell.
+        The text says that a type would show it, or that it is looked for: not evidence about the
+        cell.
     """
 
     cell: int
@@ -53,7 +53,7 @@ class Citation(NamedTuple):
 
 
 def gene_vocabulary(puzzles: Iterable[Puzzle]) -> frozenset[str]:
-    """Return all symbols that are listed anywhere, so that made-up citations are recognised."""
+    """Return all symbols listed anywhere, so that false citations are recognized as genes."""
     return frozenset(gene for puzzle in puzzles for cell in puzzle.cells for gene in cell)
 
 
@@ -79,9 +79,9 @@ def citations(
     aliases
         Other names, from :func:`read_aliases`; by default those of the package.
     denied
-        Return what is said to be absent as well.
+        Also return genes said to be absent.
     expected
-        Return what is said of types, and not of a cell, as well.
+        Also return genes said of types rather than of a cell.
     """
     known = own_aliases() if aliases is None else aliases
     lists = [_with_names(cell, known) for cell in puzzle.cells]
@@ -104,7 +104,7 @@ def citations(
 
 
 def passage(reasoning: str, cell: int, puzzle: Puzzle) -> str:
-    """Return the sentences of a text that speak of one cell (counted from 1), without markup.
+    """Return the sentences of a text about one cell (counted from 1), without markup.
 
     A sentence that names several cells counts for the one it names first; a sentence that names
     none goes with the one before, and so does one that comes back to another cell only in passing
@@ -123,7 +123,7 @@ def passage(reasoning: str, cell: int, puzzle: Puzzle) -> str:
 
 
 def _pieces(sentence: Sentence) -> Iterator[tuple[str, tuple[int, ...], bool]]:
-    """Yield pieces of a sentence, the cells they speak of, and whether one was named just before.
+    """Yield pieces of a sentence, the cells they are about, and whether one was named just before.
 
     A piece reaches from one mention of a cell to the next; what comes before the first, or is tied
     to one by `of` or `in`, belongs to it.
@@ -153,6 +153,6 @@ def _blank(name: str) -> str:
 
 
 def _with_names(cell: Iterable[str], aliases: Aliases) -> frozenset[str]:
-    """Return the genes of a list, and the current symbols of those listed by an earlier name."""
+    """Return the genes of a list, and the current symbols of those listed by earlier names."""
     genes = set(cell)
     return frozenset(genes.union(*(aliases.get(gene, ()) for gene in genes)))

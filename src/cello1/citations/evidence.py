@@ -1,4 +1,4 @@
-"""Whether the genes that reasons cite are really there, and speak for the type named.
+"""Whether the genes that reasons cite are present, and speak for the type named.
 
 :mod:`cello1.citations.citations` reads what is cited; here it is checked against the lists, the
 expression in the clusters at hand, and what is known of the type.
@@ -22,7 +22,7 @@ from cello1.scoring.statistics import Interval, clustered_interval
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """What is behind one gene that reasons cite for one cluster.
+    """The evidence for one gene that reasons cite for one cluster.
 
     Attributes
     ----------
@@ -54,11 +54,11 @@ class CitedShare:
     share
         Cited genes that are in the list of their cell; mean over responses that cite any.
     cited, true
-        Citations in all, and those that hold.
+        Number of citations, and of those that are true.
     silent
-        Responses that cite nothing.
+        Responses that cite no gene.
     expected
-        Genes that are only said to be expected of a type, or looked for; they count as no evidence.
+        Genes only said to be expected of a type, or looked for; they do not count as evidence.
     """
 
     share: Interval
@@ -74,17 +74,17 @@ def support(
     outside: Mapping[str, float],
     markers: Set[str] | None,
 ) -> list[Support]:
-    """Sum up the citations for one cluster, those best supported first.
+    """Summarize the citations for one cluster, best supported first.
 
     Parameters
     ----------
     cited
-        For its cells, denied ones left out.
+        Citations for its cells, without denied ones.
     inside, outside
         Gene -> share of cells that express it, in the cluster and elsewhere. A family has the
         highest share of its genes.
     markers
-        Of the type named, from a marker table; None when it has none.
+        Markers of the type named, from a marker table; None if it has none.
     """
     times, true = Counter[str](), Counter[str]()
     for citation in cited:
@@ -105,7 +105,7 @@ def support(
 
 
 def strike(text: str, cited: Iterable[Citation]) -> str:
-    """Strike the genes of a text through (`~~GENE~~`) that are not in the list of their cell."""
+    """Strike through (`~~GENE~~`) the genes of a text that are not in the list of their cell."""
     wrong = sorted(
         {c.text for c in cited if not c.true and not c.denied}, key=lambda t: (-len(t), t)
     )
@@ -121,7 +121,7 @@ def cited_share(
     *,
     seed: int = 0,
 ) -> CitedShare | None:
-    """Tell which share of the genes cited in a run is in the lists; None when none is cited.
+    """Return the fraction of genes cited in a run that are in the lists; None if none is cited.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""Which words of a text are genes, which of them are denied, and which are only expected.
+"""Which words of a text are genes, which are said to be absent, and which only expected.
 
 "Look for MS4A1", "B cells typically express MS4A1" say what a type would show, "lacks MS4A1" that
-the cell does not show it. The rules are simple ones, one regular expression each; how often they
-err stands in docs/annotate.md and docs/behaviour.md.
+the cell does not show it. Each rule is one regular expression; how often they err is in
+docs/annotate.md and docs/behaviour.md.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _GONE = re.compile(
     r"|(?:is|are|was|were|remains?)?\s*(?:all\s+|low\s+or\s+|both\s+|either\s+)*"
     r"(?:absent|missing|nowhere|lacking|undetected|lost)(?!\s+\x00))"
 )
-# Symbols that are English words, or are used as labels of cells: read only beside other genes.
+# Symbols that are English words, or labels of cells: read only beside other genes.
 _WORDS = re.compile(
     "(?:ACE|ARC|BAD|BID|CAMP|CAST|CAT|CLOCK|COIL|FAST|FAT|GAS|GEM|IMPACT|KIT|LARGE|MAX|MET"
     "|MICE|NOV|PIGS|REST|RING|SET|SHE|SON|SPA|STAR|TANK|TEST|TRAP|WAS|WARS|WEE)$"
@@ -55,7 +55,7 @@ _CUE_AFTER = re.compile(
 )
 
 
-# A type named in a text stands as this character while its genes are read.
+# Stands for a type named in a text while genes are read.
 TYPE_NAMED = "\x01"
 _PLURAL_VERB = (
     r"(?:(?:also|mainly|mostly|typically|usually|generally|often|all)\s+)?(?:express|secrete|have|show|"
@@ -112,11 +112,11 @@ class Named(NamedTuple):
     gene
         Its symbol, or a family such as ``IGH*``.
     spelled
-        As it stands there.
+        As spelled in the text.
     denied
         Said to be absent.
     expected
-        Said of a type, or looked for; not said of a cell.
+        Said of a type, or looked for, but not said of a cell.
     """
 
     gene: str
@@ -133,11 +133,11 @@ def genes_in(
     Parameters
     ----------
     text
-        In it every type is replaced by :data:`TYPE_NAMED`.
+        Text in which every type is replaced by :data:`TYPE_NAMED`.
     vocabulary, aliases
         What counts as a gene, and other names.
     of_cell
-        Whether the text begins right after a cell was named: "(Cell 3) is marked by MS4A1" tells
+        Whether the text begins right after a cell was named: "(Cell 3) is marked by MS4A1" says
         what the cell shows.
     """
     text = _JOINT.sub(lambda match: _expand(match, vocabulary), text)
@@ -197,7 +197,7 @@ def _numbers(pattern: re.Pattern[str], marked: str) -> set[int]:
 def _mark(
     clause: str, vocabulary: Set[str], aliases: Aliases, genes: list[tuple[str, str, bool]]
 ) -> str:
-    """Put a placeholder for every gene of a clause and append it to `genes`."""
+    """Replace every gene of a clause by a placeholder and append it to `genes`."""
 
     def put(gene: str, spelled: str, negative: bool = False) -> str:
         genes.append((gene, spelled, negative))
@@ -254,5 +254,5 @@ def listed(gene: str, genes: Set[str]) -> bool:
 
 
 def has_prefix(stem: str, genes: Set[str]) -> bool:
-    """Return whether any gene begins so."""
+    """Return whether any gene begins with a stem."""
     return any(gene.startswith(stem) for gene in genes)

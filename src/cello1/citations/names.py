@@ -1,9 +1,9 @@
-"""Where a text speaks of a cell or of a type: the many ways in which people and models name them.
+"""Where a text names a cell or a type, in the many ways of people and models.
 
 `CD4-positive, alpha-beta T cell` is written `CD4+ T cells`, `endothelial cell of lymphatic vessel`
 is written `lymphatic endothelium`, and `type B pancreatic cell` is a `beta cell`. A name counts
-only when it fits one of the candidates: `T cell` says nothing while CD4 and CD8 T cells are on
-offer.
+only if it fits exactly one of the candidates: `T cell` says nothing while CD4 and CD8 T cells are
+on offer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from cello1.puzzles.puzzle import Puzzle, label_key
 from cello1.scoring.ontology import synonyms
 
-# Written differently, meant alike. Every replacement keeps line breaks.
+# Different spellings of the same. Every replacement keeps line breaks.
 _PLAIN = (
     (re.compile(r"\*+|`+|__+|^[ \t]*#+[ \t]*", re.MULTILINE), ""),
     (re.compile(r"[\u2192\u21d2\u27f6\u279c]|=+>|-+>"), "->"),
@@ -52,7 +52,7 @@ _ALIKE = (
     ("artery", "arterial"),
     ("vein", "venous"),
 )
-# Words that name no type when they stand alone.
+# Words that name no type by themselves.
 _WEAK = frozenset(
     re.split(
         r"\s+",
@@ -78,7 +78,7 @@ _QUALIFIED = re.compile(
     r"(?:,? alpha-beta)?[\s-]+$",
     re.IGNORECASE,
 )
-# Pieces of which names are made; blanks and hyphens between them may vary.
+# Pieces of names; blanks and hyphens between them may vary.
 _ATOM, _GAP = re.compile(r"[\w+]+|[^\w\s+-]"), " \t\r\n\f\v-"
 _RANGE = re.compile(r"(\d+)\s*(?:-|\bto\b)\s*(\d+)")
 
@@ -91,11 +91,11 @@ class Mention(NamedTuple):
     start, end
         Positions in the text.
     cells
-        Numbers of the cells, from 1; empty when it is a type.
+        Numbers of the cells, from 1; empty for a type.
     label
-        Position of the candidate, or None when it is a cell.
+        Index of the candidate, or None for a cell.
     plural
-        A type named in the plural, as in general knowledge ("beta cells secrete INS").
+        Whether a type is in the plural, as in general statements ("beta cells secrete INS").
     """
 
     start: int
@@ -106,7 +106,7 @@ class Mention(NamedTuple):
 
 
 def plain(text: str) -> str:
-    """Take the markup out of a text and write its arrows, dashes and Greek letters alike."""
+    """Strip the markup of a text and unify its arrows, dashes and Greek letters."""
     for pattern, replacement in _PLAIN:
         text = pattern.sub(replacement, text)
     return text
@@ -130,7 +130,7 @@ def find_cells(text: str, n_cells: int) -> list[Mention]:
 
 
 class Names:
-    """The names under which the candidates of one puzzle go."""
+    """The names of the candidates of one puzzle."""
 
     def __init__(self, puzzle: Puzzle) -> None:
         self.n_cells, self.labels = len(puzzle.cells), puzzle.candidates
@@ -172,7 +172,7 @@ class Names:
     def _at(
         self, text: str, atoms: list[re.Match[str]], folded: list[str], i: int
     ) -> tuple[int, int, bool] | None:
-        """Return the last atom, candidate and plural of the longest name that begins at one."""
+        """Return last atom, candidate and plural of the longest name that begins at an atom."""
         last = i
         while last + 1 < min(len(atoms), i + self._most):
             if text[atoms[last].end() : atoms[last + 1].start()].strip(_GAP):
@@ -203,7 +203,7 @@ def names_of(puzzle: Puzzle) -> Names:
 
 @cache
 def _names(label: str) -> frozenset[str]:
-    """Return the names of one type, lower case: whole, short, reordered, and telling parts."""
+    """Return the names of one type in lower case: full, short, reordered, and specific parts."""
     others = [" ".join(name.casefold().split()) for name in synonyms(label)]
     own = set(_forms(label))
     # Parts of synonyms would mislead: `plasmacytoid monocyte` is a dendritic cell.
@@ -213,7 +213,7 @@ def _names(label: str) -> frozenset[str]:
 
 
 def _forms(name: str) -> Iterator[str]:
-    """Write a name in other ways: 'CD4+ T cell', 'lung fibroblast', 'lymphatic endothelium'."""
+    """Yield other forms of a name: 'CD4+ T cell', 'lung fibroblast', 'lymphatic endothelium'."""
     short = name.replace(" thymus-derived", "").replace(", alpha-beta", "")
     short = short.replace("lymphocyte", "cell").replace("-cell", " cell")
     forms = [name, short]
@@ -237,7 +237,7 @@ def _forms(name: str) -> Iterator[str]:
 
 
 def _parts(form: str) -> Iterator[str]:
-    """Yield the shorter names a type may go by, as far as they tell anything."""
+    """Yield the shorter names of a type that are specific enough."""
     words = form.split(" of ")[0].split()
     for start in range(len(words)):
         for end in range(start + 1, len(words) + 1):
@@ -253,5 +253,5 @@ def _parts(form: str) -> Iterator[str]:
 
 
 def _key(name: str) -> str:
-    """Return a name without blanks and hyphens, in which all its spellings agree."""
+    """Return a name without blanks and hyphens, in which its spellings agree."""
     return re.sub(r"[\s-]+", "", name)

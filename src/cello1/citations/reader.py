@@ -1,4 +1,4 @@
-"""Read the reasoning of a response: its sentences, and which cell each of them speaks of.
+"""Read the reasoning of a response: its sentences, and the cell each of them is about.
 
 The one reader behind citations, claims, marks and the reasons of annotation. It goes line by line
 and knows the shapes in which people and models write: prose about one cell after another, a list
@@ -36,7 +36,7 @@ _CONCLUDES = re.compile(
 _SHORT = re.compile(r"^\W*C(\d+)\b(?=\s*(?::|=|->|is\b|could\b|must\b|has\b|shows\b|expresses\b))")
 _AFTER_HEADING = re.compile(r"\s*(?:\([^)]*\)\s*)?(?:->|[:.(?|-]|vs\b|$)")
 _BARE = re.compile(r"[\W\d]*(?:(?:the|step|type|analysis|genes?)\b[\W\d]*)*", re.IGNORECASE)
-# Right before a cell: it is only what another is set against.
+# Right before a cell: it is only contrasted with another.
 _LONGEST = 1_500  # characters of a sentence
 NEAR = 80  # characters before a cell or type in which its cues stand
 _ASIDE = re.compile(
@@ -62,12 +62,12 @@ class Sentence:
     cells, labels
         What is named, in order of appearance.
     focus
-        The cell spoken of when the sentence begins and none is named yet, or None.
+        The current cell when the sentence begins, or None.
     carried
-        The cells its genes belong to until another is named: those of the sentence before, as long
-        as the text stays with them.
+        The cells its genes belong to until another is named: those of the sentence before, while
+        the text stays with them.
     heading
-        The candidate that the item is about in a list by type, as long as no cell was named.
+        The candidate that an item of a list by type is about, until a cell is named.
     opens
         It is the heading itself.
     """
@@ -84,7 +84,7 @@ class Sentence:
 
     @property
     def about(self) -> set[int]:
-        """The cells a sentence speaks of: those it names, else the one spoken of before."""
+        """The cells a sentence is about: those it names, else the current one."""
         named = {cell for mention in self.cells for cell in mention.cells}
         return named or ({self.focus} if self.focus else set())
 
@@ -108,7 +108,7 @@ def is_aside(sentence: Sentence, cell: Mention) -> bool:
 
 
 def sentences(line: str) -> Iterator[tuple[int, str]]:
-    """Cut a line into sentences, not at abbreviations or the numbers of a list."""
+    """Split a line into sentences, but not at abbreviations or numbers of a list."""
     start = 0
     for cut in _SENTENCE.finditer(line):
         if not _ABBREVIATED.search(line[max(start, cut.start() - 12) : cut.start()]):
@@ -119,7 +119,7 @@ def sentences(line: str) -> Iterator[tuple[int, str]]:
 
 
 def _bounded(start: int, text: str) -> Iterator[tuple[int, str]]:
-    """Cut a text without an end at blanks: the time to read then grows with its length only."""
+    """Split endless text at blanks, so that reading takes linear time."""
     while len(text) > _LONGEST:
         cut = text.rfind(" ", 1, _LONGEST) + 1 or _LONGEST
         yield start, text[:cut]
@@ -128,7 +128,7 @@ def _bounded(start: int, text: str) -> Iterator[tuple[int, str]]:
 
 
 class _Reader:
-    """Walks through the lines of one reasoning, knowing who was spoken of last."""
+    """Walks through the lines of one reasoning and tracks the current cell."""
 
     def __init__(self, names: Names, text: str) -> None:
         self.names, self.n = names, names.n_cells
@@ -164,7 +164,7 @@ class _Reader:
         return found
 
     def _begin(self, number: int) -> bool:
-        """Decide which cell a line continues with; returns whether it is the heading of a type."""
+        """Set the current cell of a line; return whether it is the heading of a type."""
         line = self.lines[number]
         if not line.strip():
             self.heading = None
@@ -189,7 +189,7 @@ class _Reader:
         return False
 
     def _move_on(self, sentence: Sentence) -> None:
-        """Remember who was spoken of: the last cell named that is not an aside."""
+        """Update the current cell: the last one named that is not an aside."""
         if not sentence.cells:
             return
         main = [m for m in sentence.cells if not is_aside(sentence, m)] or list(sentence.cells)
@@ -206,7 +206,7 @@ class _Reader:
         )
 
     def _cells(self, text: str, labels: Sequence[Mention]) -> list[Mention]:
-        """Find the cells of a sentence, also those named by a bare number after a type."""
+        """Find the cells of a sentence, including bare numbers after a type."""
         found = find_cells(text, self.n)
         if (
             labels
@@ -270,7 +270,7 @@ class _Reader:
         return found
 
     def _stands_for(self, run: list[tuple[int, int]]) -> str:
-        """Say what the numbers of a list are: ``cells``, ``types`` or an ``offer``."""
+        """Return what the numbers of a list are: ``cells``, ``types`` or an ``offer``."""
         first, last = run[0][0], run[-1][0]
         above = next((line for line in reversed(self.lines[:first]) if line.strip()), "")
         if (

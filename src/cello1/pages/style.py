@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, RULE = "#23262b", "#6b7079", "#dedcd5"
-# Told apart in print and by colour-blind readers; every run has a marker of its own as well.
+# Distinct in print and for colour-blind readers; every run has a marker of its own as well.
 COLOURS = (
     "#2f6db3", "#c8641b", "#7a58a8", "#16868b", "#b3457a", "#7d7818", "#66707d", "#8a5836"
 )  # fmt: skip
@@ -53,7 +53,7 @@ _STYLE: Any = {  # matplotlib types its 300 settings by name
     "svg.hashsalt": "cello1",
     "savefig.facecolor": "none",
 }
-# What a page overrides by its own variables, so that a figure follows light and dark.
+# Replaced by variables of the page, so that figures follow light and dark mode.
 _VARIABLES = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
@@ -64,20 +64,20 @@ _VARIABLES = {
 
 @dataclass(frozen=True)
 class Plot:
-    """One figure that knows how to draw itself.
+    """A figure and how to draw it.
 
     Attributes
     ----------
     key
-        Name of its file, and of its element in the page.
+        Name of its file and of its element in the page.
     title
         What it shows.
     alt
-        What there is to see, in words, for those who do not see it.
+        Alternative text.
     draw
         Draws into axes.
     names
-        Runs in it, by their number in the report: the legend.
+        Runs in it by their number in the report, for the legend.
     size
         Width and height in inches.
     """
@@ -91,7 +91,7 @@ class Plot:
 
 
 def colour(number: int) -> str:
-    """Return the colour of a run; after eight they repeat, with other markers."""
+    """Return the colour of a run; after eight they repeat with other markers."""
     return COLOURS[number % len(COLOURS)]
 
 
@@ -103,7 +103,7 @@ def marker(number: int) -> str:
 def inline_svg(plot: Plot) -> str:
     """Draw a figure as an SVG element that takes its colours from the page.
 
-    The text in it was escaped when it was written; only tags are changed here.
+    Its text is already escaped; only tags are changed here.
     """
     with _drawn(plot, page=True) as figure:
         target = StringIO()
@@ -142,7 +142,7 @@ def _drawn(plot: Plot, *, page: bool) -> Iterator[Figure]:
     from matplotlib.lines import Line2D
 
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        # Names may be of any script; the reader's own fonts will show them.
+        # Names may use any script; the fonts of the reader will show them.
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure = Figure(figsize=plot.size, layout="constrained")
         axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""Pages from templates: everything is escaped, style and script stand inside the page."""
+"""Pages from templates: everything is escaped, style and script are inside the page."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def page_of(name: str, **values: Any) -> str:
     ----------
     name
         One of :data:`PAGES`; its template is ``NAME.html.j2``. In it, ``style`` and ``script``
-        stand for the joined files, and ``script_hash`` for what a content security policy calls
-        the script.
+        are the joined files, and ``script_hash`` is the hash of the script for a content security
+        policy.
     values
-        What the template names besides; all of it is escaped.
+        Further variables of the template; all are escaped.
     """
     style, script = ("".join(map(_asset, parts)) for parts in PAGES[name])
     template = _environment().get_template(f"{name}.html.j2")
-    # Ours and fixed, so they may stand as they are.
+    # Ours and fixed, so they need no escaping.
     own = {"style": Markup(style), "script": Markup(script), "script_hash": _hash(script)}
     return template.render(**values, **own)
 
@@ -63,7 +63,7 @@ def pack(value: Any) -> str:
 
 
 def _hash(script: str) -> str:
-    """Return what a content security policy calls a script by."""
+    """Return the hash of a script for a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
@@ -73,7 +73,7 @@ def _asset(name: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    """Return the templates; a name that is not there is an error."""
+    """Return the templates; undefined names are errors."""
     found = Environment(
         loader=PackageLoader("cello1.pages"),
         autoescape=True,
@@ -86,13 +86,13 @@ def _environment() -> Environment:
 
 
 def legend(plots: Sequence[tuple[Plot, Any]]) -> list[str]:
-    """Return the names of the runs that are drawn in any of some figures, in order."""
+    """Return the names of the runs drawn in any of these figures, in order."""
     names = {i: name for plot, _ in plots for i, name in plot.names.items()}
     return [names[i] for i in sorted(names)]
 
 
 def percent(share: float, *, signed: bool = False) -> str:
-    """Write a share as per cent: `26.0 %`; tiny ones as an upper bound."""
+    """Write a fraction as per cent: `26.0 %`; tiny ones as an upper bound."""
     if 0 < abs(share) < 0.0005:
         return "< 0.1 %"
     return f"{100 * share:{'+' if signed else ''}.1f} %".replace("-", "\N{MINUS SIGN}")
@@ -105,7 +105,7 @@ def span(value: Interval, *, signed: bool = False) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Write a time with two digits that matter: `83 ms`, `1.4 s`, `12 min`."""
+    """Write a time with two significant digits: `83 ms`, `1.4 s`, `12 min`."""
     if seconds is None:
         return "\N{EN DASH}"
     if seconds < 1:

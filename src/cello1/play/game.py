@@ -1,7 +1,7 @@
 """A person as a solver: the human baseline that arXiv 2506.02911 lacks.
 
-Answers are kept as a run like any solver's, one line each as soon as it is given, so `cello1 eval`
-and `cello1 report` compare the person with the solvers.
+Each answer is stored at once in a run like any solver's, so `cello1 eval` and `cello1 report`
+compare the person with the solvers.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def play(
     puzzles
         A file of puzzles with answers.
     out
-        The run folder; a second session asks puzzles not yet answered.
+        The run folder; further sessions ask puzzles not yet answered.
     settings, **changes
         :class:`cello1.recipes.PlaySettings`, or its fields by keyword. The order of the puzzles
         depends on the seed alone; with a `host` other than this machine, others can play.
     beside
-        Runs of solvers over the same puzzles, scored for comparison.
+        Runs of solvers on the same puzzles, for comparison.
     ready
         Called with the address of the page.
 
@@ -86,13 +86,13 @@ class Game:
     Parameters
     ----------
     run
-        Where answers go.
+        Where answers are stored.
     puzzles
-        All there are.
+        All puzzles.
     solvers
         Name -> puzzle id -> score.
     number, seed
-        How many to ask, and the order.
+        How many puzzles to ask, and the seed of their order.
 
     Raises
     ------
@@ -122,7 +122,7 @@ class Game:
         self.lock = Lock()
 
     def questions(self) -> list[dict[str, Any]]:
-        """Return what the page asks: nothing in it tells the answers."""
+        """Return what the page asks; it does not reveal the answers."""
         return [
             {
                 "id": puzzle.id,
@@ -134,18 +134,18 @@ class Game:
         ]
 
     def answer(self, given: Any) -> dict[str, Any]:
-        """Take one answer, keep it, and tell how good it was.
+        """Take one answer, store it, and return how good it is.
 
         Parameters
         ----------
         given
-            What the page sent: `id`, `labels` (a candidate's position for every cell), `seconds`,
+            Data sent by the page: `id`, `labels` (a candidate's position for every cell), `seconds`,
             and optionally `notes`.
 
         Raises
         ------
         InputError
-            When it does not answer a puzzle that is still open.
+            When it does not answer an open puzzle.
         """
         if not isinstance(given, dict):
             raise InputError("an answer is an object with id, labels, seconds and notes")
@@ -170,7 +170,7 @@ class Game:
             }
 
     def standing(self) -> list[dict[str, Any]]:
-        """Return everyone's figures over the puzzles the person has answered, the person first."""
+        """Return everyone's scores on the puzzles the person answered, the person first."""
         rows = []
         for name, scores in {"you": self.scores, **self.solvers}.items():
             shared = [scores[i] for i in self.scores if i in scores]
@@ -210,6 +210,6 @@ def _seconds(given: Mapping[str, Any]) -> float:
 
 
 def _notes(given: Mapping[str, Any]) -> str:
-    """Return the person's reasons; a tag in them must not frame the response anew."""
+    """Return the person's reasons, in which tags cannot break the format."""
     notes = str(given.get("notes") or "")[:MOST_NOTES].encode("utf-8", "replace").decode()
     return notes.replace("<", "\N{FULLWIDTH LESS-THAN SIGN}")

@@ -1,7 +1,7 @@
 """The page of `cello1 play`, over HTTP on this machine.
 
-Another web page open in the same browser can send requests here too, so answers need a token that
-only our page knows, and requests that name another host (DNS rebinding) are refused.
+Other web pages in the same browser can send requests here, so answers need a token that only our
+page knows, and requests that name another host (DNS rebinding) are refused.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def serve(game: Game, host: str, port: int, ready: Callable[[str], None]) -> Non
 
 
 class PlayServer(ThreadingHTTPServer):
-    """Listens; every connection has a thread, for browsers open idle ones."""
+    """The server; every connection has a thread, since browsers keep idle ones open."""
 
     daemon_threads = True
 
@@ -46,11 +46,11 @@ class PlayServer(ThreadingHTTPServer):
         self.game, self.token = game, secrets.token_urlsafe(24)
         shown = host if host not in ("", "0.0.0.0") else "127.0.0.1"
         self.url = f"http://{shown}:{self.server_port}/"
-        # Who listens beyond this machine is reached by names that cannot be known here.
+        # Beyond this machine the server is reached by names unknown here.
         self.hosts = {f"{name}:{self.server_port}" for name in _LOCAL} if host in _LOCAL else None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Tell the player of a fault in one line; a browser that went away is none."""
+        """Report an error in one line; a closed browser is not an error."""
         error = sys.exception()
         if not isinstance(error, ConnectionError | TimeoutError):
             what = f"{type(error).__name__}: {error}"

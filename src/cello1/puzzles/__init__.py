@@ -1,1 +1,1 @@
-"""The problem: what a puzzle is, how it reads, how an answer is read, how puzzles are stored."""
+"""The problem: puzzles, their text, their answers, and how they are stored."""

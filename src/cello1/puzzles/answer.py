@@ -2,10 +2,10 @@
 
 :func:`parse_response` is the one parser behind evaluation, rejection sampling and reinforcement
 learning. It is strict: after trimming, the whole text is ``<think>..</think>``, one newline,
-``<answer>..</answer>``, and each tag stands there exactly once.
+``<answer>..</answer>``, and each tag occurs exactly once.
 
 :func:`parse_tolerantly` reads what a person would still accept as a clear answer (no opening think
-tag, bold or numbered labels, one line per cell). It never decides between two readings.
+tag, bold or numbered labels, one line per cell). It never chooses between two readings.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Answer:
     Attributes
     ----------
     labels
-        What stood between the '|', trimmed; an empty slot is an empty string.
+        Texts between the '|', trimmed; an empty slot is an empty string.
     reasoning
-        What stood in the think block, as it was.
+        Content of the think block, unchanged.
     """
 
     labels: tuple[str, ...]
@@ -67,7 +67,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A response that cannot be read: what is wrong with it, in words and as a code."""
+    """A response that cannot be read: why, in words and as a code."""
 
     reason: str
     fault: Fault
@@ -80,9 +80,9 @@ class Tolerated:
     Attributes
     ----------
     answer
-        Labels are spelled as the candidates are; those that name none stay as they were.
+        Labels are spelled like the candidates; those that name none are unchanged.
     repairs
-        What was overlooked; empty for a response that the strict parser reads alike.
+        What was overlooked; empty if the strict parser reads the same.
     """
 
     answer: Answer
@@ -154,7 +154,7 @@ _MARKUP = "*_`\"'\u201c\u201d\u2018\u2019~"
 def parse_tolerantly(text: str, puzzle: Puzzle) -> Tolerated | Malformed:
     """Read a response as a person would, or say why it has no single clear reading.
 
-    Read are, beside the exact format: missing, repeated or otherwise spelled tags around one
+    Accepted, beside the exact format, are missing, repeated or misspelled tags around one
     answer, an answer without tags (a last line of labels, or one line ``Cell 1: type`` for every
     cell), labels on lines of their own, numbered, bold, quoted, in code fences, with other bars,
     hyphens, blanks or a full stop.
@@ -164,13 +164,13 @@ def parse_tolerantly(text: str, puzzle: Puzzle) -> Tolerated | Malformed:
     text
         The response.
     puzzle
-        What was asked: only its candidates are recognised.
+        The puzzle: only its candidates are recognized.
 
     Returns
     -------
     Tolerated or Malformed
-        ``Malformed`` where two answers differ, where numbers do not count the cells, where the
-        last label may have been cut off, or where there is none.
+        ``Malformed`` if two answers differ, numbers do not count the cells, the last label may
+        have been cut off, or there is none.
     """
     strict, reader = parse_response(text), _Tolerant(puzzle)
     if isinstance(strict, Answer) and all(reader.is_candidate(label) for label in strict.labels):
@@ -237,7 +237,7 @@ class _Tolerant:
         return Tolerated(answer, tuple(r for r in Repair if r in repairs))
 
     def _labels(self, block: str, repairs: set[Repair]) -> tuple[str, ...] | None:
-        """Cut an answer into labels; None where their numbers do not count the cells."""
+        """Split an answer into labels; None if their numbers do not count the cells."""
         plain = _BARS.sub("|", block)
         if plain != block:
             repairs.add(Repair.BARS)
@@ -285,11 +285,11 @@ class _Tolerant:
     def _bare(
         self, text: str, repairs: set[Repair], *, anywhere: bool
     ) -> Iterator[tuple[str, ...]]:
-        """Yield complete answers that stand in a text without tags.
+        """Yield complete answers in a text without tags.
 
-        Numbered lists are passed over: in running text they list the candidates as often as the
-        cells. So does a line of labels, which counts only as the last line, behind "answer:", or
-        `anywhere` (beside an answer in tags, to which it may be a contradiction).
+        Numbered lists are skipped: in running text they list the candidates as often as the cells.
+        So does a line of labels, which counts only as the last line, after "answer:", or `anywhere`
+        (beside an answer in tags, which it may contradict).
         """
         lines = [line.strip() for line in _BARS.sub("|", text).split("\n") if line.strip()]
         lines = [line for line in lines if not _FENCE.match(line)]
@@ -312,7 +312,7 @@ class _Tolerant:
         if sorted(cells) == list(range(1, self.n + 1)):
             repairs |= of_cells
             yield tuple(min(cells[i + 1]) for i in range(self.n))
-            # Differs where a cell has two types, so that none is chosen.
+            # Differs if a cell has two types, so that neither is chosen.
             yield tuple(max(cells[i + 1]) for i in range(self.n))
 
     def _may_be_cut(self, label: str) -> bool:

@@ -1,4 +1,4 @@
-"""The puzzle: N cells of one donor, each of another type, and the types to choose from.
+"""The puzzle: N cells of one donor, each of a different type, and the types to choose from.
 
 The problem is that of CellPuzzles (arXiv 2506.02911, section 3): a cell is its ranked list of
 top genes, and a solver must give every cell one of the candidate types, no type twice.
@@ -17,7 +17,7 @@ from typing import Any
 from cello1.errors import PuzzleError, brief
 
 # A '|' separates the labels of an answer, a line break separates cells and candidates in the
-# prompt, and the four tags frame a response: inside a label any of them would forge the text.
+# prompt, and the four tags frame a response: inside a label any of them would corrupt the text.
 # Lone surrogates cannot be written as UTF-8.
 FORBIDDEN = re.compile(
     r"[|\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|</?(?:think|answer)>", re.IGNORECASE
@@ -39,16 +39,16 @@ class Puzzle:
     Parameters
     ----------
     context
-        What is known of the donor, as prose; kept byte for byte.
+        What is known about the donor, as prose; kept byte for byte.
     cells
         For every cell its genes (symbols), highest expression first.
     candidates
         The M types on offer, M >= N. In CellPuzzles M = N; more are distractors.
     answer
-        The true type of each cell, in cell order, or None when it is not known.
+        The true type of each cell, in cell order, or None if unknown.
     meta
-        What else is known: dataset, donor_id, batch, tissue, disease, cell ids, how the genes
-        were ranked, the row's own ``system_msg``. JSON values only; never shown to a solver.
+        Metadata: dataset, donor_id, batch, tissue, disease, cell ids, how the genes were ranked,
+        the row's own ``system_msg``. JSON values only; never shown to a solver.
 
     Raises
     ------
@@ -65,7 +65,7 @@ class Puzzle:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # Lists are welcome at the door, but inside everything is a tuple, so that it stays as is.
+        # Lists are accepted, but everything is stored as tuples, which do not change.
         object.__setattr__(self, "cells", tuple(_strings(genes, "cell") for genes in self.cells))
         object.__setattr__(self, "candidates", _strings(self.candidates, "candidates"))
         if self.answer is not None:
@@ -140,10 +140,10 @@ class Puzzle:
     def permute_cells(self, order: Sequence[int]) -> Puzzle:
         """Put the cells in another order; the answer moves with them and nothing else changes.
 
-        Metadata that speaks of single cells (keys that start with ``cell_``) moves as well.
+        Metadata of single cells (keys that start with ``cell_``) moves as well.
         """
         if sorted(order) != list(range(len(self.cells))):
-            raise PuzzleError(f"{brief(list(order))} is no order of {len(self.cells)} cells")
+            raise PuzzleError(f"{brief(list(order))} is not an order of {len(self.cells)} cells")
 
         def moved(values: Sequence[Any]) -> tuple[Any, ...]:
             return tuple(values[i] for i in order)
@@ -155,7 +155,7 @@ class Puzzle:
             meta={
                 key: list(moved(value)) if key.startswith("cell_") else value
                 for key, value in self.meta.items()
-                if key != "assistant_msg"  # a whole response speaks of the old order
+                if key != "assistant_msg"  # a whole response refers to the old order
             },
         )
 
@@ -172,7 +172,7 @@ def _strings(values: Iterable[str], what: str) -> tuple[str, ...]:
 
 
 def _json_list(names: Sequence[str]) -> str:
-    """Write names as JSON; few of them have a character that JSON escapes."""
+    """Write names as JSON; few have a character that JSON escapes."""
     inside = '", "'.join(names)
     if "\\" in inside or inside.count('"') > 2 * len(names) - 2:
         return json.dumps(names, ensure_ascii=False)
@@ -180,7 +180,7 @@ def _json_list(names: Sequence[str]) -> str:
 
 
 def _remember(genes: Iterable[str]) -> None:
-    """Note symbols that may stand in a prompt, for they recur in every cell."""
+    """Remember symbols that are valid in a prompt, since they recur in every cell."""
     if len(_SOUND) > _SOUND_AT_MOST:
         _SOUND.clear()
     _SOUND.update(genes)

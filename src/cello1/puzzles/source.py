@@ -1,17 +1,16 @@
-"""Where puzzles lie: a file, a folder in any of the shapes in use, or the Hugging Face hub.
+"""Where puzzles are: a file, a folder of any common layout, or the Hugging Face hub.
 
-The one place that finds them, for every verb. A source is
+Every verb finds puzzles here. A source is
 
 * a file (.parquet, .json, .jsonl), or several by a pattern such as ``data/train-*.parquet``;
 * a folder of `cello1 build`, with a file for each split;
 * a folder saved by `datasets`, of one split (Dataset) or of several (DatasetDict);
-* a folder in the shape of the hub: files in the root or in ``data/``, named by their split, in one
-  piece or in shards (``train-00000-of-00002.parquet``), or as the README's ``configs`` say;
+* a folder laid out like the hub: files in the root or in ``data/``, named by their split, whole or
+  in shards (``train-00000-of-00002.parquet``), or as the README's ``configs`` say;
 * a name on the hub, ``OWNER/NAME``, also with a revision: ``OWNER/NAME@REVISION``.
 
-``SOURCE:SPLIT`` names a split where there is no option for it, as in recipes. Where a README
-tells of several configurations, the splits of those that are not the default are called
-``CONFIG/SPLIT``.
+``SOURCE:SPLIT`` names a split where there is no option for it, as in recipes. If a README has
+several configurations, the splits of those that are not the default are called ``CONFIG/SPLIT``.
 """
 
 from __future__ import annotations
@@ -51,16 +50,16 @@ def find_puzzles(
     Parameters
     ----------
     source
-        Where puzzles lie.
+        Where the puzzles are.
     split
-        Which split of a source with several; sources that were not split have ``all``.
+        Which split of a source with several; unsplit sources have ``all``.
     revision
         Branch, tag or commit of a name on the hub.
 
     Raises
     ------
     UseError
-        When there are several splits and none, or no such one, is named.
+        When there are several splits and none, or an unknown one, is named.
     InputError
         When there are no puzzles.
     """
@@ -102,12 +101,12 @@ def find_splits(source: str | Path, *, revision: str | None = None) -> dict[str,
     inside = ", ".join(sorted(path.name for path in root.iterdir())[:6]) or "nothing"
     raise InputError(
         f"{source} holds no puzzles (in it: {inside}); expected train.parquet, test.parquet, ..., "
-        "a folder saved by datasets, or one in the shape of the hub (data/train-*.parquet)"
+        "a folder saved by datasets, or one laid out like the hub (data/train-*.parquet)"
     )
 
 
 def _split_named(source: str) -> tuple[str, str | None]:
-    """Part ``SOURCE:SPLIT``; what exists as it stands names no split."""
+    """Split ``SOURCE:SPLIT``; a source that exists by its full name names no split."""
     head, colon, split = source.rpartition(":")
     if not colon or not split or split.startswith("/") or len(head) < 2 or _there(source):
         return source, None
@@ -130,7 +129,7 @@ def _root(source: str, revision: str | None) -> Path:
         return path
     address = _ADDRESS.fullmatch(source)
     name, _, at = (address[1] if address else source).partition("@")
-    # A name whose first part is a folder here is a path that was mistyped.
+    # A name whose first part is a local folder is a mistyped path.
     local = not address and (path.suffix in SUFFIXES or Path(path.parts[0]).exists())
     if local or not is_hub_name(name):
         raise InputError(
@@ -153,7 +152,7 @@ def _saved_splits(root: Path) -> list[str]:
 
 
 def _told(root: Path) -> dict[str, Path]:
-    """Return the splits that the README's header tells of, if it does."""
+    """Return the splits that the header of the README lists, if it does."""
     readme = root / "README.md"
     if not readme.is_file():
         return {}
@@ -205,7 +204,7 @@ def _listed(root: Path, folder: Path, files: Any) -> dict[str, Path]:
 
 
 def _inside(root: Path, name: Any) -> str:
-    """Check that a README of somebody else leads nowhere but into its own folder."""
+    """Check that a README refers only to files inside its own folder."""
     path = PurePosixPath(str(name))
     if path.is_absolute() or ".." in path.parts:
         raise InputError(f"README.md of {root} names {name}, which is outside its folder")
@@ -213,7 +212,7 @@ def _inside(root: Path, name: Any) -> str:
 
 
 def _seen(root: Path) -> dict[str, Path]:
-    """Return the splits that names of files and folders tell of, as `datasets` reads them."""
+    """Return the splits by the names of files and folders, as `datasets` does."""
     found: dict[str, Path] = {}
     for folder in (root, root / "data"):
         if not folder.is_dir():
@@ -237,7 +236,7 @@ def _splits_in(folder: Path) -> dict[str, Path]:
 
 
 def _puzzle_files(folder: Path) -> Sequence[Path]:
-    """Return the files of one kind that may hold puzzles, the best kind there is."""
+    """Return the files of the best available kind that may hold puzzles."""
     for suffixes in ((".parquet",), (".jsonl", ".ndjson"), (".json",)):
         files = [path for path in sorted(folder.iterdir()) if path.suffix in suffixes]
         if files := [p for p in files if p.is_file() and p.stem not in _NO_PUZZLES]:

@@ -3,10 +3,10 @@
 The three columns of CellPuzzles come first: ``system_msg``, ``user_msg``, ``assistant_msg``.
 Ours follow: ``id``, ``dataset``, ``donor_id``, ``tissue``, ``disease``, ``n_cells`` to filter
 by, and ``meta`` (JSON text). The question is always read back from ``user_msg``, so what is
-stored, what is solved and what is scored cannot drift apart; published rows without metadata
-take the same way in.
+stored, what is solved and what is scored cannot diverge; published rows without metadata are read
+the same way.
 
-What is too much for memory is gone through some puzzles at a time: :class:`Stored` reads, and
+What does not fit in memory is processed some puzzles at a time: :class:`Stored` reads, and
 :class:`TableWriter` writes.
 """
 
@@ -45,8 +45,8 @@ def puzzle_from_row(row: Mapping[str, Any]) -> Puzzle:
     """Make a puzzle of one row; only ``user_msg`` is required.
 
     A row's ``assistant_msg`` (or ``answer``, as some exports call it) may be the answer alone or
-    a whole response, as in the published ``reasoning`` split. What we would word differently is
-    kept in ``meta``: ``system_msg``, ``assistant_msg``, and a foreign ``id`` as ``row_id``.
+    a whole response, as in the published ``reasoning`` split. What differs from our wording is kept
+    in ``meta``: ``system_msg``, ``assistant_msg``, and a foreign ``id`` as ``row_id``.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def puzzle_from_row(row: Mapping[str, Any]) -> Puzzle:
         raise InputError(f"the answer is {brief(text)}; expected text")
     answer = _gold_labels(text) if text else None
     puzzle = Puzzle(*read_user_message(row["user_msg"]), answer=answer, meta=meta)
-    # Only what we would not write ourselves has to be remembered.
+    # Only what differs from what we would write is kept.
     own = {}
     if text and answer and text != gold_message(answer):
         own["assistant_msg"] = text
@@ -77,7 +77,7 @@ def puzzle_from_row(row: Mapping[str, Any]) -> Puzzle:
         if "prompt_version" in meta:
             raise InputError(
                 f"the question is no longer the one its id {row['id']} was made of: the row was "
-                "damaged or edited; if that was meant, drop the column id"
+                "damaged or edited; if that was intended, drop the column id"
             )
         own["row_id"] = row["id"]
     return replace(puzzle, meta=meta | own) if own else puzzle
@@ -102,13 +102,13 @@ def row_from_puzzle(puzzle: Puzzle) -> dict[str, Any]:
 def read_puzzles(
     source: str | Path, split: str | None = None, *, revision: str | None = None
 ) -> list[Puzzle]:
-    """Read puzzles from wherever they lie (:mod:`cello1.puzzles.source`).
+    """Read puzzles from any source (:mod:`cello1.puzzles.source`).
 
     Parameters
     ----------
     source
-        A file (.parquet, .json, .jsonl), a folder of a build or of `datasets`, a folder in the
-        shape of the Hugging Face hub, or a name there, such as ``ncbi/CellPuzzles``.
+        A file (.parquet, .json, .jsonl), a folder of a build or of `datasets`, a folder laid out
+        like the Hugging Face hub, or a name there, such as ``ncbi/CellPuzzles``.
     split
         Which split, where there are several.
     revision
@@ -117,7 +117,7 @@ def read_puzzles(
     Raises
     ------
     UseError
-        When there are several splits and none, or no such one, is named.
+        When there are several splits and none, or an unknown one, is named.
     InputError
         When the file is missing, of another kind, or damaged; a bad row is named by number.
     """
@@ -176,7 +176,7 @@ class Stored:
 
 
 def write_puzzles(puzzles: Iterable[Puzzle], path: str | Path) -> None:
-    """Write puzzles to .parquet, .json or .jsonl; the file appears whole or not at all."""
+    """Write puzzles to .parquet, .json or .jsonl; the file appears complete or not at all."""
     path = Path(path)
     rows = [row_from_puzzle(puzzle) for puzzle in puzzles]
     if path.suffix == ".parquet":
@@ -297,7 +297,7 @@ def _groups(path: Path) -> int:
 def _read_parquet(path: Path, group: int | None) -> Iterator[dict[str, Any]]:
     """Read rows; pages are checked against their sums, and the columns for being ours, if any are.
 
-    What stands at the end of the file (the names of the columns) has no checksum of its own.
+    The footer of the file (the names of the columns) has no checksum of its own.
     """
     with _parquet(path) as file:
         ours, found = set(SCHEMA.names), set(file.schema_arrow.names)
@@ -312,20 +312,20 @@ def _read_parquet(path: Path, group: int | None) -> Iterator[dict[str, Any]]:
 
 
 def read_json(text: str, what: str) -> Any:
-    """Read JSON from somebody's file.
+    """Read JSON from a user's file.
 
     Raises
     ------
     InputError
-        When it is no JSON, is nested too deep, or holds a number of thousands of digits.
+        When it is not JSON, is nested too deep, or holds a number with thousands of digits.
     """
     try:
         return json.loads(text)
     except RecursionError:
-        raise InputError(f"{what} is no JSON and cannot be read: it is nested too deep") from None
+        raise InputError(f"{what} cannot be read as JSON: it is nested too deep") from None
     except ValueError as error:
-        said = "a number of thousands of digits" if "digits" in str(error) else str(error)
-        raise InputError(f"{what} is no JSON and cannot be read: {said}") from None
+        said = "a number has thousands of digits" if "digits" in str(error) else str(error)
+        raise InputError(f"{what} cannot be read as JSON: {said}") from None
 
 
 def _read_saved_dataset(path: Path) -> Sequence[Mapping[str, Any]]:

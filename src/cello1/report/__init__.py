@@ -1,6 +1,6 @@
 """The report: one page with the figures, the training and every puzzle of some runs.
 
-The room itself can be called: ``cello1.report(adata, "page.html")`` makes the page of an
+The package itself can be called: ``cello1.report(adata, "page.html")`` makes the page of an
 annotation, ``cello1.report(["runs/a", "runs/b"], "report.html")`` that of runs.
 """
 
@@ -38,7 +38,7 @@ class _Callable(ModuleType):
         Raises
         ------
         InputError
-            When there is no annotation under this key, or a folder is no run.
+            When there is no annotation under this key, or a folder is not a run.
         """
         if isinstance(what, str | Path | Sequence):
             from cello1.report.page import report

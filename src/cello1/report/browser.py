@@ -1,8 +1,8 @@
-"""The puzzles of a report as compact data, for the browser part of the page.
+"""The puzzles of a report as compact data, for the puzzle browser of the page.
 
 Genes and types are numbers into a table, probabilities are per mille, and the whole is compressed:
-1,000 puzzles with three runs take a few megabytes. Base64 has no character that could end a script
-element, so nothing in the data can.
+1,000 puzzles with three runs take a few megabytes. Base64 has no character that could end a
+script element, so the data cannot either.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def browser_data(runs: Sequence[SolvedRun], puzzles: Sequence[Puzzle]) -> dict[s
     runs
         Solved runs, in the order of the page.
     puzzles
-        Those to show.
+        Puzzles to show.
     """
     markers = Markers.from_file()
     known = {gene for genes in markers.weights.values() for gene in genes}
@@ -81,7 +81,7 @@ def browser_data(runs: Sequence[SolvedRun], puzzles: Sequence[Puzzle]) -> dict[s
 def _response(
     run: SolvedRun, puzzle: Puzzle, score: Score | None, vocabulary: Set[str], markers: Markers
 ) -> dict[str, Any] | None:
-    """Return what one run said to a puzzle; None when it was not asked or is not done."""
+    """Return the response of one run to a puzzle; None if it was not asked or is not done."""
     if score is None:
         failure = run.failures.get(puzzle.id)
         return None if failure is None else {"failure": failure}
@@ -101,7 +101,7 @@ def _response(
         "seconds": round(float(record.get("seconds") or 0.0), 3),
         "cut": record.get("finish_reason") == "length",
     }
-    # What was said where no label can be read out of it: wrong number, or names not on offer.
+    # The answer as given, if it has the wrong number of labels or labels not on offer.
     if isinstance(said, Answer) and None in given:
         response["labels"] = list(said.labels)
     if record.get("probabilities") is not None:
@@ -112,14 +112,14 @@ def _response(
 
 
 def _known(markers: Markers, label: str, genes: Mapping[str, int]) -> list[int]:
-    """Return the known markers of a type, as far as they stand in any list."""
+    """Return the known markers of a type that are in any list."""
     kind = markers.entry(label)
     weights = {} if kind is None else markers.weights[kind]
     return sorted(genes[gene] for gene, weight in weights.items() if weight > 0 and gene in genes)
 
 
 class _Numbers(dict[str, int]):
-    """Numbers for names, given in order of first use."""
+    """Numbers for names, in order of first use."""
 
     def __missing__(self, name: str) -> int:
         self[name] = len(self)

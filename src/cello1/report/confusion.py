@@ -1,4 +1,4 @@
-"""Which types are taken for which: accuracy by type, and the confusion along the Cell Ontology."""
+"""Which types are mistaken for which: accuracy by type, and confusion by the Cell Ontology."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Confusion:
 
 
 def given_labels(puzzle: Puzzle, text: str) -> list[str | None]:
-    """Return the label a response gives each cell, spelled as on offer; None where it gives none.
+    """Return the label a response gives each cell, spelled like the candidate, or None.
 
     Repeated labels are returned as given. A label that is not on offer, or any label of a response
-    with the wrong number of them, is none.
+    with the wrong number of labels, gives None.
     """
     said = parse_response(text)
     if not isinstance(said, Answer) or len(said.labels) != len(puzzle.cells):
@@ -55,12 +55,12 @@ def given_labels(puzzle: Puzzle, text: str) -> list[str | None]:
 
 
 def true_labels(puzzle: Puzzle) -> list[str]:
-    """Return the true type of each cell, spelled as on offer."""
+    """Return the true type of each cell, spelled like the candidate."""
     return [puzzle.candidates[puzzle.candidate_index[key]] for key in puzzle.answer_keys or ()]
 
 
 def confusion(run: SolvedRun, order: Sequence[str], most: int = MOST_TYPES) -> Confusion:
-    """Count what each type was taken for.
+    """Count what each type was mistaken for.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def confusion(run: SolvedRun, order: Sequence[str], most: int = MOST_TYPES) -> C
     order
         All types, in the order of the rows.
     most
-        Where there are more types, those with most errors are kept.
+        Maximum number of types; those with most errors are kept.
     """
     pairs: Counter[tuple[str, str | None]] = Counter()
     for scored in run.scored:
@@ -95,7 +95,7 @@ def confusion(run: SolvedRun, order: Sequence[str], most: int = MOST_TYPES) -> C
 
 
 def type_accuracy(run: SolvedRun, kind: str, seed: int = 0) -> Interval | None:
-    """Return the share of cells of a type that are right, resampling donors; None without any."""
+    """Return the accuracy on cells of a type, resampling donors; None without any."""
     values, owners = [], []
     for scored in run.scored:
         right = dict(zip(true_labels(scored.puzzle), scored.score.right, strict=True))
@@ -108,9 +108,9 @@ def type_accuracy(run: SolvedRun, kind: str, seed: int = 0) -> Interval | None:
 def ontology_order(types: Iterable[str]) -> list[str]:
     """Order types so that neighbours in the Cell Ontology stand side by side.
 
-    Two types are as far apart as the share of their ancestors that they do not have in common
-    (Jaccard); types are clustered by that (average linkage, optimal leaf order). Labels that the
-    ontology does not know come last, by name.
+    The distance of two types is the fraction of their ancestors that they do not share (Jaccard);
+    types are clustered by it (average linkage, optimal leaf order). Labels unknown to the ontology
+    come last, by name.
     """
     named = sorted(set(types))
     lineage = {k: {t, *ancestors(t)} for k in named if (t := term_id(k)) is not None}

@@ -1,8 +1,8 @@
-"""How training went: the lines of a run's log as curves over steps.
+"""Training dynamics: the log of a run as curves over steps.
 
 The panels are those of Figure 5 of arXiv 2506.02911 and what explains them. Runs of `base`, `sft`
-and `rl` name their fields differently where they measure different things; what a run does not
-log it does not show.
+and `rl` use different field names where they measure different things; panels without a field are
+left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _WINDOW = 40  # a smoothed point looks back over a 40th of the run
 
 @dataclass(frozen=True)
 class Panel:
-    """One plot of training dynamics: its title and the fields that may fill it, the best first."""
+    """One plot of training dynamics: its title and possible fields, the best first."""
 
     key: str
     title: str
@@ -63,7 +63,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """A training run: its name, what made it, and its curves by panel."""
+    """A training run: its name, its command, and its curves by panel."""
 
     name: str
     command: str
@@ -76,7 +76,7 @@ def read_log(name: str, run: Path, info: Mapping[str, Any]) -> TrainingLog:
     Raises
     ------
     InputError
-        When the run has no log, or no line of it has a measure known here.
+        When the run has no log, or no line of it has a known measure.
     """
     command, path = str(info.get("command")), run / LOG
     if not path.exists():
@@ -104,7 +104,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _curve(lines: Sequence[Mapping[str, Any]], panel: Panel) -> Curve | None:
-    """Take the first field that the run logs; the last word on a step counts."""
+    """Return the curve of the first field that the run logs; the last line of a step counts."""
     for name in panel.fields:
         points = {
             float(line["step"]): float(line[name])
@@ -123,7 +123,7 @@ def _is_number(value: object) -> bool:
 
 
 def _smooth(values: Sequence[float]) -> tuple[float, ...]:
-    """Average over the past, with weights that fade; early points are not pulled to zero."""
+    """Average over the past with decaying weights; early points are not biased towards zero."""
     keep = 1 - 1 / max(1.0, len(values) / _WINDOW)
     total = weight = 0.0
     smoothed = []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Accuracy = Literal["batch_accuracy", "cell_accuracy"]
-_DODGE = 0.08  # of one step of N, so that intervals of runs do not cover each other
+_DODGE = 0.08  # of one step of N, so that intervals of runs do not overlap
 _LENGTH_BINS = 30
 
 
@@ -64,7 +64,7 @@ def by_size(runs: Sequence[SolvedRun], which: Accuracy) -> Plot | None:
 
 
 def reliability_plot(runs: Sequence[SolvedRun]) -> Plot | None:
-    """Plot how often labels are right against how sure the solver was; None without confidences."""
+    """Plot accuracy against confidence; None without confidences."""
     found = {i: run.calibration["cell"] for i, run in enumerate(runs) if run.calibration}
     if not found:
         return None
@@ -90,7 +90,7 @@ def reliability_plot(runs: Sequence[SolvedRun]) -> Plot | None:
 
 
 def coverage_plot(runs: Sequence[SolvedRun]) -> Plot | None:
-    """Plot accuracy when only the surest labels are kept; None without confidences."""
+    """Plot the accuracy of the most confident labels; None without confidences."""
     found = {i: run.calibration["cell"] for i, run in enumerate(runs) if run.calibration}
     if not found:
         return None
@@ -113,7 +113,7 @@ def coverage_plot(runs: Sequence[SolvedRun]) -> Plot | None:
 
 
 def length_plots(runs: Sequence[SolvedRun]) -> list[Plot]:
-    """Plot the lengths of responses: in tokens where the solver counted them, else in words."""
+    """Plot the lengths of responses, in tokens if the solver counted them, else in words."""
     units: dict[str, dict[int, SolvedRun]] = {}
     for i, run in enumerate(runs):
         if run.evaluation is not None:
@@ -186,7 +186,7 @@ def _dynamics(panel: Panel, logs: Mapping[int, TrainingLog]) -> Plot:
 
 
 def confusion_plot(run: SolvedRun, order: Sequence[str]) -> Plot:
-    """Plot what each type was taken for, rows and columns along the Cell Ontology."""
+    """Plot what each type was mistaken for, ordered by the Cell Ontology."""
     found = confusion(run, order)
     columns = [*found.types, NO_LABEL]
     side = 2.5 + 0.3 * len(columns)
@@ -219,7 +219,7 @@ def write_figures(plots: Sequence[Plot], folder: Path) -> list[Path]:
 
 
 def _shares(axes: Axes, *, x: bool = False, top: float | None = 1.02) -> None:
-    """Write an axis of shares as per cent, from 0."""
+    """Format an axis as per cent, from 0."""
     from matplotlib.ticker import PercentFormatter
 
     axes.set_ylim(-0.012 if top else 0, top)

@@ -1,4 +1,4 @@
-"""What a report is made of: solved runs with their scores, and the logs of training runs."""
+"""The input of a report: solved runs with their scores, and the logs of training runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cello1.solvers.run import evidence_of, read_solved, remarks, token_counts
 
 @dataclass(frozen=True)
 class SolvedRun:
-    """A run of `solve` with everything that can be said of it.
+    """A run of `solve` with its scores and confidences.
 
     Attributes
     ----------
@@ -29,9 +29,9 @@ class SolvedRun:
     info
         Its ``run.json``.
     puzzles
-        All it was asked.
+        All puzzles it was asked.
     records
-        Puzzle id -> the last good record.
+        Puzzle id -> the last record that is not a failure.
     failures
         Puzzle id -> why the last call failed, for puzzles still unanswered.
     scored
@@ -51,7 +51,7 @@ class SolvedRun:
 
     @property
     def solver(self) -> str:
-        """How the run names its solver."""
+        """Display name of its solver."""
         config = self.info["config"]
         name = str(config.get("solver", "?"))
         if "joint" in config:
@@ -84,7 +84,7 @@ class Gathered:
 
 
 def gather(runs: Sequence[Path], puzzles: Path | None = None, *, seed: int = 0) -> Gathered:
-    """Read runs: those of `solve` are scored, of those that train the log is read.
+    """Read runs: those of `solve` are scored; for those of trainings the log is read.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def gather(runs: Sequence[Path], puzzles: Path | None = None, *, seed: int = 0) 
     Raises
     ------
     InputError
-        When a folder is no run, is named twice, or holds neither answers nor a log.
+        When a folder is not a run, is named twice, or holds neither answers nor a log.
     """
     if not runs:
         raise InputError("a report needs at least one run folder")
@@ -115,7 +115,9 @@ def gather(runs: Sequence[Path], puzzles: Path | None = None, *, seed: int = 0) 
 def _solved(name: str, run: Path, info: dict[str, Any], where: Path | None, seed: int) -> SolvedRun:
     puzzles, records = read_solved(run, where)
     if any(p.answer is None for p in puzzles):
-        raise InputError(f"{run}: some puzzles have no answer, so a report cannot say who is right")
+        raise InputError(
+            f"{run}: some puzzles have no answer, so responses to them cannot be scored"
+        )
     puzzles = list({p.id: p for p in puzzles}.values())
     failures = {r["id"]: str(r["failure"]) for r in read_records(run) if "failure" in r}
     owed = {i: why for i, why in failures.items() if i not in records}

@@ -1,7 +1,7 @@
 """A response as marked text: each cell it names is a link, each gene it cites is checked.
 
-The rule that ties a gene to a cell is the one of :mod:`cello1.citations.citations`. What comes out
-is plain data (strings and short lists); the page makes text nodes of it, never markup.
+Genes are tied to cells by :mod:`cello1.citations.citations`. The result is plain data (strings and
+short lists), of which the page makes text nodes, never markup.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cello1.citations.names import find_cells
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.classical.markers import Markers
 
-# What a mark says of a gene; the page has a class and a word for each.
+# Kinds of marks of a gene; the page has a class and a word for each.
 SUPPORTED, MARKER, ABSENT = 0, 1, 2
 MOST_CHARACTERS = 20_000
 
@@ -29,7 +29,7 @@ def marked(
     vocabulary: Set[str],
     markers: Markers,
 ) -> list[Piece]:
-    """Cut a text where it names a cell or cites a gene.
+    """Split a text where it names a cell or cites a gene.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ def marked(
     vocabulary
         What counts as a gene.
     markers
-        The table that tells known markers; a gene is one if it speaks for the type its cell is
-        given, and it stands in the list of the cell.
+        Table of known markers; a gene is one if it speaks for the type given to its cell and is in
+        the list of the cell.
     """
     whole, text = text, text[:MOST_CHARACTERS]
     marks: list[tuple[int, Piece, int]] = []
@@ -63,7 +63,7 @@ def marked(
 
 
 def _cells(puzzle: Puzzle, text: str) -> Iterator[tuple[int, str, int]]:
-    """Yield (start, text, cell) of the cells named; of several at once, number by number."""
+    """Yield (start, text, cell) of the cells named; several at once number by number."""
     for named in find_cells(text, len(puzzle.cells)):
         if len(named.cells) == 1:
             yield named.start, text[named.start : named.end], named.cells[0]
@@ -74,7 +74,7 @@ def _cells(puzzle: Puzzle, text: str) -> Iterator[tuple[int, str, int]]:
 
 
 def _placed(puzzle: Puzzle, text: str, vocabulary: Set[str]) -> Iterator[tuple[int, Citation]]:
-    """Yield where each cited gene stands; what is denied or expected only keeps its place."""
+    """Yield the position of each cited gene; denied or expected ones are only skipped."""
     end = mention = 0
     for cited in citations(puzzle, text, vocabulary, denied=True, expected=True):
         if cited.mention == mention:  # the same word, for another cell

@@ -1,8 +1,8 @@
-"""The report: one HTML page that holds all it needs, opens from disk and makes no network request.
+"""The report: one self-contained HTML page that opens from disk and makes no network request.
 
-All that came from data or a model reaches the page as text: through templates that escape, through
+Everything from data or a model reaches the page as text: through templates that escape, through
 figures whose text is escaped, or as compressed data that a script turns into text nodes. The page
-carries a content security policy that allows its own script and style and nothing else.
+has a content security policy that allows its own script and style and nothing else.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ Prices = Mapping[str, tuple[float, float]]
 class Published(NamedTuple):
     """One model of arXiv 2506.02911 on the test split of CellPuzzles.
 
-    Other puzzles and other cells than ours, so never in one table with them. Mean response length
-    in tokens; the rest are shares.
+    Different puzzles and cells than ours, so never in one table with them. Mean response length
+    in tokens; the rest are fractions.
     """
 
     model: str
@@ -91,15 +91,15 @@ def report(
     prices
         Run -> USD per million prompt and completion tokens.
     settings, **changes
-        :class:`cello1.recipes.ReportSettings`, or its fields by keyword. However few puzzles can
-        be browsed, all figures are of all puzzles.
+        :class:`cello1.recipes.ReportSettings`, or its fields by keyword. Figures are always
+        of all puzzles, however few can be browsed.
 
     Raises
     ------
     InputError
         When a run cannot be read.
     UseError
-        When a price is given for a run that is not there.
+        When a price is given for an unknown run.
     """
     asked_for = resolve(ReportSettings, settings, changes)
     found = gather(runs, puzzles, seed=asked_for.seed)
@@ -128,7 +128,7 @@ def render(found: Gathered, prices: Prices, most_puzzles: int, seed: int) -> str
 
 
 def _values(found: Gathered, prices: Prices, seed: int) -> dict[str, Any]:
-    """Compute everything the template shows except the puzzles."""
+    """Return everything the template shows, except the puzzles."""
     solved, logs = found.solved, found.logs
     answered = [run for run in solved if run.evaluation is not None]
     notes = sorted({n for run in answered if run.evaluation for n in run.evaluation.notes})

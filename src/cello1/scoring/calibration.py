@@ -1,8 +1,8 @@
-"""How far the confidences of a run can be believed, cell by cell and batch by batch.
+"""How far the confidences of a run can be trusted, by cell and by batch.
 
 From log-scores to the probability of a label, of a whole batch, and the temperature that makes
 them honest; the measures of confidence against outcome (reliability bins, calibration error, Brier
-score, risk and coverage); and both for a run. Solvers hand over log-scores and the map
+score, risk and coverage); and both for a run. Solvers pass log-scores and the map
 `to_probabilities` that turns them into one-to-one probabilities, so no solver is imported here.
 """
 
@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.intp]
 ToProbabilities = Callable[[Floats], Floats]
 
-# Where a temperature is looked for.
+# Search range of the temperature.
 TEMPERATURES = (0.05, 100.0)
 _GRID, _LOG_TOLERANCE = 9, 2e-3
 BINS = 15
@@ -37,7 +37,7 @@ _COVERAGES = np.arange(1, 21) / 20
 def positions(puzzle: Puzzle, labels: Sequence[str]) -> Positions:
     """Return the candidate each label names, shape (N,); -1 where it is not on offer.
 
-    A wrong number of labels gives -1 for every cell, because places then mean nothing.
+    A wrong number of labels gives -1 for every cell, because positions then mean nothing.
     """
     if len(labels) != len(puzzle.cells):
         return np.full(len(puzzle.cells), -1, dtype=np.intp)
@@ -92,7 +92,7 @@ def batch_confidence(
     to_probabilities
         From log-scores (n, m) to one-to-one probabilities (n, m).
     probabilities
-        ``to_probabilities(scores)``, where it is known already: saves half of the time.
+        ``to_probabilities(scores)``, if already known: saves half of the time.
     """
     columns = np.asarray(chosen, dtype=np.intp)
     if columns.min() < 0 or len(np.unique(columns)) < len(columns):
@@ -110,10 +110,10 @@ def batch_confidence(
 def fit_temperature(
     scores: Sequence[Floats], gold: Sequence[npt.ArrayLike], to_probabilities: ToProbabilities
 ) -> float:
-    """Find the temperature at which validation puzzles are least surprising.
+    """Fit the temperature on validation puzzles.
 
-    It minimises the mean negative log probability of the true label of a cell. Labels that
-    follow from `scores` do not change, only how sure they are. Some 20 evaluations of every
+    It minimises the mean negative log probability of the true label of a cell. It changes
+    how sure labels are, not the labels themselves. Some 20 evaluations of every
     puzzle: a second for 500 puzzles of 8 cells, minutes for 15 cells.
 
     Parameters
@@ -128,7 +128,7 @@ def fit_temperature(
     Returns
     -------
     temperature
-        Within `TEMPERATURES`; at a bound when nothing stops it, as when every label is right.
+        Within `TEMPERATURES`; at a bound if the optimum lies beyond, as when every label is right.
 
     Raises
     ------
@@ -168,14 +168,14 @@ class Bin:
     Attributes
     ----------
     low, high
-        Bounds of the bin; the lowest bin holds its lower bound as well.
+        Bounds of the bin; the lowest bin includes its lower bound.
     n
         Answers in it, never 0.
     confidence, accuracy
-        Their mean confidence and the share that is right.
+        Mean confidence, and fraction that is right.
     accuracy_low, accuracy_high
-        95 % binomial interval of the accuracy (Clopper-Pearson). It takes answers as independent,
-        which those of one puzzle or donor are not: the true interval is wider.
+        95 % binomial interval of the accuracy (Clopper-Pearson). It assumes
+        independent answers, which those of one puzzle or donor are not: the true interval is wider.
     """
 
     low: float
@@ -190,14 +190,14 @@ class Bin:
 def reliability(
     confidence: npt.ArrayLike, right: npt.ArrayLike, bins: int = BINS, *, adaptive: bool = False
 ) -> list[Bin]:
-    """Group answers by confidence; bins without answers are left out.
+    """Group answers by confidence; empty bins are left out.
 
     Parameters
     ----------
     confidence, right
         How sure each answer is, in [0, 1], and whether it is right, shape (n,).
     bins
-        Their number at most.
+        Maximum number of bins.
     adaptive
         Equal mass instead of equal width; equal confidences stay together.
     """
@@ -216,9 +216,9 @@ def reliability(
 def ece(
     confidence: npt.ArrayLike, right: npt.ArrayLike, bins: int = BINS, *, adaptive: bool = False
 ) -> float:
-    """Return the expected calibration error: mean gap of confidence and accuracy over the bins.
+    """Return the expected calibration error: mean gap of confidence and accuracy over bins.
 
-    Parameters are those of :func:`reliability`; every bin counts with its number of answers.
+    Parameters are those of :func:`reliability`; bins are weighted by their number of answers.
     """
     p, r = _checked(confidence, right)
     of = np.searchsorted(inner_edges(p, bins, adaptive), p)
@@ -226,10 +226,10 @@ def ece(
 
 
 def ece_noise(confidence: npt.ArrayLike, bins: int = BINS) -> float:
-    """Return about the `ece` that flawless confidences would show by chance.
+    """Return the approximate `ece` that perfect confidences would show by chance.
 
-    The gap of a bin is then about normal, with variance sum p (1 - p), and the mean absolute
-    value of a normal variable is sqrt(2 / pi) standard deviations. Answers are taken as
+    The gap of a bin is then roughly normal, with variance sum p (1 - p), and the mean absolute
+    value of a normal variable is sqrt(2 / pi) standard deviations. Answers are assumed
     independent. Shape of `confidence`: (n,).
     """
     p = np.asarray(confidence, dtype=np.float64)
@@ -244,12 +244,12 @@ def brier(confidence: npt.ArrayLike, right: npt.ArrayLike) -> float:
 
 
 def accuracy_coverage(confidence: npt.ArrayLike, right: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Return how accurate the surest answers are, for every share of them.
+    """Return the accuracy of the most confident answers, for every coverage.
 
     Returns
     -------
     coverage, accuracy
-        One step per different confidence, from the surest to all answers, shape (steps,).
+        One step per distinct confidence, from the most confident to all answers, shape (steps,).
     """
     p, r = _checked(confidence, right)
     order = np.argsort(-p, kind="stable")
@@ -261,7 +261,7 @@ def accuracy_coverage(confidence: npt.ArrayLike, right: npt.ArrayLike) -> tuple[
 def aurc(confidence: npt.ArrayLike, right: npt.ArrayLike) -> float:
     """Return the area under the risk-coverage curve: mean error rate over all coverages.
 
-    Low is good; confidences that tell nothing score the overall error rate.
+    Lower is better; uninformative confidences score the overall error rate.
     """
     coverage, accuracy = accuracy_coverage(confidence, right)
     return float(np.sum(np.diff(coverage, prepend=0.0) * (1 - accuracy)))
@@ -275,7 +275,7 @@ def inner_edges(p: Floats, bins: int, adaptive: bool = False) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What the confidences of one run are worth, on one level.
+    """How well the confidences of one run are calibrated, on one level.
 
     Attributes
     ----------
@@ -289,17 +289,17 @@ class Calibration:
         Cells left out because the response could not be read or their label is not on offer
         (they are wrong, but not with any confidence); batches left out because of such cells.
     accuracy, mean_confidence
-        Share right, and what the solver expected it to be.
+        Fraction right, and what the solver expected it to be.
     ece, ece_adaptive
         Expected calibration error over bins of equal width, with its interval, and of equal mass.
     ece_noise
-        About the `ece` that flawless confidences would show by chance over so few answers.
+        Approximate `ece` that perfect confidences would show by chance over so few answers.
     brier, aurc
         See :func:`brier` and :func:`aurc`.
     bins
         The bins of `ece`.
     coverage
-        (coverage, accuracy) when only the surest 5 %, 10 %, ... 100 % are answered.
+        (coverage, accuracy) of the most confident 5 %, 10 %, ... 100 % of answers.
     temperature
         What the scores were divided by; None when the solver's probabilities were taken as is.
     """
@@ -330,7 +330,7 @@ def calibrate(
     bins: int = BINS,
     seed: int = 0,
 ) -> dict[str, Calibration]:
-    """Hold the confidences of a run against its outcomes; sequences go by puzzle, in one order.
+    """Compare the confidences of a run with its outcomes; sequences are by puzzle, in one order.
 
     A cell is right when its label is the true one, also where a label was given twice: its
     confidence speaks of that cell alone.
@@ -347,7 +347,7 @@ def calibrate(
         The confidence in each batch. Where it is None it is the product over the cells, as for
         cells decided independently, or 0 when a label was given twice.
     temperature
-        What is behind `probabilities` and `batches`, for the record.
+        Temperature behind `probabilities` and `batches`, for the record.
     bins, seed
         Number of bins of the calibration error, and seed of its bootstrap.
 

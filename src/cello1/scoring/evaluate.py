@@ -61,18 +61,18 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class Tolerant:
-    """What a tolerant reading of the same responses would give; never part of the score.
+    """Result of a tolerant reading of the same responses; never part of the score.
 
     Attributes
     ----------
     unreadable
-        Responses that break the exact format, and score 0 for it.
+        Responses that break the exact format and therefore score 0.
     still_unreadable
         Those of them that have no clear reading either.
     cell_accuracy, batch_accuracy
         Means over all responses, read tolerantly (:func:`cello1.puzzles.answer.parse_tolerantly`).
     repairs
-        What was overlooked -> in how many responses.
+        What was overlooked -> number of responses.
     """
 
     unreadable: int
@@ -84,7 +84,7 @@ class Tolerant:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Everything `cello1 eval` says of one run."""
+    """Everything `cello1 eval` reports about one run."""
 
     overall: Metrics
     by: dict[str, dict[str, Metrics]]
@@ -137,8 +137,8 @@ def evaluate(
     puzzles
         The puzzles; each needs its answer.
     responses
-        Puzzle id -> text. A puzzle without a response is left out of every mean, and a note
-        says how many there are: a failed call is not a wrong answer.
+        Puzzle id -> text. Puzzles without a response are left out of every mean, and a note
+        gives their number: a failed call is not a wrong answer.
     tokens
         Puzzle id -> length of the response in tokens, where known for all of them.
     seed
@@ -171,7 +171,7 @@ def tolerant(scored: Sequence[Scored], responses: Mapping[str, str]) -> Tolerant
     lost, repairs = 0, Counter[str]()
     for s in scored:
         lenient = s.score
-        if s.score.reason:  # the others read alike
+        if s.score.reason:  # the others read the same
             read = parse_tolerantly(responses[s.puzzle.id], s.puzzle)
             if isinstance(read, Tolerated):
                 lenient = score_labels(s.puzzle, read.answer.labels)

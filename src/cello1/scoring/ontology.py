@@ -1,4 +1,4 @@
-"""Cell Ontology: from a label to its term, and whether one type contains another.
+"""The Cell Ontology: the term of a label, and whether one type contains another.
 
 A puzzle with `T cell` and `regulatory T cell` on offer is ambiguous, since both are right for
 one of its cells. The ontology ships inside the package cellxgene-ontology-guide; nothing is
@@ -50,7 +50,7 @@ def term_id(label: str) -> str | None:
     """Return the Cell Ontology id of a label, synonym or id, or None when it is not known.
 
     Case, outer blanks and a plural s do not count: `B cells` is `CL:0000236`. A deprecated id is
-    replaced by what the ontology says came in its place.
+    replaced by its successor in the ontology.
     """
     name = label.strip().casefold()
     if name.startswith("cl:"):
@@ -66,7 +66,7 @@ def term_label(term: str) -> str | None:
 
 
 def synonyms(label: str) -> list[str]:
-    """Return the other names the ontology has for a label; none when it is not known."""
+    """Return the synonyms of a label; none if it is unknown."""
     term = term_id(label)
     return [] if term is None else [str(name) for name in _parser().get_term_synonyms(term)]
 
@@ -88,7 +88,7 @@ def _current(term: str) -> str | None:
 
 @cache
 def ancestors(term: str) -> frozenset[str]:
-    """Return all terms above one, without itself; empty when the term is not known."""
+    """Return all ancestors of a term, without itself; empty if it is unknown."""
     parser = _parser()
     if not parser.is_valid_term_id(term, "CL"):
         return frozenset()
@@ -96,7 +96,7 @@ def ancestors(term: str) -> frozenset[str]:
 
 
 def above_of(key: str) -> frozenset[str]:
-    """Return the terms above a key, which may be no term: then none."""
+    """Return the ancestors of a key; none if it is not a term."""
     return ancestors(key) if key.startswith("CL:") else frozenset()
 
 
@@ -113,7 +113,7 @@ def _below() -> dict[str, int]:
 
 
 def information(term: str) -> float:
-    """Return how much a term says, from 0 (`cell`) to 1 (a type without subtypes).
+    """Return how specific a term is, from 0 (`cell`) to 1 (a type without subtypes).
 
     1 - log(number of types below it, itself included) / log(number of types).
     """
@@ -122,11 +122,11 @@ def information(term: str) -> float:
 
 
 def likeness(a: Sequence[str], b: Sequence[str]) -> npt.NDArray[np.float64]:
-    """Return how alike types are by the ontology, within [0, 1], shape (len(a), len(b)).
+    """Return the similarity of types by the ontology, within [0, 1], shape (len(a), len(b)).
 
-    Lin's measure (1998): twice the information of the most telling common ancestor (or of the
-    terms themselves), over the sum of both. Equal keys are 1; a key that is not a term is like
-    nothing else.
+    Lin's measure (1998): twice the information of the most specific common ancestor (or of the
+    terms themselves), over the sum of both. Equal keys are 1; a key that is not a term is
+    similar to nothing else.
     """
     places: dict[str, int] = {}
     sets = [
@@ -154,7 +154,7 @@ def suggestions(label: str, n: int = 2) -> list[str]:
     return [name for name in dict.fromkeys(names) if name is not None]
 
 
-# Roots of lineages, the more special ones first: a term belongs to the first it stands under.
+# Roots of lineages, more specific ones first: a term belongs to the first above it.
 LINEAGES = {
     "CL:0000542": "lymphocyte",
     "CL:0000766": "myeloid leukocyte",
@@ -177,9 +177,9 @@ def lineage(term: str) -> str | None:
 
 
 def distance(a: str, b: str) -> int | None:
-    """Return the number of is-a steps between two terms by their nearest common ancestor.
+    """Return the number of is-a steps between two terms via their nearest common ancestor.
 
-    None when they share none, or one is not known.
+    None if they share none, or one is unknown.
     """
     up, down = steps_up(a), steps_up(b)
     return min((up[t] + down[t] for t in up.keys() & down.keys()), default=None)
@@ -187,7 +187,7 @@ def distance(a: str, b: str) -> int | None:
 
 @cache
 def steps_up(term: str) -> dict[str, int]:
-    """Return every term above one and itself, with the fewest is-a steps to it."""
+    """Return every ancestor of a term and itself, with the fewest is-a steps to it."""
     parser = _parser()
     if not parser.is_valid_term_id(term, "CL"):
         return {}
@@ -214,7 +214,7 @@ def above(terms: Sequence[str | None]) -> BoolMatrix:
 
 
 def largest_unnested(order: BoolMatrix) -> int:
-    """Return how many of K types can share a puzzle when no two of them may be nested.
+    """Return how many of K types can share a puzzle if no two may be nested.
 
     `order` is (part of) a result of :func:`above`. This is a largest antichain of a partial
     order: by Dilworth's theorem K minus a maximum matching of the pairs (upper, lower).

@@ -66,7 +66,7 @@ def reward_of(name: str) -> Reward:
 
 
 def cut_off(puzzle: Puzzle) -> Score:
-    """Return the score of a response that was cut off at its budget: invalid, whatever it says."""
+    """Return the score of a response that was cut off at its budget: invalid in any case."""
     return replace(_INVALID, right=(False,) * len(puzzle.cells))
 
 

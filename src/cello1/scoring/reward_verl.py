@@ -1,4 +1,4 @@
-"""The rewards in the shape that verl calls, on the rows that `training/rl/verl/verl.py` writes."""
+"""The rewards in the form that verl calls, on the rows that `training/rl/verl/verl.py` writes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def compute_score(
     Returns
     -------
     dict
-        `score` is what is learned from; `acc`, under the name by which verl judges a validation,
-        says whether the batch is right; the others are logged.
+        `score` is the reward; `acc`, the name that verl uses for validation, is whether the batch
+        is right; the others are logged.
 
     Raises
     ------

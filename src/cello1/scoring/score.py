@@ -1,8 +1,8 @@
-"""What one response is worth: the one function behind evaluation, distillation and RL.
+"""The score of a response: the one function behind evaluation, distillation and RL.
 
-Definitions follow arXiv 2506.02911 (section 4, metrics); where the published script departs
-from them (extra labels that still count as exact, labels outside the list that go unnoticed),
-the definitions win.
+Definitions follow arXiv 2506.02911 (section 4, metrics); where the published script deviates
+from them (extra labels still count as exact, labels outside the list go unnoticed), the
+definitions win.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cello1.puzzles.puzzle import Puzzle, label_key
 
 
 class LabelFault(StrEnum):
-    """What keeps labels from being an assignment."""
+    """Why labels are not an assignment."""
 
     NUMBER = "wrong number"
     EMPTY = "empty slot"
@@ -28,7 +28,7 @@ class LabelFault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The worth of one response.
+    """The score of one response.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Score:
     cell_accuracy
         Share of cells with the right label; 0 when the number of labels is wrong.
     exact
-        All N cells are right and nothing else was said.
+        All N cells are right and no other label is given.
     uniqueness
         Different labels / labels given.
     complete
@@ -85,7 +85,7 @@ def score(puzzle: Puzzle, text: str) -> Score:
 
 
 def score_labels(puzzle: Puzzle, labels: Sequence[str]) -> Score:
-    """Score labels that were read already, by the rules of :func:`score`."""
+    """Score labels that have been parsed, by the rules of :func:`score`."""
     gold = _gold(puzzle)
     keys = [label_key(label) for label in labels]
     if len(keys) == len(gold) and tuple(keys) == gold:
@@ -119,7 +119,7 @@ def _gold(puzzle: Puzzle) -> tuple[str, ...]:
 def _faults(
     puzzle: Puzzle, labels: Sequence[str], keys: list[str], given: Counter[str]
 ) -> dict[LabelFault, str]:
-    """Name everything that keeps the labels from being an assignment, with its code."""
+    """Return every reason why the labels are not an assignment, by code."""
     found = {}
     if len(keys) != len(puzzle.cells):
         found[LabelFault.NUMBER] = f"{len(keys)} labels for {len(puzzle.cells)} cells"

@@ -2,7 +2,7 @@
 
 Puzzles of one donor share cells of the same person, so they are not independent; the donor is
 the unit that is resampled. With a single donor that is impossible: the functions here then fall
-back to puzzles and their result says so.
+back to puzzles, and their results say so.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 10_000
 LEVEL = 0.95
-# Below this many clusters a percentile bootstrap is known to be too narrow; users are told.
+# With fewer clusters a percentile bootstrap is known to be too narrow; users are told.
 FEW_CLUSTERS = 10
 _BLOCK = 500
 
@@ -130,7 +130,7 @@ def paired_difference(
 def cluster_codes(
     clusters: Sequence[Hashable] | None, size: int
 ) -> tuple[npt.NDArray[np.intp], str]:
-    """Give numbers to the clusters, in order of first appearance; fall back to one per puzzle.
+    """Give clusters numbers in order of first appearance; fall back to one per puzzle.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def _resampled_means(x: Floats, w: Floats, codes: npt.NDArray[np.intp], seed: in
 
 
 def percentiles(means: Floats) -> tuple[float, float]:
-    """Return the bounds between which the middle 95 % of some resampled figures lie."""
+    """Return the bounds of the middle 95 % of resampled figures."""
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
     return float(low), float(high)

@@ -1,1 +1,1 @@
-"""What the terminal shows: tables and progress bars."""
+"""Tables and progress bars for the terminal."""

@@ -1,4 +1,4 @@
-"""Progress on standard error, where that is a terminal; silent otherwise."""
+"""Progress on standard error, if it is a terminal; silent otherwise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cello1.terminal.text import clean
 
 @contextmanager
 def telling() -> Iterator[None]:
-    """Write what the package logs to standard error meanwhile, such as what leaves this machine."""
+    """Write the log of the package to standard error, such as what leaves this machine."""
     logger = logging.getLogger("cello1")
     handler, level = logging.StreamHandler(sys.stderr), logger.level
     logger.addHandler(handler)
@@ -30,7 +30,7 @@ def telling() -> Iterator[None]:
 
 @contextmanager
 def watching() -> Iterator[Watch]:
-    """Give a function that takes (what, share done) and shows one bar for each what."""
+    """Yield a function of (task, fraction done) that shows one bar per task."""
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

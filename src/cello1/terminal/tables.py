@@ -27,16 +27,16 @@ _PIPED_WIDTH = 160
 
 
 class Table:
-    """A table whose texts are taken literally, and which fits any terminal.
+    """A table that shows texts literally and fits any terminal.
 
-    Where its figures do not fit side by side, every row becomes a block of lines instead, so that
-    nothing is cut off.
+    If its figures do not fit side by side, every row becomes a block of lines, so that nothing is
+    cut off.
 
     Parameters
     ----------
     columns
-        Their names; one that ends in `` >`` holds figures, which are aligned right and never
-        broken.
+        Names of the columns; one that ends in `` >`` holds figures, which are right-aligned and
+        never wrapped.
     title
         Over the table.
     """
@@ -119,7 +119,7 @@ def files_table(reports: Sequence[FileReport]) -> RenderableType:
 def census_table(
     found: Sequence[DataSet], n_min: int, every: bool = False, most: int = 20
 ) -> list[RenderableType]:
-    """Show what a query finds in the Census: the largest data sets, or all of them."""
+    """Show the data sets that a query finds in the Census: the largest, or all."""
     table = Table("data set", "cells >", "donors >", "types >", "drawn >", f"{n_min}+ types >")
     shown = found if every else sorted(found, key=lambda data: (-data.cells, data.id))[:most]
     for data in shown:
@@ -244,7 +244,7 @@ def paired_table(comparisons: Mapping[str, tuple[Mapping[str, Paired], int]]) ->
 
 
 def citations_table(cited: Mapping[str, CitedShare]) -> RenderableType:
-    """Show how many of the genes that reasons cite are in the list of their cell."""
+    """Show how many of the genes cited in reasons are in the list of their cell."""
     table = Table(
         "reasons", "cited genes that are there >", "cited >", "only expected >", "citing nothing >"
     )
@@ -299,7 +299,7 @@ def calibration_table(runs: Mapping[str, Mapping[str, Calibration]]) -> Renderab
 
 
 def acceptance_table(metrics: Mapping[str, Any]) -> RenderableType:
-    """Show acceptance overall and by N, tissue and type, then what the traces are like.
+    """Show acceptance overall and by N, tissue and type, and a summary of the traces.
 
     Parameters
     ----------
@@ -316,7 +316,7 @@ def acceptance_table(metrics: Mapping[str, Any]) -> RenderableType:
 
 
 def diagnosis_table(found: Diagnosis) -> RenderableType:
-    """Show what `doctor` found, each problem with its mend."""
+    """Show what `doctor` found, with a fix for each problem."""
     table = Table("doctor", found.path)
     for name, said in {**found.matrices, **found.columns}.items():
         table.add_row(name, said)
@@ -346,7 +346,7 @@ def interval(value: Interval, *, signed: bool = False) -> str:
 
 
 def show(*parts: RenderableType) -> None:
-    """Print to standard output: as wide as the terminal, or as COLUMNS says, or wide."""
+    """Print to standard output, as wide as the terminal or COLUMNS, else 160 characters."""
     console = Console()
     if not console.is_terminal and not os.environ.get("COLUMNS", "").isdecimal():
         console = Console(width=_PIPED_WIDTH)
@@ -364,7 +364,7 @@ def _metrics_row(m: Metrics) -> list[str]:
 
 
 def _tolerant(name: str, evaluation: Evaluation) -> list[str]:
-    """Say how many responses cannot be read, and what a tolerant reading would make of them."""
+    """Say how many responses cannot be read, and the result of a tolerant reading."""
     t, n = evaluation.tolerant, evaluation.overall.n
     if not t.unreadable and not t.repairs:
         return []
@@ -387,7 +387,7 @@ def _counts(items: Sequence[tuple[str, int]]) -> str:
 
 
 def _ranges(numbers: list[int]) -> str:
-    """Write sorted integers shortly: 8, 10-12."""
+    """Abbreviate integers as ranges: 8, 10-12."""
     parts: list[list[int]] = []
     for n in sorted(numbers):
         if parts and n == parts[-1][-1] + 1:

@@ -1,7 +1,7 @@
-"""Text from outside, made safe for a terminal: the one place that escapes it.
+"""Make text from outside safe for a terminal: the only place that escapes it.
 
-Names of files, donors, types and runs come from files of other people. They can hold Rich markup,
-which would be interpreted, and control characters, which the terminal would obey.
+Names of files, donors, types and runs may come from anyone. They can hold Rich markup, which would
+be interpreted, and control characters, which the terminal would obey.
 """
 
 from __future__ import annotations
@@ -22,5 +22,5 @@ def clean(value: object) -> str:
 
 
 def text(value: object, style: str = "") -> Text:
-    """Return a text for Rich in which nothing is taken for markup or a control sequence."""
+    """Return a text for Rich without markup or control sequences."""
     return value if isinstance(value, Text) else Text(clean(value), style=style)
