@@ -123,5 +123,5 @@ def test_permuting_cells_permutes_the_answer_and_nothing_else(puzzle, random):
 
 @pytest.mark.parametrize("order", [[0, 0], [0], [0, 1, 2], [1, 2], []])
 def test_an_order_that_is_no_permutation_is_refused(order):
-    with pytest.raises(PuzzleError, match="no order of 2 cells"):
+    with pytest.raises(PuzzleError, match="is not an order of 2 cells"):
         Puzzle(**GOOD).permute_cells(order)

@@ -139,7 +139,7 @@ class Game:
         Parameters
         ----------
         given
-            Data sent by the page: `id`, `labels` (a candidate's position for every cell), `seconds`,
+            Data sent by the page: `id`, `labels` (index of a candidate for every cell), `seconds`,
             and optionally `notes`.
 
         Raises

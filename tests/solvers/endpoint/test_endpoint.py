@@ -72,7 +72,7 @@ PASSING = {
     "hangs up": (bad.cut_connection, "the connection failed"),
     "reset": (bad.reset, "the connection failed"),
     "wrong type": (bad.wrong_type, "text/html instead of JSON"),
-    "torn gzip": (bad.torn_gzip, "cannot be unpacked"),
+    "torn gzip": (bad.torn_gzip, "cannot be decompressed"),
     "empty": (bad.says({"content": ""}), "holds no text"),
     "blank": (bad.says({"content": "\n  "}), "holds no text"),
     "only an end token": (bad.says({"content": "<|im_end|>"}), "holds no text"),
@@ -80,7 +80,7 @@ PASSING = {
     "no text": (bad.says({"content": None}), "holds no text"),
     "no message": (bad.says(None), "JSON cannot be used: choices.0.message"),
     "lone surrogate": (bad.lone_surrogate, "JSON cannot be used"),
-    "broken off": (bad.says({"content": "<think>"}, "abort"), "broke off the answer"),
+    "broken off": (bad.says({"content": "<think>"}, "abort"), "aborted the answer"),
 }
 
 
@@ -484,7 +484,7 @@ def test_an_error_of_the_caller_comes_through_and_ends_the_calls(server, toys):
         ({"per_minute": 0}, "per_minute is 0"),
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"max_cost": 1.0}, "needs both prices"),
-        ({"base_url": "user:secret@host"}, "no address such as"),
+        ({"base_url": "user:secret@host"}, "not an address such as"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):

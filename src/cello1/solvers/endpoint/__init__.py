@@ -1,4 +1,4 @@
-"""Language models behind a server of the OpenAI kind."""
+"""Language models behind an OpenAI-compatible server."""
 
 from cello1.solvers.endpoint.solver import EndpointSolver
 

@@ -1,7 +1,7 @@
-"""Answers that were paid for once: asking the same thing again costs nothing.
+"""A cache of paid answers: repeating a request costs nothing.
 
-A folder of append-only JSON Lines. Every process writes a file of its own, so that several can
-share a folder, and a line torn by a crash is simply passed over.
+A folder of append-only JSON Lines. Every process writes a file of its own, so several can share a
+folder, and a line torn by a crash is skipped.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _MOST_TOKENS = 10**9
 
 
 class Cache:
-    """Responses by key, on disk; only where they lie is held in memory.
+    """Responses by key, on disk; only their positions are in memory.
 
     Parameters
     ----------
     folder
-        Where the files are; made when the first response is added.
+        Folder of the files; made when the first response is added.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,7 +48,7 @@ class Cache:
         return key in self._places
 
     def get(self, key: str) -> Response | None:
-        """Return the response kept under a key; it took no time."""
+        """Return the response stored under a key; its time is 0."""
         if key not in self._places:
             return None
         path, offset = self._places[key]
@@ -58,7 +58,7 @@ class Cache:
         return None if record is None else Response(**{name: record[name] for name in _FIELDS})
 
     def put(self, key: str, response: Response) -> None:
-        """Keep a response; the line is handed to the system before this returns."""
+        """Store a response; the line is flushed before this returns."""
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = (self.folder / f"{uuid.uuid4().hex}.jsonl").open("xb")
@@ -69,7 +69,7 @@ class Cache:
         self._file.flush()
 
     def close(self) -> None:
-        """Make sure that what was added survives a power cut; `put` may be called again."""
+        """Sync to disk, so that added responses survive a power cut; `put` may be called again."""
         if self._file is not None:
             os.fsync(self._file.fileno())
             self._file.close()
@@ -83,11 +83,11 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(record, dict) or not {"key", *_FIELDS} <= record.keys():
         return None
-    # Damaged lines are asked again, also those that are JSON by chance.
+    # Damaged lines are asked again, even if they are JSON by chance.
     texts = all(isinstance(record[name], str) for name in ("key", "text", "finish_reason"))
     counts = (record["prompt_tokens"], record["completion_tokens"])
     counted = all(c is None or (type(c) is int and 0 <= c < _MOST_TOKENS) for c in counts)
     if not texts or not counted:
         return None
-    # Earlier versions kept empty answers, which are none.
+    # Earlier versions stored empty answers, which do not count.
     return record if record["text"].strip() or record["finish_reason"] == "length" else None

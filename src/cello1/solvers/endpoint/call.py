@@ -1,4 +1,4 @@
-"""One call after another: each puzzle ends in a response or in one short reason."""
+"""Calls to the server: each puzzle ends in a response or a failure with a short reason."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ _REASON_CHARACTERS = 200
 
 @dataclass
 class Connection:
-    """An open line to a server.
+    """An open connection to a server.
 
     Attributes
     ----------
     client, address
         The server.
     form
-        How requests are put.
+        The form of requests.
     pace, budget
-        How fast they may start, and what they cost.
+        Limits on their rate and their cost.
     retries, timeout
         As in :class:`cello1.solvers.endpoint.solver.EndpointSolver`.
     closed
-        Why nothing more should be asked, or None.
+        Why no more requests should be made, or None.
     """
 
     client: openai.AsyncOpenAI
@@ -58,12 +58,12 @@ class Connection:
     closed: str | None = None
 
     async def ask(self, puzzle: Asked) -> Response | Failure:
-        """Ask about one puzzle, again if need be.
+        """Ask about one puzzle, with retries.
 
         Raises
         ------
         InputError
-            When there is no point in asking about any puzzle.
+            When no request can succeed.
         """
         attempts = AsyncRetrying(
             stop=stop_after_attempt(self.retries + 1),
@@ -81,13 +81,13 @@ class Connection:
     async def _call(self, puzzle: Asked) -> Response:
         while True:
             if not self.budget.covers():
-                # Earlier attempts brought nothing and were paid for all the same.
-                raise CallFailedError("no money is left to ask again")
+                # Failed attempts may have been charged.
+                raise CallFailedError("the budget does not cover another attempt")
             request = self.form.request(puzzle)
             await self.pace.wait()
             start = time.perf_counter()
             try:
-                # The HTTP library's own limit starts anew with every byte that drips in.
+                # The limit of the HTTP library restarts with every byte received.
                 async with asyncio.timeout(self.timeout):
                     reply = await self.client.chat.completions.with_raw_response.create(**request)
                 completion = read_completion(reply.headers.get("content-type", ""), reply.content)
@@ -102,7 +102,7 @@ class Connection:
             else:
                 self._pay(puzzle, completion)
                 return completion.response(time.perf_counter() - start)
-            # What is learned here is learned for all: it does not count as an attempt.
+            # What is learned applies to all requests: this does not count as an attempt.
             if not self.form.learn(said, request):
                 raise self._error_for(said)
 
@@ -112,21 +112,21 @@ class Connection:
             return InputError(self._reason(verdict))
         if isinstance(verdict, TryAgainError) and verdict.wait is not None:
             if verdict.wait > _LONGEST_PAUSE:
-                self.closed = f"the server asks to wait {verdict.wait:.0f} s; go on later"
+                self.closed = f"the server asks to wait {verdict.wait:.0f} s; resume later"
                 return CallFailedError(f"{verdict}; {self.closed}")
             self.pace.pause(verdict.wait)
         return verdict
 
     def _pay(self, puzzle: Asked, completion: Completion) -> None:
         asked, written = completion.prompt_tokens, completion.completion_tokens
-        # Servers that count nothing are taken to have written all they might.
+        # Servers that do not count tokens are assumed to have written the maximum.
         self.budget.spent += self.budget.cost(
             prompt_tokens(puzzle) if asked is None else asked,
             self.form.max_new_tokens if written is None else written,
         )
 
     def _reason(self, error: Exception) -> str:
-        # Cleaned first: a cut could leave half of a secret.
+        # Cleaned first: truncation could leave half of a secret.
         text = " ".join(self.address.clean(str(error)).split())
         cut = len(text) > _REASON_CHARACTERS
         text = text[: _REASON_CHARACTERS - 3] + "..." if cut else text

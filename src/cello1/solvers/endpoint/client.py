@@ -1,4 +1,4 @@
-"""Where a server is and what opens it; and how secrets stay out of everything that is written."""
+"""The address of a server and its credentials, which are kept out of everything written."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from cello1.solvers.endpoint.reply import guard
 OPENAI_URL = "https://api.openai.com/v1"
 KEY_VARIABLE = "OPENAI_API_KEY"
 _LOGGERS = ("httpx2", "httpcore2.connection", "httpcore2.http11", "httpcore2.proxy", "openai")
-# Placeholders such as 'none' or 'EMPTY' are words; taking them out would damage answers.
+# Placeholders such as 'none' or 'EMPTY' are words; removing them would damage answers.
 _SHORTEST_SECRET = 8
 
 
 class Address:
-    """The address of a server, with what else the URL holds kept apart.
+    """The address of a server, with the credentials of its URL kept apart.
 
     Parameters
     ----------
     url
-        The address up to ``/v1``; a user, a password and a query are passed on and never shown.
-        Default: the environment's OPENAI_BASE_URL, else OpenAI itself.
+        The address up to ``/v1``; a user, a password and a query are sent but never shown.
+        By default OPENAI_BASE_URL of the environment, else OpenAI.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Address:
 
     def __init__(self, url: str | None) -> None:
         given = url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
-        # What is wrong is never quoted: there may be a password in it.
+        # Wrong URLs are never quoted: they may hold a password.
         try:
             parts = urlsplit(given.strip())
             sound = parts.scheme in ("http", "https") and parts.hostname
@@ -49,13 +49,13 @@ class Address:
             sound, parts, port = None, urlsplit(""), None
         if not sound or port == 0:
             raise UseError(
-                "the base URL is no address such as http://localhost:8000/v1 or "
+                "the base URL is not an address such as http://localhost:8000/v1 or "
                 "http://[::1]:8000/v1 (ports go to 65535; a '/', '?', '#' or '@' in a password "
                 "is written %2F, %3F, %23 or %40)"
             )
         if "@" not in parts.netloc and "@" in f"{parts.path}{parts.query}{parts.fragment}":
             raise UseError(
-                "the base URL has an '@' behind its host; a '/', '?' or '#' in a user or password "
+                "the base URL has an '@' after its host; a '/', '?' or '#' in a user or password "
                 "is written %2F, %3F or %23, an '@' elsewhere %40"
             )
         user, _, host = parts.netloc.rpartition("@")
@@ -64,7 +64,7 @@ class Address:
         self._user = unquote(user)
 
     def client(self, timeout: float) -> openai.AsyncOpenAI:
-        """Open a client that retries nothing itself and reads no body beyond its bound.
+        """Open a client without retries of its own and with bounded response bodies.
 
         Raises
         ------
@@ -74,10 +74,10 @@ class Address:
         key = os.environ.get(KEY_VARIABLE, "").strip()
         if not key and self.plain == OPENAI_URL:
             raise InputError(
-                f"OpenAI asks for a key: set the environment variable {KEY_VARIABLE}, or name "
+                f"OpenAI requires a key: set the environment variable {KEY_VARIABLE}, or name "
                 "another server by its base URL"
             )
-        # Such a key would come back, escaped, in the error of the HTTP library.
+        # Such a key would appear, escaped, in the error of the HTTP library.
         if not key.isascii() or not key.isprintable() or " " in key:
             raise InputError(f"{KEY_VARIABLE} holds characters that no key has; set it again")
         headers = {"Accept-Encoding": "identity"}
@@ -85,11 +85,11 @@ class Address:
             headers["Authorization"] = f"Basic {self._basic()}"
         try:
             for proxy in getproxies().values():
-                _ = urlsplit(proxy).port  # odd ones are noticed only when they are called
+                _ = urlsplit(proxy).port  # invalid ones are otherwise noticed only when used
             http = openai.DefaultAsyncHttpx2Client(
                 timeout=timeout, event_hooks={"response": [guard]}
             )
-        except Exception as error:  # of as many kinds as there are ways to write a proxy
+        except Exception as error:  # invalid proxies raise many kinds
             raise InputError(_wrong_proxy(error)) from None
         try:
             return openai.AsyncOpenAI(
@@ -102,10 +102,10 @@ class Address:
                 http_client=http,
             )
         except (httpx2.InvalidURL, ValueError):
-            raise UseError("the base URL is no address that can be asked") from None
+            raise UseError("the base URL is not a usable address") from None
 
     def clean(self, text: str) -> str:
-        """Take every secret out of a text."""
+        """Remove every secret from a text."""
         password = self._user.partition(":")[2]
         key = os.environ.get(KEY_VARIABLE, "").strip()
         proxies = (_password(value) for value in getproxies().values())
@@ -119,7 +119,7 @@ class Address:
 
     @contextmanager
     def clean_logs(self) -> Iterator[None]:
-        """Take every secret out of what the HTTP libraries log: URLs, and headers sent back."""
+        """Remove every secret from the logs of the HTTP libraries: URLs, and returned headers."""
 
         def cleaned(record: logging.LogRecord) -> bool:
             record.msg, record.args = self.clean(record.getMessage()), None
@@ -144,7 +144,7 @@ def _password(url: str) -> str:
 
 
 def _wrong_proxy(error: Exception) -> str:
-    """Say which variable names a proxy that cannot be used; the address may hold a password."""
+    """Name the variable of an unusable proxy, whose address may hold a password."""
     names = [
         name
         for name in ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")

@@ -1,4 +1,4 @@
-"""How fast a server may be asked, how soon again, and for how much money."""
+"""Limits on the rate of requests, on retries, and on cost."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _BACK_OFF = wait_random_exponential(multiplier=0.5, max=60)
 
 
 class Pace:
-    """Lets requests start one by one, evenly spaced, and none while the server wants a pause.
+    """Spaces the starts of requests evenly, and pauses when the server asks for it.
 
     Parameters
     ----------
     per_minute
-        Requests started per minute; None for as many as there are.
+        Maximum number of requests started per minute; None for no limit.
     """
 
     def __init__(self, per_minute: int | None) -> None:
@@ -31,18 +31,18 @@ class Pace:
     async def wait(self) -> None:
         """Return when the next request may start."""
         async with self._turn:
-            # A pause may be asked for while we sleep: look again.
+            # A pause may be set while we sleep: check again.
             while (left := self._next - time.monotonic()) > 0:
                 await asyncio.sleep(left)
             self._next = time.monotonic() + self._interval
 
     def pause(self, seconds: float) -> None:
-        """Start nothing for so long: a limit that one request met holds for all of them."""
+        """Start no request for some seconds: a limit on one request holds for all."""
         self._next = max(self._next, time.monotonic() + seconds)
 
 
 def wait_before_retry(state: RetryCallState) -> float:
-    """Wait as long as the server asks and a little more, else at random, longer every time."""
+    """Return how long to wait: as the server asks and a little more, else random and growing."""
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, TryAgainError) and error.wait is not None:
         return error.wait * (1 + random.random() / 4)
@@ -50,14 +50,14 @@ def wait_before_retry(state: RetryCallState) -> float:
 
 
 class Budget:
-    """Money (USD): what is spent, what the running calls may still take, and where to stop.
+    """Money in USD: spent, reserved for running calls, and the limit.
 
     Parameters
     ----------
     price_in, price_out
-        Per million tokens of prompt and completion; what is not known costs nothing.
+        Per million tokens of prompt and completion; unknown prices count as 0.
     limit
-        What may be spent; None for no limit.
+        Maximum to spend; None for no limit.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class Budget:
         self._waiting: list[asyncio.Future[None]] = []
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Return what so many tokens cost."""
+        """Return the cost of some tokens."""
         paid = prompt_tokens * self._price_in + completion_tokens * self._price_out
         return paid / 1_000_000
 
     async def reserve(self, amount: float) -> bool:
-        """Set money aside for one call; False when there is not enough left.
+        """Reserve money for one call; return False if not enough is left.
 
-        Calls seldom cost what was set aside for them, so running ones are waited for first.
+        Calls seldom cost as much as was reserved, so running ones are awaited first.
         """
         while self.limit is not None and self.spent + sum(self._reserved) + amount > self.limit:
             if not self._reserved:
@@ -88,11 +88,11 @@ class Budget:
         return True
 
     def covers(self) -> bool:
-        """Return whether what is set aside for the running calls is still there."""
+        """Return whether the budget still covers the running calls."""
         return self.limit is None or self.spent + sum(self._reserved) <= self.limit * (1 + 1e-9)
 
     def give_back(self, amount: float) -> None:
-        """End a call: what it really cost is in `spent` by now."""
+        """End a call, whose real cost has been added to `spent`."""
         self._reserved.remove(amount)
         for waiter in self._waiting:
             if not waiter.done():

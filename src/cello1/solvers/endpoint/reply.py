@@ -1,8 +1,8 @@
-"""What a server sends back: a response, a reason to try again, or a reason to give up.
+"""Replies of a server: a response, a reason to retry, or a reason to give up.
 
-Nothing a server sends is taken on trust: bodies are bounded while they are read and unpacked.
-Servers differ in how they wrap an answer, so the wrapping is read generously; the answer itself
-stays as the model wrote it. Whatever holds no answer becomes an error with one short reason.
+Replies are not trusted: bodies are bounded while they are read and decompressed. Servers differ in
+how they wrap an answer, so the wrapping is read leniently; the answer itself stays as the model
+wrote it. Replies without an answer become errors with a short reason.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _INNER = ("text", "content", "thinking", "reasoning", "summary", "value")
 _CUT = ("length", "max_tokens", "max_output_tokens", "model_length", "token_limit")
 _FILTERED = ("content_filter", "safety", "recitation", "blocklist", "prohibited_content")
 _BROKEN_OFF = ("error", "abort", "aborted", "cancelled", "canceled", "timeout")
-# Tokens of chat templates that a server forgot to leave out: <|im_end|>, </s>, ...
+# Tokens of chat templates that a server failed to remove: <|im_end|>, </s>, ...
 _CONTROL = r"<\|\w{1,40}\|>|<｜[^<>｜]{1,40}｜>|</?s>|<(?:eos|bos|pad|end_of_turn)>"
 _AT_START = re.compile(
     rf"^\s*(?:(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>)\s*(?:assistant|model)\b"
     rf"|{_CONTROL})\s*"
 )
 _AT_END = re.compile(rf"\s*(?:{_CONTROL})\s*$")
-# What services call a status where they send none.
+# Statuses by name, for services that send no number.
 _STATUS_OF = (
     ("rate_limit", 429),
     ("overloaded", 503),
@@ -59,12 +59,12 @@ _STATUS_OF = (
 
 
 class CallFailedError(Exception):
-    """A call that failed; the message is the reason, at full length and not yet cleaned.
+    """A failed call; the message is the reason, at full length and not yet cleaned.
 
     Attributes
     ----------
     advice
-        What the user can do about it, or nothing.
+        What the user can do about it, or an empty text.
     """
 
     def __init__(self, reason: str, advice: str = "") -> None:
@@ -73,12 +73,12 @@ class CallFailedError(Exception):
 
 
 class TryAgainError(CallFailedError):
-    """A call that may go well later.
+    """A failed call that may succeed later.
 
     Attributes
     ----------
     wait
-        Seconds the server asks to wait, if it says.
+        Seconds the server asks to wait, if any.
     """
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
@@ -87,7 +87,7 @@ class TryAgainError(CallFailedError):
 
 
 class RefusedError(Exception):
-    """A body that says what the server objects to, under whatever status it came."""
+    """A body that holds an error of the server, whatever its HTTP status."""
 
     def __init__(self, complaint: Complaint) -> None:
         super().__init__(complaint.message)
@@ -96,20 +96,20 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Complaint:
-    """What a server objects to.
+    """An error reported by a server.
 
     Attributes
     ----------
     status
         The HTTP status, or the one that the body names.
     message
-        Its words.
+        Its message.
     code, param
-        Its structured fields; empty when there are none.
+        Its structured fields, or empty texts.
     wait
-        Seconds it asks to wait, if it says.
+        Seconds it asks to wait, if any.
     sent_as
-        The HTTP status it came with, when that was another one.
+        The HTTP status it came with, if different.
     """
 
     status: int | None
@@ -127,21 +127,21 @@ class Complaint:
 
 
 async def guard(response: httpx2.Response) -> None:
-    """Look at an answer before it is read: refuse to be sent elsewhere, bound and unpack the body.
+    """Check a reply before it is read: refuse redirects, bound and decompress the body.
 
     Raises
     ------
     InputError
-        When the server sends us on to another place: prompts go nowhere they were not meant for.
+        When the server redirects elsewhere: prompts go only where they are meant to go.
     CallFailedError
-        When the body is packed in a way that cannot be read here.
+        When the compression of the body is not supported.
     """
     if response.has_redirect_location:
         _refuse_to_leave(response)
     packing = response.headers.get("content-encoding", "identity").strip().lower()
     if packing not in ("identity", "", *_PACKINGS):
         raise CallFailedError(f"the answer is compressed with {packing}, which was not asked for")
-    # Unpacked here, within the bound: a compressed body could grow a thousandfold after the count.
+    # Decompressed here, within the bound: a compressed body can grow a thousandfold.
     response.headers.pop("content-encoding", None)
     assert isinstance(response.stream, httpx2.AsyncByteStream)
     response.stream = _Bounded(response.stream, packing)
@@ -173,7 +173,7 @@ class _Bounded(httpx2.AsyncByteStream):
         async for part in self._stream:
             if first and part:
                 first = False
-                # Some proxies pack without saying so, and some say so without packing.
+                # Some proxies compress without saying so, and some say so without compressing.
                 if part.startswith(_GZIP) or (
                     self._packing == "deflate" and part[0] & 0x0F == zlib.DEFLATED
                 ):
@@ -185,7 +185,7 @@ class _Bounded(httpx2.AsyncByteStream):
                 raise CallFailedError(f"the answer is larger than {BODY_BYTES >> 20} MiB")
             yield part
         if unpacker is not None and not unpacker.eof:
-            raise TryAgainError("the answer cannot be unpacked: it ends too early")
+            raise TryAgainError("the answer cannot be decompressed: it ends too early")
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -195,23 +195,23 @@ def _unpacked(unpacker: Any, part: bytes, most: int) -> bytes:
     try:
         return bytes(unpacker.decompress(part, most))
     except zlib.error as error:
-        raise TryAgainError(f"the answer cannot be unpacked: {error}") from None
+        raise TryAgainError(f"the answer cannot be decompressed: {error}") from None
 
 
 @dataclass(frozen=True)
 class Completion:
-    """The parts of a chat completion that we read; the others may be anything.
+    """The parts of a chat completion that are used; the others are ignored.
 
     Attributes
     ----------
     content, thoughts
-        What the model said, and what it thought where that came in a field of its own.
+        Text of the answer, and of the reasoning if it has a field of its own.
     finish_reason
-        As the server calls it, in lower case.
+        As sent by the server, in lower case.
     refusal
-        The model's own words when it refused.
+        The message of a refusal.
     prompt_tokens, completion_tokens
-        As counted by the server; None where it did not.
+        As counted by the server, or None.
     """
 
     content: str
@@ -222,7 +222,7 @@ class Completion:
     completion_tokens: int | None
 
     def response(self, seconds: float) -> Response:
-        """Return it as a response in the exact format, as far as it has one.
+        """Return it as a response, in the exact format as far as possible.
 
         Raises
         ------
@@ -233,10 +233,10 @@ class Completion:
         if self.finish_reason in _FILTERED:
             raise CallFailedError("the provider's content filter stopped the answer")
         if self.finish_reason in _BROKEN_OFF:
-            raise TryAgainError(f"the server broke off the answer ({self.finish_reason})")
+            raise TryAgainError(f"the server aborted the answer ({self.finish_reason})")
         if self.refusal:
             raise CallFailedError(f"the model refused: {self.refusal}")
-        # Whoever thinks until the limit has thoughts or nothing: cut off, and kept as such.
+        # Reasoning up to the limit leaves thoughts or nothing: the response is kept as cut off.
         if not self.content.strip() and not self.thoughts.strip() and not cut:
             raise TryAgainError("the answer holds no text")
         return Response(
@@ -249,14 +249,15 @@ class Completion:
 
 
 def read_completion(content_type: str, body: bytes) -> Completion:
-    """Read a body that came with status 200.
+    """Read a body with status 200.
 
     Raises
     ------
     RefusedError
-        When it is an error all the same.
+        When it is an error nevertheless.
     TryAgainError
-        When it is no JSON, torn, or no completion: proxies and restarts make such, and they pass.
+        When it is not JSON, incomplete, or not a completion: temporary faults of proxies and
+        restarts.
     """
     content = _read_json(content_type, body)
     wrapped = (content.get(name) for name in ("data", "result", "response"))
@@ -293,7 +294,7 @@ def read_completion(content_type: str, body: bytes) -> Completion:
         finish.strip().lower() if isinstance(finish, str) else "stop",
         refusal if isinstance(refusal, str) else "",
         _count(usage, "prompt_tokens", "input_tokens") or None,
-        # None written, yet there is a text: such a server does not count.
+        # None written although there is a text: such a server does not count.
         None if written == 0 and text else written,
     )
 
@@ -319,7 +320,7 @@ def _read_json(content_type: str, body: bytes) -> Mapping[str, Any]:
 
 
 def _from_stream(text: bytes) -> Mapping[str, Any]:
-    """Put together the parts of an answer that was streamed though nobody asked for that."""
+    """Assemble an answer that was streamed without being asked to."""
     said: dict[str, str] = {}
     finish, usage, ended = None, None, False
     for line in text.splitlines():
@@ -350,12 +351,12 @@ def _from_stream(text: bytes) -> Mapping[str, Any]:
                 said[name] = said.get(name, "") + _all_text(delta[name])
         finish = choice.get("finish_reason") or finish
     if finish is None and not ended:
-        raise TryAgainError("the server broke off the answer (its stream has no end)")
+        raise TryAgainError("the server aborted the answer (its stream has no end)")
     return {"choices": [{"message": said, "finish_reason": finish}], "usage": usage}
 
 
 def _texts(value: Any, depth: int = 0) -> tuple[str, str]:
-    """Return what a content says and what it thinks; it may be text, or parts of several kinds."""
+    """Return answer and reasoning of a content, which is text or parts of several kinds."""
     if isinstance(value, str):
         return value, ""
     if depth > _DEEPEST:
@@ -371,7 +372,7 @@ def _texts(value: Any, depth: int = 0) -> tuple[str, str]:
     parts = [_texts(part, depth + 1) for part in value]
     said = ""
     for part, _ in parts:
-        # A block of its own was cut right behind the tag: the two are lines of their own.
+        # A block was cut right after the tag: the two are separate lines.
         said += "\n" + part if said.endswith("</think>") and part[:1] == "<" else part
     return said, "".join(thought for _, thought in parts)
 
@@ -390,7 +391,7 @@ def _without_control_tokens(text: str) -> str:
 
 
 def _count(usage: Mapping[str, Any], *names: str) -> int | None:
-    """Return a number of tokens, in whatever form it came; None when it is none."""
+    """Return a number of tokens, in any form; None if it is not one."""
     value = next((usage[name] for name in names if usage.get(name) is not None), None)
     if isinstance(value, str) and len(value) < 16:
         try:
@@ -413,7 +414,7 @@ def _kind(value: Any) -> str:
 
 
 def complaint(error: openai.APIStatusError) -> Complaint:
-    """Read an error that came with a status of its own."""
+    """Read an error with an HTTP status of its own."""
     found = complaint_in(error.body)
     message = found.message if found else "no message"
     named = (found.code or str(error.code or ""), found.param) if found else ("", "")
@@ -427,7 +428,7 @@ def complaint(error: openai.APIStatusError) -> Complaint:
 
 
 def complaint_in(body: object, sent_as: int | None = 200) -> Complaint | None:
-    """Read the error that a body holds; None when there is none."""
+    """Read the error in a body; None if there is none."""
     message = server_message(body)
     fields: dict[str, Any] = {}
     inner: Any = body
@@ -465,7 +466,7 @@ def classified(said: Complaint) -> InputError | CallFailedError:
 
 
 def _advice(said: Complaint) -> str:
-    """Name the option to set, where one would help."""
+    """Name the option to set, if one would help."""
     words = f"{said.code} {said.message}".lower()
     if "context" in words or "too long" in words or "input length" in words:
         return "list fewer genes per cell (build --top-genes), or serve a longer context"
@@ -475,7 +476,7 @@ def _advice(said: Complaint) -> str:
 
 
 def unreachable(error: Exception) -> CallFailedError:
-    """Say that no answer came at all."""
+    """Return the error for a missing answer."""
     if isinstance(error, TimeoutError | openai.APITimeoutError):
         return TryAgainError("no complete answer in time")
     cause = error.__cause__
@@ -498,7 +499,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def server_message(body: object) -> str:
-    """Return the message in the body of an error, whatever its shape."""
+    """Return the message in the body of an error of any form."""
     for _ in range(_DEEPEST):
         if isinstance(body, list) and body:
             body = body[0]
@@ -507,5 +508,5 @@ def server_message(body: object) -> str:
             body = next((body[name] for name in names if body.get(name)), dict(body))
     try:
         return str(body or "no message")
-    except (RecursionError, ValueError):  # nested too deep, or a number of thousands of digits
+    except (RecursionError, ValueError):  # nested too deep, or a number with thousands of digits
         return "a message that cannot be read"

@@ -1,4 +1,4 @@
-"""What a server is asked: one chat per puzzle, in the form that the server is known to take."""
+"""Requests to a server: one chat per puzzle, in the form that the server accepts."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ _ROLES = re.compile(
 
 @dataclass(frozen=True)
 class Prompt:
-    """Something to ask that is no puzzle, such as a judge's question about two responses.
+    """A request that is not a puzzle, such as a question to a judge about two responses.
 
     Attributes
     ----------
     id
-        Under which the answer comes back.
+        Key of the answer.
     turns
         The chat.
     """
@@ -66,7 +66,7 @@ Asked = Puzzle | Prompt
 
 
 def chat(asked: Asked) -> list[dict[str, str]]:
-    """Return the messages of a puzzle or a prompt as the API wants them."""
+    """Return the messages of a puzzle or a prompt in the format of the API."""
     turns = asked.turns if isinstance(asked, Prompt) else messages(asked)
     return [message._asdict() for message in turns]
 
@@ -78,7 +78,7 @@ def prompt_tokens(puzzle: Asked) -> int:
 
 @dataclass
 class Learned:
-    """What a server would not take: found out once, and shared by all that ask it.
+    """Parameters a server does not accept: found out once, and shared by all requests.
 
     Attributes
     ----------
@@ -87,9 +87,9 @@ class Learned:
         ``max_completion_tokens``), ``length`` (a limit on new tokens), ``zero`` (temperature 0,
         sent as 0.01), ``temperature``, ``seed`` (both left out).
     longest
-        Most new tokens it writes; None where it never complained.
+        Maximum number of new tokens it writes; None if it never complained.
     context
-        Tokens of prompt and response together, once it has told.
+        Tokens of prompt and response together, once known.
     density
         Tokens per character of prompts, as it counts them.
     """
@@ -100,35 +100,35 @@ class Learned:
     density: float = 0.0
 
     def told(self) -> list[str]:
-        """Say in words for the user what is done otherwise, and which option says so at once."""
+        """Say in words what differs from the settings, and which options to set."""
         words = {
-            "system": "the server takes no system role: its text is sent in the user message",
-            "zero": f"the server takes no temperature of 0: {_NEARLY_ZERO} is sent",
-            "temperature": "the server takes no --temperature: its own is used, so answers may "
-            "differ when asked again",
-            "seed": "the server takes no --seed: answers may differ when asked again",
+            "system": "the server accepts no system role: its text is sent in the user message",
+            "zero": f"the server accepts no temperature of 0: {_NEARLY_ZERO} is sent",
+            "temperature": "the server accepts no --temperature: its own is used, so answers "
+            "may differ when asked again",
+            "seed": "the server accepts no --seed: answers may differ when asked again",
         }
         lines = [line for name, line in words.items() if name in self.refused]
         limit = self.longest if self.context is None else self.context
         if limit is not None:
             of = "new tokens" if self.context is None else "tokens of prompt and response"
             lines.append(
-                f"the server takes at most {limit:,} {of}, so answers may be cut off; set "
-                "--max-new-tokens to say how long they may be"
+                f"the server accepts at most {limit:,} {of}, so answers may be cut off; "
+                "set --max-new-tokens to say how long they may be"
             )
         return lines
 
 
 @dataclass(frozen=True)
 class RequestForm:
-    """How to ask a model; what the server would not take is learned on the way.
+    """How to ask a model; what the server does not accept is learned on the way.
 
     Attributes
     ----------
     model, max_new_tokens, temperature, seed, sample
         As in :class:`cello1.solvers.endpoint.solver.EndpointSolver`.
     learned
-        What its server would not take.
+        What its server does not accept.
     """
 
     model: str
@@ -156,25 +156,25 @@ class RequestForm:
         return {"model": self.model, "messages": turns, **optional}
 
     def _budget(self, characters: int) -> int:
-        """Return how many new tokens to ask for: what was asked of us, as far as it fits."""
+        """Return how many new tokens to request: the setting, as far as it fits."""
         most = min(self.max_new_tokens, self.learned.longest or self.max_new_tokens)
         if self.learned.context is not None:
             most = min(most, self.learned.context - math.ceil(self.learned.density * characters))
         return max(1, most)
 
     def learn(self, said: Complaint, request: Mapping[str, Any]) -> bool:
-        """Learn from a refusal; True when the same request can now be put otherwise."""
+        """Learn from a refusal; return True if the request can now be put differently."""
         if said.status is None or said.status in _NOT_ABOUT_THE_FORM:
             return False
         words = said.message.lower()
         roles = {turn["role"] for turn in request["messages"]}
         if "system" in roles and _about_roles(said, words):
             return self._refuse("system")
-        if said.status >= 500:  # only templates that raise are known to come this way
+        if said.status >= 500:  # only errors of chat templates are known to come this way
             return False
         length = next((k for k in _LENGTHS if k in request), None)
         names = [n for n in (*_LENGTHS, "temperature", "seed") if _names(said, words, n)]
-        # That a prompt is too long is often explained with the word max_tokens, too.
+        # That a prompt is too long is often explained with the word max_tokens as well.
         too_large = _TOO_LARGE.search(words) and not _INSTEAD.search(words)
         if length and too_large and (set(names) & {*_LENGTHS} or _ASKED_FOR.search(words)):
             return self._shorten(words, request, request[length])
@@ -196,7 +196,7 @@ class RequestForm:
         return True
 
     def _shorten(self, words: str, request: Mapping[str, Any], sent: int) -> bool:
-        """Ask for fewer new tokens: as many as the server says fit, else for half of them."""
+        """Request fewer new tokens: as many as the server says fit, else half of them."""
         characters = _characters(request["messages"])
         prompt = next((int(n) for m in _PROMPT_TOKENS.finditer(words) for n in m.groups() if n), 0)
         numbers = [int(n) for n in _NUMBER.findall(words.replace(",", ""))]
@@ -223,7 +223,7 @@ def _characters(turns: Sequence[Mapping[str, str]]) -> int:
 
 
 def _about_roles(said: Complaint, words: str) -> bool:
-    """Return whether a server objects to the system role, in any of the words that are used."""
+    """Return whether a server objects to the system role, in any wording."""
     where = said.param.lower()
     if where.startswith("messages") and where.endswith("role"):
         return True

@@ -1,8 +1,8 @@
 """Language models behind an OpenAI-compatible server: OpenAI, vLLM, `transformers serve`, ...
 
 Thousands of puzzles, a few concurrent requests. Temporary errors are retried with growing delays; a
-call that fails for good is a failure, which the next run asks again and which is no prediction. The
-API key is read from the environment and removed from everything that is written.
+call that fails for good is a failure, which is asked again by the next run and never counts as a
+prediction. The API key is read from the environment and removed from everything that is written.
 """
 
 from __future__ import annotations
@@ -32,23 +32,22 @@ class EndpointSolver:
     Parameters
     ----------
     model
-        The name the server knows the model by.
+        The name of the model on the server.
     settings, **changes
-        How it is asked: :class:`cello1.recipes.EndpointSettings`, or its fields by keyword. The
-        address is by default the environment's OPENAI_BASE_URL, else OpenAI. `max_cost` goes by
-        the tokens that answers report; what a server charges for answers that never arrived cannot
-        be known here.
+        How it is asked: :class:`cello1.recipes.EndpointSettings`, or its fields by keyword. By
+        default the address is OPENAI_BASE_URL of the environment, else OpenAI. `max_cost` is based
+        on the tokens that answers report; charges for answers that never arrived are unknown.
     sample
-        Which of several answers to the same prompt this is; each has a seed of its own.
+        Index of one of several answers to the same prompt; each has a seed of its own.
     learned
-        What is known of the server already, shared by the samples of a vote.
+        What is known about the server, shared by the samples of a vote.
 
     Attributes
     ----------
     cached
-        How many puzzles were answered from the cache.
+        Number of puzzles answered from the cache.
     refused
-        Parts of the request that the server would not take; see
+        Parts of the request that the server does not accept; see
         :class:`cello1.solvers.endpoint.request.Learned`.
     told
         The same in words, with the options to set.
@@ -58,7 +57,7 @@ class EndpointSolver:
     Raises
     ------
     UseError
-        When a setting makes no sense.
+        When a setting is not valid.
     """
 
     @takes(EndpointSettings)
@@ -97,17 +96,17 @@ class EndpointSolver:
 
     @property
     def spent(self) -> float:
-        """USD spent so far; 0 while prices are not known."""
+        """USD spent so far; 0 without prices."""
         return self._budget.spent
 
     @property
     def refused(self) -> set[str]:
-        """What the server would not take."""
+        """What the server does not accept."""
         return self._form.learned.refused
 
     @property
     def told(self) -> list[str]:
-        """What was asked otherwise than the settings say, because the server would not take it."""
+        """Where requests differ from the settings, because the server does not accept those."""
         return self._form.learned.told()
 
     def estimate(self, puzzles: Sequence[Asked]) -> dict[str, Any]:
@@ -136,7 +135,7 @@ class EndpointSolver:
         return (chat(puzzle) for puzzle in puzzles if not self._known(puzzle))
 
     def solve(self, puzzles: Sequence[Asked], on_done: OnDone) -> None:
-        """Answer what the cache knows, then ask for the rest.
+        """Answer from the cache, then ask for the rest.
 
         Raises
         ------
@@ -178,7 +177,7 @@ class EndpointSolver:
 
     async def _draw(self, queue: Iterator[Asked], connection: Connection, on_done: OnDone) -> None:
         for puzzle in queue:
-            # Twice the estimate of the prompt, which can be half of the truth.
+            # Twice the estimate of the prompt, which can be too low by half.
             most = self._budget.cost(2 * prompt_tokens(puzzle), self._form.max_new_tokens)
             if connection.closed or not await self._budget.reserve(most):
                 connection.closed = connection.closed or (
@@ -198,7 +197,7 @@ class EndpointSolver:
         return self._cache is not None and self._key(puzzle) in self._cache
 
     def _key(self, puzzle: Asked) -> str:
-        """Hash all that an answer depends on."""
+        """Hash everything an answer depends on."""
         settings = {k: v for k, v in self.settings.items() if k != "prompt"}
         content = json.dumps([settings, chat(puzzle)], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
@@ -210,6 +209,6 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
     except RuntimeError:
         asyncio.run(work)
         return
-    # A notebook is in a loop of its own; ours runs beside it.
+    # A notebook runs an event loop of its own; ours runs beside it.
     with ThreadPoolExecutor(1) as pool:
         pool.submit(asyncio.run, work).result()

@@ -1,8 +1,8 @@
 """Attention for decoding on a CPU: one new token per row, many keys.
 
-PyTorch's kernel for scaled dot products is made for long queries. With a query of one token the
-work is to read keys and values once, which two matrix products do twice as fast; and where heads
-share keys (grouped queries) nothing is copied. Longer queries take PyTorch's kernel as before.
+PyTorch's kernel for scaled dot products is made for long queries. For a query of one token the
+work is to read keys and values once, which two matrix products do twice as fast; where heads share
+keys (grouped queries) nothing is copied. Longer queries use PyTorch's kernel as before.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def decode_attention(
     key, value
         Shape (rows, key heads, places, width).
     attention_mask
-        Where to look: True or 0 where allowed, shape (rows, 1, tokens, places).
+        Mask: True or 0 where attention is allowed, shape (rows, 1, tokens, places).
     scaling
-        Of the scores; default 1 / sqrt(width).
+        Scale of the scores; by default 1 / sqrt(width).
 
     Returns
     -------
@@ -65,7 +65,7 @@ def decode_attention(
 
 
 def decode_faster(model: PreTrainedModel) -> None:
-    """Let a model on a CPU attend this way, if it now uses PyTorch's kernel."""
+    """Let a model on a CPU use this attention, if it now uses PyTorch's kernel."""
     if model.device.type == "cpu" and model.config._attn_implementation == "sdpa":
         AttentionInterface.register(NAME, decode_attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,10 +1,9 @@
 """Generate for many prompts at once with any causal language model of `transformers`.
 
-Prompts are read one by one, so that reading wastes nothing on padding, and their keys and values
-laid side by side, ends aligned; one that stands in several rows in a row is read once. Then all
-rows are decoded together. Rows that are finished leave the batch, so that it never waits for its
-longest answer with most rows idle. What the next token of a row is, a :class:`Writer` decides; the
-loop only feeds the model.
+Prompts are read one by one, without padding, and their keys and values are laid side by side, with
+ends aligned; a prompt of several consecutive rows is read once. Then all rows are decoded together.
+Finished rows leave the batch, so that most rows are never idle while the longest answer is written.
+A :class:`Writer` decides the next token of a row; the loop only feeds the model.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-# The batch is made smaller once this share of its rows is still at work.
+# The batch is compacted when less than this fraction of its rows is active.
 _COMPACT_BELOW = 0.75
 _GROWTH = 256
 
@@ -29,7 +28,7 @@ class Writer(Protocol):
     Attributes
     ----------
     done
-        Nothing more is to be written.
+        Whether the row is finished.
     """
 
     done: bool
@@ -45,13 +44,13 @@ class Writer(Protocol):
     def write(self, token: int, logprob: float | None) -> int:
         """Take the next token and its log-probability (None when forced).
 
-        Returns the token really written, which is another one when this one had to be refused.
+        Returns the token that is written, which differs if this one is not allowed.
         """
         ...
 
 
 class _GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values of one layer in a buffer with room to grow, so that a step copies nothing."""
+    """Keys and values of one layer in a buffer with spare room, so that steps copy nothing."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -59,7 +58,7 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self.buffers: list[torch.Tensor] = []
 
     def place(self, row: int, rows: int, width: int, states: tuple[torch.Tensor, ...]) -> None:
-        """Put the keys and values of one prompt in its row, ending where all prompts end."""
+        """Store the keys and values of one prompt in its row, right-aligned."""
         if not self.buffers:
             self.lazy_initialization(*states)
             self.buffers = [
@@ -97,7 +96,7 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
 
 def new_cache(model: PreTrainedModel) -> DynamicCache:
-    """Return an empty cache; where every layer attends to everything, one that grows in place."""
+    """Return an empty cache; if every layer attends to all tokens, one that grows in place."""
     cache = DynamicCache(config=model.config)
     if all(type(layer) is DynamicLayer for layer in cache.layers):
         cache.layers = [_GrowingLayer() for _ in cache.layers]
@@ -105,7 +104,7 @@ def new_cache(model: PreTrainedModel) -> DynamicCache:
 
 
 def bytes_per_token(model: PreTrainedModel) -> int:
-    """Return the memory that one token of one row takes in the cache."""
+    """Return the bytes that one token of one row takes in the cache."""
     config = model.config.get_text_config(decoder=True)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -134,22 +133,22 @@ def generate(
     writers
         One per row; they collect the tokens.
     on_done
-        Called as soon as a row is finished, with its number and its seconds: the time of every
-        step is shared out among the rows that took part.
+        Called as soon as a row is finished, with its index and its seconds: the time of every
+        step is divided among the rows that took part.
     pad
         The id to pad with (it is masked).
     temperature
         0 takes the likeliest token; else tokens are sampled.
     seeds
-        One seed per row, needed for sampling: a row draws the same numbers in any batch.
+        One seed per row, needed for sampling, so a row draws the same numbers in any batch.
     """
     device = model.device
     width = max(map(len, prompts))
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
     rngs = [np.random.default_rng(list(seed)) for seed in seeds] if temperature > 0 else None  # type: ignore[union-attr]
-    rows = list(range(len(prompts)))  # which prompt each row of the batch belongs to
+    rows = list(range(len(prompts)))  # index of the prompt of each row of the batch
     at_work = set(rows)
-    spent, last = 0.0, time.perf_counter()  # seconds of a row that has been here all the time
+    spent, last = 0.0, time.perf_counter()  # seconds of a row present from the start
     cache = new_cache(model)
     logits = _read(model, prompts, mask, pad, cache)
     position = torch.tensor([[len(p) - 1] for p in prompts], device=device)
@@ -194,7 +193,7 @@ def _read(
     rows, width = mask.shape
     layers: list[Any] = cache.layers
     if not all(isinstance(layer, _GrowingLayer) for layer in layers):
-        # Sliding windows and the like keep their own books, so these are read in one batch.
+        # Sliding windows and the like keep their own state, so these are read in one batch.
         ids = [[pad] * (width - len(p)) + [*p] for p in prompts]
         position = (mask.cumsum(-1) - 1).clamp(min=0)
         out = model(
@@ -208,7 +207,7 @@ def _read(
         return torch.as_tensor(out.logits[:, -1])
     logits: list[torch.Tensor] = []
     for row, prompt in enumerate(prompts):
-        if row == 0 or prompt != prompts[row - 1]:  # what several rows ask is read once
+        if row == 0 or prompt != prompts[row - 1]:  # repeated prompts are read once
             own: Any = DynamicCache(config=model.config)
             one = torch.tensor([list(prompt)], device=mask.device)
             out = model(input_ids=one, past_key_values=own, use_cache=True, logits_to_keep=1)
@@ -224,7 +223,7 @@ def _next_tokens(
     temperature: float,
     draws: Sequence[float] | None,
 ) -> list[int]:
-    """Choose and write one token per row; rows that are done get a token nobody reads."""
+    """Choose and write one token per row; finished rows get a token that is ignored."""
     chosen = _choose(logits, temperature, draws).tolist()
     total = torch.logsumexp(logits, dim=-1).tolist()
     raw = logits.gather(1, torch.tensor(chosen, device=logits.device)[:, None])[:, 0].tolist()
@@ -248,7 +247,7 @@ def _next_tokens(
 def _choose(
     logits: torch.Tensor, temperature: float, draws: Sequence[float] | None
 ) -> torch.Tensor:
-    """Return the likeliest tokens, or those that the draws in [0, 1) fall on."""
+    """Return the likeliest tokens, or those selected by draws in [0, 1)."""
     if draws is None:
         return logits.argmax(dim=-1)
     shares = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)

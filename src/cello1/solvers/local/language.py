@@ -1,8 +1,8 @@
 """Language models on this machine: any causal model of `transformers`, from a folder or the hub.
 
 Greedy by default, as the paper evaluates (arXiv 2506.02911: at most 3,500 new tokens). Prompts
-are sorted by length and decoded in batches that fit the memory; a batch that does not fit after
-all is halved and tried again. Remote code is never trusted.
+are sorted by length and decoded in batches that fit in memory; a batch that does not fit after all
+is halved and retried. Remote code is never trusted.
 """
 
 from __future__ import annotations
@@ -34,13 +34,12 @@ class LanguageModel:
     Parameters
     ----------
     source
-        A folder, a name on the Hugging Face hub, or the prompter of one.
+        A folder, a name on the Hugging Face hub, or a prompter.
     model
-        Its weights, where they are at hand, such as those of a model that is being trained; they
-        stay where they are. By default they are loaded.
+        Loaded weights, such as those of a model in training; they stay on their device. By default
+        weights are loaded.
     device, dtype
-        For weights that are loaded: by default the GPU and bfloat16 where there is one that has
-        it, else the CPU in float32.
+        For loading: by default the GPU in bfloat16 if it supports it, else the CPU in float32.
 
     Raises
     ------
@@ -79,11 +78,11 @@ class LanguageModel:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a run folder records about it."""
+        """Settings that a run folder records."""
         return {"solver": f"hf:{self.source}"}
 
     def cache_bytes(self) -> int:
-        """Return the memory that a batch may take for its keys and values."""
+        """Return the bytes that a batch may use for its keys and values."""
         if self.device.startswith("cuda"):
             free, _ = torch.cuda.mem_get_info()
             return int(free * _GPU_SHARE)
@@ -91,7 +90,7 @@ class LanguageModel:
 
 
 def context_of(config: PretrainedConfig) -> int:
-    """Return the most tokens that a model can take."""
+    """Return the context length of a model."""
     inner = config.get_text_config(decoder=True)
     return int(getattr(inner, "max_position_embeddings", 0) or 1 << 30)
 
@@ -104,12 +103,12 @@ class LanguageSolver:
     language
         The model.
     valid
-        Only well-formed answers with every type at most once can be written.
+        Allow only well-formed answers with every type at most once.
     temperature, seed, sample
-        0 decodes greedily; else tokens are sampled, each puzzle and sample with its own seed, so
-        that a response does not depend on the batch it was made in.
+        0 decodes greedily; otherwise tokens are sampled, with a seed for each puzzle and sample,
+        so that a response does not depend on its batch.
     max_new_tokens
-        Budget of one response.
+        Maximum tokens of a response.
     """
 
     def __init__(
@@ -135,7 +134,7 @@ class LanguageSolver:
         }
 
     def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
-        """Answer all puzzles in batches of prompts of like length."""
+        """Answer all puzzles in batches of prompts of similar length."""
         jobs = []
         for puzzle in puzzles:
             prompt, opened = self.language.prompt(puzzle)
@@ -158,7 +157,7 @@ class LanguageSolver:
         return GuidedWriter(words, budget, ends, puzzle.candidates, n, opened=opened)
 
     def _batches(self, jobs: list[Any]) -> Iterator[list[Any]]:
-        """Cut the sorted jobs so that the cache of each batch fits even at full length."""
+        """Split the sorted jobs so that the cache of each batch fits even at full length."""
         limit = self.language.cache_bytes() // bytes_per_token(self.language.model)
         most = _MAX_ROWS["cuda" if self.language.device.startswith("cuda") else "cpu"]
         batch: list[Any] = []
@@ -172,7 +171,7 @@ class LanguageSolver:
             yield batch
 
     def _answer(self, batch: list[Any], on_done: OnDone) -> None:
-        """Decode a batch; out of memory halves what is left of it and goes on."""
+        """Decode a batch; when out of memory, halve the rest and continue."""
         reported: set[int] = set()
 
         def report(row: int, seconds: float) -> None:
@@ -199,7 +198,7 @@ class LanguageSolver:
             if len(batch) == 1:
                 on_done(batch[0][2].id, Failure("out of memory for this puzzle alone"))
                 return
-            # The writers have begun; each half starts afresh.
+            # The writers hold tokens already; each half starts over.
             again = [(p, self._writer(z, w.budget, w.opened), z) for p, w, z in left]
             middle = len(again) // 2
             for half in (again[:middle], again[middle:]):
@@ -219,7 +218,7 @@ def _response(writer: FreeWriter, prompt_tokens: int, seconds: float) -> Respons
 
 
 def too_long(puzzle: Puzzle, length: int, context: int) -> Failure:
-    """Refuse a prompt by name."""
+    """Return the failure of a prompt that exceeds the context."""
     return Failure(
         f"prompt of puzzle {puzzle.id} has {length} tokens, the model's context {context}; "
         "list fewer genes per cell or use a model with a longer context"

@@ -1,13 +1,13 @@
-"""Joint decoding without sampling, by how likely the model finds each type for each cell.
+"""Joint decoding without sampling, by the likelihood of each type for each cell.
 
 For every cell i and candidate c the model rates the continuation ``<think>Cell i is c`` of the
 puzzle's prompt. The prompt is read once; all continuations follow in one pass, side by side
-behind the shared prefix, each blind to the others. Scores are means per token, so that long
-labels are not punished, minus the same scores for a puzzle whose cells say nothing ("N/A"), so
-that labels the model likes anyway are not favoured (contextual calibration, arXiv 2102.09690).
+after the shared prefix, each blind to the others. Scores are means per token, so that long labels
+are not penalized, minus the same scores for a puzzle with empty cells ("N/A"), so that labels that
+the model prefers anyway are not favoured (contextual calibration, arXiv 2102.09690).
 
-A model of `cello1 base` was trained to be asked so: what counts are its choices among the tokens
-with which a candidate can go on, and it names the genes that speak for its choice.
+A model of `cello1 base` is trained for this: its scores are the probabilities of its choices among
+the tokens with which a candidate can continue, and it names the genes that speak for its choice.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from cello1.solvers.local.generate import bytes_per_token
 from cello1.solvers.local.language import LanguageModel, too_long
 from cello1.solvers.local.spelling import spelling_tree
 
-# Continuations of so many tokens go through the model at once: the attention mask of a pass is
-# this number times the whole length.
+# Tokens of continuations per pass: the attention mask of a pass has this number times the whole
+# length entries.
 _PASS_TOKENS = 2_048
 _SILENT = ("N/A",)
-_CITED = 3  # genes that are named for a cell
+_CITED = 3  # genes named for a cell
 _MOST_ROWS = 64
 
 
@@ -87,8 +87,8 @@ class LikelihoodSolver:
     def scores(self, puzzle: Puzzle) -> Floats:
         """Return log-scores, shape (N, M).
 
-        Of a model that was trained to rate, log-probabilities among the candidates on offer; of
-        any other, prior-corrected log-likelihoods per token.
+        For a model trained to rate, log-probabilities among the candidates on offer; for any
+        other, prior-corrected log-likelihoods per token.
         """
         if rates_candidates(self.language):
             return self.choices(puzzle)
@@ -99,8 +99,8 @@ class LikelihoodSolver:
     def choices(self, puzzle: Puzzle) -> Floats:
         """Return the log-probability of every candidate among those on offer, shape (N, M).
 
-        For every cell and every beginning of labels that can go on in several ways, one question
-        behind the prompt, blind to the others, as in training.
+        One question per cell and per prefix of labels that can continue in several ways, each
+        after the prompt and blind to the others, as in training.
         """
         tree = spelling_tree(self._labels(puzzle), self.language.vocabulary.encode(".")[0])
         starts = sorted(tree.choices, key=lambda start: (len(start), start))
@@ -124,7 +124,7 @@ class LikelihoodSolver:
         puzzle
             The puzzle.
         likely
-            Of each cell, the position of its type and of the one that comes next.
+            For each cell, the indices of its type and of the second-best one.
         """
         encode, labels = self.language.vocabulary.encode, self._labels(puzzle)
         between, colon = encode(" or"), encode(": ")
@@ -145,7 +145,7 @@ class LikelihoodSolver:
 
     @torch.inference_mode()
     def _ask(self, puzzle: Puzzle, questions: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Return the logits behind each question; all follow the prompt, blind to each other."""
+        """Return the logits after each question; all follow the prompt, blind to each other."""
         prompt, opened = self.language.prompt(puzzle)
         if not opened:
             prompt = prompt + self.language.vocabulary.encode("<think>")
@@ -194,10 +194,10 @@ class LikelihoodSolver:
     def _rate_apart(
         self, cache: DynamicCache, past: int, n_cells: int, labels: list[list[int]]
     ) -> Floats:
-        """Rate every label for every cell in a row of its own behind a copy of the prefix.
+        """Rate every label for every cell in a row of its own after a copy of the prefix.
 
-        For models that remember the prefix in ways of their own, such as sliding windows: what a
-        token sees is then the model's business, and no mask of ours.
+        For models with other caches, such as sliding windows, where the model itself decides what
+        a token attends to.
         """
         model, language = self.language.model, self.language
         starts = [_header(language, number + 1) for number in range(n_cells)]
@@ -210,7 +210,7 @@ class LikelihoodSolver:
             width = max(map(len, rows))
             own = copy.deepcopy(cache)
             own.batch_repeat_interleave(len(rows))
-            # Padded behind, where nothing that is read looks.
+            # Padded on the right, where nothing is read.
             ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
             position = torch.arange(past, past + width).expand(len(rows), -1)
             logits = model(
@@ -232,11 +232,11 @@ class LikelihoodSolver:
     def _rate(
         self, cache: DynamicCache, past: int, numbers: Sequence[int], labels: list[list[int]]
     ) -> Floats:
-        """Rate all labels for some cells in one pass behind the prefix in the cache."""
+        """Rate all labels for some cells in one pass after the prefix in the cache."""
         tokens: list[int] = []
         position: list[int] = []
-        sees: list[list[int]] = []  # which packed tokens each one attends to, itself included
-        ends: list[list[list[int]]] = []  # where the logits of each label's tokens stand
+        sees: list[list[int]] = []  # packed tokens that each one attends to, itself included
+        ends: list[list[list[int]]] = []  # positions of the logits of each label's tokens
         for number in numbers:
             header = _header(self.language, number)
             start = len(tokens)
@@ -287,7 +287,7 @@ def rates_candidates(language: LanguageModel) -> bool:
 
 
 def _rival(shares: Floats, chosen: int) -> int:
-    """Return which type comes second for a cell."""
+    """Return the second-best type of a cell."""
     return max((j for j in range(len(shares)) if j != chosen), key=lambda j: (shares[j], -j))
 
 
@@ -297,7 +297,7 @@ def _reasoning(
     shares: Floats,
     genes: Sequence[Sequence[str]] | None,
 ) -> str:
-    """Say how likely each choice is, surest first, what speaks for it and what came second."""
+    """Write how likely each choice is, surest first, the genes for it, and the second-best."""
     order = sorted(range(len(pairs)), key=lambda i: (-shares[i, pairs[i][0]], i))
     lines = ["Each type was rated for each cell by its likelihood; surest cells first."]
     for i in order:

@@ -1,7 +1,7 @@
 """Load tokenizers, configurations and weights: the only module that reads model folders.
 
 Nothing in a model folder may run code. Classes that come with a model (`auto_map`) are never
-used and never asked about, and weights are read from safetensors only, because unpickling a
+used, and weights are read from safetensors only, because unpickling a
 `pytorch_model.bin` can execute anything.
 """
 
@@ -38,7 +38,7 @@ def model_folder(source: str | Path) -> Path:
     """
     folder = Path(source)
     if (folder / "config.json").exists():
-        # The libraries would wait for a pipe for ever.
+        # The libraries would wait for a pipe forever.
         odd = [p for p in folder.iterdir() if p.exists() and not (p.is_file() or p.is_dir())]
         if odd:
             raise InputError(
@@ -113,7 +113,7 @@ def load_model(
     source
         A folder, or a name on the Hugging Face hub.
     dtype
-        Of the weights in memory; "auto" keeps that of the files.
+        Dtype of the weights in memory; "auto" keeps that of the files.
     kind
         Class of `transformers` to load with.
     more
@@ -134,7 +134,7 @@ def load_model(
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> Any:
-    """Put an adapter on a model and return PEFT's model of both.
+    """Apply an adapter to a model and return PEFT's model of both.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> Any:
     refuse_pickles(folder)
     try:
         return PeftModel.from_pretrained(model, str(folder))
-    except Exception as error:  # whatever a damaged file leads to
+    except Exception as error:  # damaged files raise many kinds
         raise InputError(
             f"the adapter in {folder} cannot be put on its base: {first_line(error)}"
         ) from error
@@ -158,7 +158,7 @@ def refuse_pickles(folder: Path) -> None:
     Raises
     ------
     InputError
-        When there are such and no safetensors.
+        When weights are pickled and there are no safetensors.
     """
     if any(folder.glob("*.safetensors")):
         return
@@ -171,7 +171,7 @@ def refuse_pickles(folder: Path) -> None:
 
 @contextmanager
 def _reading(source: str | Path, what: str) -> Iterator[None]:
-    """Turn whatever a damaged or foreign file leads to into one error; hide the library's bar."""
+    """Turn all errors of damaged or foreign files into one; hide the library's progress bar."""
     bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
@@ -179,7 +179,7 @@ def _reading(source: str | Path, what: str) -> Iterator[None]:
     except (InputError, MemoryError):
         raise
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # of a GPU, which says nothing of the file
+        if type(error).__name__ == "OutOfMemoryError":  # of a GPU: not the fault of the file
             raise
         said = first_line(error)
         if "trust_remote_code" in str(error):

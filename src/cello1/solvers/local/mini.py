@@ -1,6 +1,6 @@
-"""The embedded model: a small Cell-o1 of this project's own, which answers offline on a laptop.
+"""The embedded model: a small Cell-o1 of this project, which answers offline on a laptop.
 
-What it is made of, how good it is and the command that made it stand in its card,
+Its training data, its accuracy and the command that made it are in its card,
 `cello1/models/mini/README.md`.
 """
 
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "models" / "mini"
 
 
 class Mini(LanguageModel):
-    """The embedded model, known by its weights and not by where it is installed."""
+    """The embedded model, identified by its weights rather than by its path."""
 
     def __init__(self) -> None:
         super().__init__(FOLDER)
@@ -28,5 +28,5 @@ class Mini(LanguageModel):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a run folder records about it."""
+        """Settings that a run folder records."""
         return {"solver": "mini", "weights": file_hash(FOLDER / "model.safetensors")}

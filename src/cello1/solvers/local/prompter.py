@@ -1,7 +1,7 @@
-"""How a model is asked: its tokenizer, its chat template, and how a response ends.
+"""How a model is prompted: its tokenizer, its chat template, and how a response ends.
 
 A template comes with the model and is a program. It may refuse roles, be broken or never end, so
-the time and the length of what it writes are limited.
+its time and the length of its output are limited.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Chat = list[dict[str, str]]
 _REPLY = "cello1-reply"
 _PROBE: Chat = [{"role": "system", "content": "system"}, {"role": "user", "content": "question"}]
 _SECONDS = 10.0
-_GROWTH, _FIXED = 20, 200_000  # characters per character of the chat, and besides
+_GROWTH, _FIXED = 20, 200_000  # characters per character of the chat, and on top
 _PROBE_BYTES = 1 << 30
 
 
@@ -55,9 +55,9 @@ class Prompter:
         Parameters
         ----------
         puzzle
-            The puzzle; its row's own system message is used.
+            The puzzle; a system message of its own is used.
         reply
-            The beginning of the response, if it is given.
+            The beginning of the response, if given.
 
         Raises
         ------
@@ -71,12 +71,12 @@ class Prompter:
     def render(self, chat: Chat) -> str:
         """Return the text that asks for a reply to a chat.
 
-        Templates that refuse a system role, in whatever words, get its text in the user's turn.
+        Templates that refuse a system role get its text in the user turn.
 
         Raises
         ------
         InputError
-            When the template refuses this too, or does not end.
+            When the template refuses this as well, or does not end.
         """
         try:
             return self._apply(chat, add_generation_prompt=True)
@@ -110,7 +110,7 @@ class Prompter:
         """Return the tokens that end a response: what the template writes, up to its end of turn.
 
         Templates differ in what follows (Qwen: a newline); generation stops before that. The end
-        of a turn is the first control token behind the response. It need not be the tokenizer's
+        of a turn is the first control token after the response. It need not be the tokenizer's
         `eos_token`: Gemma ends turns with `<end_of_turn>` and documents with `<eos>`.
 
         Raises
@@ -138,7 +138,7 @@ class Prompter:
         return [self.tokenizer.eos_token_id]
 
     def ends(self, model_ends: int | Sequence[int] | None) -> list[int]:
-        """Return the tokens at which a response is over.
+        """Return the tokens that end a response.
 
         Parameters
         ----------
@@ -148,14 +148,14 @@ class Prompter:
         Raises
         ------
         InputError
-            When these are no tokens.
+            When these are not token ids.
         """
         named = [*model_ends] if isinstance(model_ends, (list, tuple)) else [model_ends]
         named = [i for i in named if i is not None]
         if not all(isinstance(i, int) and i >= 0 for i in named):
             raise InputError(
                 f"the generation settings of {self.source} end a response at {brief(model_ends)}; "
-                "expected numbers of tokens: mend eos_token_id in generation_config.json"
+                "expected token ids: fix eos_token_id in generation_config.json"
             )
         with suppress(InputError):  # a template that shows no replies can still be asked
             named.append(self.ending()[-1])
@@ -163,12 +163,12 @@ class Prompter:
 
 
 class _TooLongError(BaseException):
-    """A template runs on; no handler within it may catch this."""
+    """A template does not end; it cannot catch this itself."""
 
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Abort a template that runs longer; unlike signals, this works in every thread."""
+    """Abort a template after some seconds; unlike signals, this works in every thread."""
     end = time.monotonic() + seconds
 
     def watch(frame: FrameType, event: str, argument: Any) -> Any:
@@ -186,7 +186,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _memory_limit(more: int) -> Iterator[None]:
-    """Let this process take so many bytes more and not everything there is, where that is known."""
+    """Limit the further memory of this process, in bytes, where the system supports it."""
     try:
         import resource
 

@@ -1,8 +1,8 @@
-"""Where the spellings of candidates part: the choices that decide which one is meant.
+"""Where the spellings of candidates diverge: the choices that decide which one is meant.
 
-Of a label's tokens only those matter at which another candidate could still go on; what is left
-no choice is certain. So the probability of a candidate, among those on offer, is the product of
-a few choices, each among the tokens that some candidate may go on with.
+Only those tokens of a label matter at which another candidate could still continue; the others are
+certain. So the probability of a candidate, among those on offer, is the product of a few choices,
+each among the tokens with which some candidate may continue.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Tree:
     Attributes
     ----------
     choices
-        Beginning of a spelling -> the tokens that may follow, where there is more than one.
+        Prefix of a spelling -> the tokens that may follow, where there is more than one.
     labels
         The tokens of each candidate, its end included.
     """
@@ -27,7 +27,7 @@ class Tree:
     labels: list[tuple[int, ...]]
 
     def path(self, label: int) -> list[tuple[int, list[int], int]]:
-        """Return the choices on the way to a label: how many tokens came before, options, right."""
+        """Return the choices on the way to a label: (tokens before, options, right one)."""
         tokens = self.labels[label]
         found = []
         for depth in range(len(tokens)):
@@ -45,7 +45,7 @@ def spelling_tree(labels: Sequence[Sequence[int]], end: int) -> Tree:
     labels
         Tokens of each candidate, all different.
     end
-        The token that follows a label, which tells it from one that goes on.
+        The token that follows a label and distinguishes it from a longer one.
     """
     whole = [(*label, end) for label in labels]
     follow: dict[tuple[int, ...], set[int]] = {}

@@ -1,8 +1,8 @@
 """Local language models run by vLLM: the interface of `LanguageSolver` at a server's speed.
 
 Requests enter and leave the engine's running batch one by one, so no puzzle waits for the longest
-answer of its batch, and each is reported as soon as it is finished. Prompts share what they have
-in common through the engine's prefix cache.
+answer of its batch, and each is reported as soon as it is finished. Common prefixes of prompts are
+shared through the engine's prefix cache.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from cello1.solvers.local.loading import model_folder, refuse_pickles
 from cello1.solvers.local.prompter import Prompter
 from cello1.solvers.local.writers import check_spelling, clean_thought
 
-# So many puzzles are in the engine at once: enough to fill its batch, few enough that the first
-# answers come while the last puzzles have not begun, and a killed run loses little.
+# Puzzles in the engine at once: enough to fill its batch, few enough that the first answers come
+# before the last puzzles begin, and a killed run loses little.
 _TOGETHER = 256
 _OPEN, _CLOSE = "</think>\n<answer>", "</answer>"
 _CPU_CACHE_BYTES = 2 << 30
@@ -39,18 +39,18 @@ _request_ids = count()
 
 
 class _Ask(NamedTuple):
-    """Something to be written behind some tokens."""
+    """A request to continue some tokens."""
 
     tokens: list[int]
     params: Any
 
 
-# The way of one puzzle: it asks, is sent vLLM's outputs, and returns its response.
+# The dialogue of one puzzle: it yields requests, receives vLLM's outputs, and returns its response.
 _Talk = Generator[_Ask, Any, Response | Failure]
 
 
 class VllmModel:
-    """A model in vLLM, asked in the same tokens as anywhere else.
+    """A model in vLLM, prompted with the same tokens as anywhere else.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class VllmModel:
                 f"vLLM cannot load a causal language model from {source!r} ({first_line(error)}); "
                 "expected a folder with config, safetensors and tokenizer, or a name on the hub"
             ) from error
-        # Without this, leaving Python waits for the engine's process for ever.
+        # Without this, Python waits for the engine's process forever on exit.
         atexit.register(self.llm.llm_engine.engine_core.shutdown)
         self.context = int(self.llm.llm_engine.model_config.max_model_len)
         self.sampling: Any = import_module("vllm.sampling_params")
@@ -114,11 +114,11 @@ class VllmSolver:
     source
         A folder, or a name on the Hugging Face hub.
     valid
-        Only well-formed answers with every type at most once can be written.
+        Allow only well-formed answers with every type at most once.
     temperature, seed, sample
-        0 decodes greedily; else tokens are sampled, each puzzle and sample with its own seed.
+        0 decodes greedily; otherwise tokens are sampled, with a seed for each puzzle and sample.
     max_new_tokens
-        Budget of one response.
+        Maximum tokens of a response.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class VllmSolver:
         }
 
     def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
-        """Answer all puzzles, some hundred at a time; each is reported when it is finished.
+        """Answer all puzzles, some hundreds at a time; each is reported when finished.
 
         Raises
         ------
@@ -170,7 +170,7 @@ class VllmSolver:
                     try:
                         tokens, params = talk.send(said)
                     except StopIteration as end:
-                        # From answer to answer, so that the seconds add up to those of the run.
+                        # Time since the last answer: the seconds add up to those of the run.
                         now, result = time.perf_counter(), end.value
                         if isinstance(result, Response):
                             result, last = replace(result, seconds=now - last), now
@@ -184,11 +184,11 @@ class VllmSolver:
                 finished = [out for out in engine.step() if out.finished] if at_work else []
                 replies = [(*at_work.pop(out.request_id), out.outputs[0]) for out in finished]
         finally:
-            # The engine is shared: a run that was broken off must not leave work behind.
+            # The engine is shared: an aborted run must not leave work behind.
             engine.abort_request(list(at_work))
 
     def _write(self, puzzle: Puzzle) -> _Talk:
-        """Write freely until the answer is closed."""
+        """Generate freely until the answer is closed."""
         words = self.model.vocabulary
         prompt, opened = self.model.prompt(puzzle)
         room = self.model.context - len(prompt)
@@ -197,7 +197,7 @@ class VllmSolver:
         budget = min(room, self.max_new_tokens)
         said = yield _Ask(prompt, self._params(puzzle, 0, budget, stop=[_CLOSE]))
         if said.finish_reason not in ("stop", "length"):
-            return Failure(f"vLLM broke off the answer ({said.finish_reason})")
+            return Failure(f"vLLM aborted the answer ({said.finish_reason})")
         tokens = _written(said)
         return Response(
             ("<think>" if opened else "") + words.text(tokens),
@@ -208,7 +208,7 @@ class VllmSolver:
         )
 
     def _write_valid(self, puzzle: Puzzle) -> _Talk:
-        """Think freely, then choose cell by cell among the labels left."""
+        """Think freely, then choose cell by cell among the remaining labels."""
         words, n = self.model.vocabulary, len(puzzle.cells)
         prompt, opened = self.model.prompt(puzzle)
         before = [*prompt, *([] if opened else words.encode("<think>"))]
@@ -230,7 +230,7 @@ class VllmSolver:
             thought = words.text(tokens)
             if isinstance(said.stop_reason, str):
                 thought = thought.split(said.stop_reason)[0]
-                # A tag may begin within a token: what follows reads no half of it.
+                # A tag may begin within a token: drop tokens until no half of it is left.
                 while not thought.startswith(words.text(tokens)):
                     tokens.pop()
             before += tokens
@@ -255,7 +255,7 @@ class VllmSolver:
             response_text(clean_thought(thought), tuple(labels)),
             prompt_tokens=len(prompt),
             completion_tokens=len(before) - len(prompt),
-            logprob=logprob,  # of the thoughts: among few choices it would say little
+            logprob=logprob,  # of the thoughts; among few choices it says little
         )
 
     def _params(self, puzzle: Puzzle, step: int, budget: int, **more: Any) -> Any:

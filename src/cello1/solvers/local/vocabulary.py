@@ -1,7 +1,7 @@
-"""What the tokens of a tokenizer spell, and which of them may spell a given text.
+"""What the tokens of a tokenizer spell, and which of them can spell a given text.
 
 Answers that are valid by construction are spelled byte by byte: several tokens may begin a label,
-and each leads to another place in it.
+and each leads to a different position in it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Vocabulary:
         self.closing = {i for s, ids in self.by_bytes.items() if b">" in s for i in ids}
 
     def _spell(self, token_ids: list[int]) -> list[bytes]:
-        """Return what tokens that are not added ones spell; all at once, for there are many."""
+        """Return what regular (not added) tokens spell, all at once, since there are many."""
         pieces = self.tokenizer.convert_ids_to_tokens(token_ids)
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is not None and "ByteLevel" in str(backend.decoder):
@@ -61,7 +61,7 @@ class Vocabulary:
                 bytes(map(table.__getitem__, piece)) if piece and table.keys() >= {*piece} else b""
                 for piece in pieces
             ]
-        # Behind another token: decoders drop the blank at the beginning of a text.
+        # After another token: decoders drop the blank at the beginning of a text.
         anchor = self.tokenizer.encode(".", add_special_tokens=False)[-1:]
         before, pairs = self.text(anchor), [[*anchor, token_id] for token_id in token_ids]
         if backend is None or getattr(self.tokenizer, "clean_up_tokenization_spaces", False):
@@ -87,14 +87,14 @@ class Vocabulary:
         )
 
     def encode(self, text: str) -> list[int]:
-        """Tokenize a piece of text as it stands."""
+        """Tokenize a piece of text without special tokens."""
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def paths(self, text: str) -> list[dict[int, int]]:
-        """Return for every byte of a text the tokens that may be written there.
+        """Return, for every byte of a text, the tokens that may be written there.
 
-        Each maps to the place it leads to. Tokens from which the end cannot be reached are left
-        out, so whoever follows the paths gets there.
+        Each maps to the position it leads to. Tokens from which the end cannot be reached are left
+        out, so every path leads to the end.
 
         Raises
         ------

@@ -1,8 +1,8 @@
-"""What may be written next: freely until the answer is closed, or valid by construction.
+"""Which token may come next: any until the answer is closed, or valid by construction.
 
-A `GuidedWriter` lets the model reason as it likes and then opens the answer block, in which only
-labels not used yet can be spelled. The response is in the exact format with every type at most
-once, whatever the model: the labels are known, not read back from its tokens.
+A `GuidedWriter` lets the model reason freely and then opens the answer block, in which only labels
+not used yet can be spelled. The response is in the exact format with every type at most once, for
+any model: the labels are known, not read back from its tokens.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from cello1.solvers.local.vocabulary import Vocabulary
 
 _CLOSE = "</answer>"
 _OPEN = "</think>\n<answer>"
-_TAIL = 16  # tokens that are sure to hold a tag, even spelled byte by byte
+_TAIL = 16  # tokens enough for a tag, even spelled byte by byte
 
 
 class FreeWriter:
-    """Writes what the model says until ``</answer>``, an end token, or the budget.
+    """Writes the tokens of the model until ``</answer>``, an end token, or the budget.
 
     Parameters
     ----------
     vocabulary
-        Of the model.
+        Vocabulary of the model.
     budget
-        Most tokens to write.
+        Maximum tokens to write.
     ends
-        Ids that end a text.
+        Ids of the tokens that end a text.
     opened
-        The prompt ends in ``<think>`` already, so the response starts behind it.
+        Whether the prompt ends in ``<think>`` already.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class FreeWriter:
 
     @property
     def mean_logprob(self) -> float:
-        """How likely the model found what it wrote, per token."""
+        """Mean log-probability of the tokens."""
         return sum(self.logprobs) / len(self.logprobs) if self.logprobs else 0.0
 
 
@@ -88,7 +88,7 @@ class GuidedWriter(FreeWriter):
     candidates
         The labels on offer.
     n_cells
-        How many are to be written.
+        Number of labels to write.
     """
 
     def __init__(
@@ -115,17 +115,17 @@ class GuidedWriter(FreeWriter):
         self.thinking = max(0, budget - 2 * sum(reserve[:n_cells]) - len(vocabulary.encode(_OPEN)))
 
     def forced(self) -> int | None:
-        """Return the next token of a tag that must be written."""
+        """Return the next token of a tag to be written."""
         return self.queue[0] if self.queue else None
 
     def allowed(self) -> list[int] | None:
-        """Return the tokens that spell on one of the labels left."""
+        """Return the tokens that continue one of the remaining labels."""
         if not self.alive:
             return None
         return sorted({token for path in self.alive.values() for token in path[self.place]})
 
     def write(self, token: int, logprob: float | None) -> int:
-        """Take a token; one that ends the thinking may be replaced by what must come."""
+        """Take a token; one that ends the reasoning may be replaced."""
         if logprob is not None:
             self.logprobs.append(logprob)
         if self.queue:
@@ -141,7 +141,7 @@ class GuidedWriter(FreeWriter):
         return self._think(token)
 
     def _think(self, token: int) -> int:
-        """Take a token of the reasoning, or, where that ends, put what must follow in its place."""
+        """Take a token of the reasoning or, where that ends, the first token of what follows."""
         closes = False
         if token not in self.ends and len(self.tokens) - self.head < self.thinking:
             self.tokens.append(token)
@@ -151,7 +151,7 @@ class GuidedWriter(FreeWriter):
                 return token
             self.tokens.pop()
         said = self.vocabulary.text(self.tokens[self.head :])
-        # A closing tag in several tokens is half said; only its rest has to follow.
+        # Of a closing tag in several tokens, only the rest has to follow.
         half = max((n for n in range(8) if closes and said.endswith("</think>"[:n])), default=0)
         self.thought = said[: len(said) - half].split("<answer")[0]
         self.queue = self.vocabulary.encode(_OPEN[half:])
@@ -165,7 +165,7 @@ class GuidedWriter(FreeWriter):
         self.place = 0
 
     def _spell(self, token: int) -> None:
-        """Follow the labels that this token goes on spelling."""
+        """Keep the labels that this token continues."""
         self.alive = {c: path for c, path in self.alive.items() if token in path[self.place]}
         label, path = next(iter(self.alive.items()))
         self.place = path[self.place][token]
@@ -185,7 +185,7 @@ class GuidedWriter(FreeWriter):
 
 
 def clean_thought(thought: str) -> str:
-    """Drop tags inside a reasoning, and those that dropping them puts together."""
+    """Drop tags inside a reasoning, including those that form when others are dropped."""
     while any(tag in thought for tag in TAGS):
         for tag in TAGS:
             thought = thought.replace(tag, "")
@@ -193,7 +193,7 @@ def clean_thought(thought: str) -> str:
 
 
 def check_spelling(vocabulary: Vocabulary, candidates: Sequence[str]) -> None:
-    """Make sure that every label can be spelled at any place of an answer.
+    """Check that every label can be spelled at any position of an answer.
 
     Raises
     ------
