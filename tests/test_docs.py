@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -165,6 +167,38 @@ def test_commands_on_pages_know_their_options(page: Path) -> None:
         known = {o for p in group.commands[verb].params for o in p.opts}  # type: ignore[attr-defined]
         used = set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", rest.partition(" # ")[0]))
         assert used <= known, f"{page}: cello1 {verb}{rest}"
+
+
+def all_options() -> set[str]:
+    group = typer.main.get_command(app)
+    parameters = [p for verb in group.commands.values() for p in verb.params]  # type: ignore[attr-defined]
+    found = {o for p in [*group.params, *parameters] for o in (*p.opts, *p.secondary_opts)}
+    return found | {"--help", "--debug"}
+
+
+@pytest.mark.parametrize("page", [*READMES[:2], *PAGES], ids=lambda p: str(p.relative_to(ROOT)))
+def test_names_in_the_text_of_pages_exist(page: Path) -> None:
+    """Every option, file and import path that a page names is there."""
+    text = page.read_text("utf-8")
+    for code in re.findall(r"`([^`\n]+)`", FENCED.sub("", text)):
+        if page.name != "interop.md" and not code.startswith("python "):  # of other programs
+            options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", code))
+            assert options <= all_options(), f"{page}: {code}"
+        if re.fullmatch(r"[a-z_]+(/[\w.-]+)*/[a-z][\w-]*\.(py|yaml|md|tsv)", code):
+            folders = (ROOT, DOCS, ROOT / "src" / "cello1")
+            assert any((folder / code).exists() for folder in folders), f"{page}: {code}"
+    for name in set(re.findall(r"\bcello1(?:\.[A-Za-z_]\w*)+", text)):
+        module, _, last = name.rpartition(".")
+        if not is_module(name):
+            assert hasattr(import_module(module), last), f"{page}: {name}"
+
+
+def is_module(name: str) -> bool:
+    """Return whether a name is that of a module, without loading it: some need other tools."""
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def test_api_names_all_that_is_public() -> None:

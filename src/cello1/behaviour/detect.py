@@ -7,8 +7,8 @@ on responses labelled by hand.
 Two of the error types can be told by rule: *no reasoning* (nothing is said about the cell) and
 *right reasoning, wrong conclusion* (the reasoning gives the right type, the answer another).
 *Forced assignment* is told by its wording. Of *incorrect reasoning* a rule sees only one kind,
-genes cited that are not in the list of the cell; false biology needs a judge, and the rest counts as
-*plausible but incorrect*.
+genes cited that are not in the list of the cell; false biology needs a judge, and the rest counts
+as *plausible but incorrect*.
 """
 
 from __future__ import annotations
