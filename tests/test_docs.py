@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -169,6 +170,7 @@ def test_commands_on_pages_know_their_options(page: Path) -> None:
         assert used <= known, f"{page}: cello1 {verb}{rest}"
 
 
+@cache
 def all_options() -> set[str]:
     group = typer.main.get_command(app)
     parameters = [p for verb in group.commands.values() for p in verb.params]  # type: ignore[attr-defined]
