@@ -81,7 +81,7 @@ def run_training(
     made = folder / final
     with claim(folder, record, inputs, finished_by):
         if not made.exists():
-            with quiet(), naming_disk_errors(folder):
+            with quiet(), repeatable(), naming_disk_errors(folder):
                 train()
                 if is_main():
                     publish(made)
@@ -267,6 +267,33 @@ def _summary(log: Path) -> tuple[dict[str, Any], bool | None]:
     steps = [entry for entry in lines if "reward_std" in entry]
     signals = [e["no_signal"] < 1 if "no_signal" in e else e["reward_std"] != 0 for e in steps]
     return lines[0] if lines else {}, any(signals) if signals else None
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """On a CPU, let the same steps give the same weights whatever the number of threads.
+
+    Several threads add up some gradients (those of rows that were selected twice) in the order in
+    which they come, which differs from run to run in the last bits.
+    """
+    import torch
+
+    if torch.cuda.is_available():  # there it costs speed, and kernels without such a variant
+        yield
+        return
+    flags: Any = torch.utils.deterministic
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        flags.fill_uninitialized_memory,
+    )
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    flags.fill_uninitialized_memory = False  # it finds faults, and takes time
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        flags.fill_uninitialized_memory = before[2]
 
 
 @contextmanager
