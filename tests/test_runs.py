@@ -16,6 +16,7 @@ from cello1 import runs
 from cello1.errors import InputError
 from cello1.runs import (
     Run,
+    appearing,
     append_line,
     environment,
     file_hash,
@@ -389,6 +390,45 @@ def test_what_a_living_process_writes_is_not_swept(tmp_path):
         write_atomic(tmp_path / "a", b"2")
         assert first.exists()
     assert (tmp_path / "a").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_a_folder_appears_whole_and_has_one_writer(tmp_path, mask):
+    out, before = tmp_path / "model", os.umask(mask)
+    try:
+        with appearing(out) as part:
+            (part / "weights").write_bytes(b"1")
+            (part / "weights").chmod(0o600)  # as some libraries do
+            with pytest.raises(InputError, match="model is in use by another process"):
+                appearing(out).__enter__()
+            assert [p.name for p in part.iterdir()] == ["weights"]  # left alone by the other
+            assert not out.exists()
+    finally:
+        os.umask(before)
+    assert (out / "weights").stat().st_mode & 0o777 == 0o666 & ~mask
+    with pytest.raises(InputError, match="exists and is not empty; choose another --out"):
+        appearing(out).__enter__()
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_a_killed_process_left_of_a_folder_is_swept(tmp_path):
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom cello1.runs import appearing\n"
+        "with appearing(Path(sys.argv[1])) as part:\n"
+        "    (part / 'data').mkdir()\n    (part / 'data' / 'x').touch()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a"], check=False)
+    assert [p.name for p in tmp_path.iterdir()] == [".a.part"]
+    with pytest.raises(ZeroDivisionError), appearing(tmp_path / "a") as part:
+        1 / len(list(part.iterdir()))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "precious").touch()
+    (tmp_path / ".a.part").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is a symbolic link"):
+        appearing(tmp_path / "a").__enter__()
+    assert (tmp_path / "elsewhere" / "precious").exists()
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,78 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def beside(out: Path) -> Iterator[Path]:
+    """Hand out an empty folder beside `out`, which goes when all is done; one process at a time.
+
+    What a killed process left in it is swept. The lock is the system's, on the folder itself, so
+    that it ends with its process and leaves no file; Windows has none.
+
+    Raises
+    ------
+    InputError
+        When another process is writing `out`.
+    """
+    part = out.with_name(f".{out.name}.part")
+    part.mkdir(parents=True, exist_ok=True)
+    handle = _locked(part)
+    if handle is None:
+        raise InputError(f"{out} is in use by another process; wait for it")
+    try:
+        for left in part.iterdir():
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        if handle >= 0:
+            os.close(handle)
+
+
+def _locked(folder: Path) -> int | None:
+    """Lock a folder; None when another process has it, or had it until now."""
+    try:
+        import fcntl
+    except ImportError:
+        return -1
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(_not_plain(folder)) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if folder.lstat().st_ino == os.fstat(handle).st_ino:
+            return handle
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError:  # a file system without locks
+        return handle
+    os.close(handle)
+    return None
+
+
+@contextmanager
+def appearing(out: Path) -> Iterator[Path]:
+    """Hand out a new folder that becomes `out`, whole, when all went well.
+
+    Raises
+    ------
+    InputError
+        When `out` is there and not empty, or another process is writing it.
+    """
+    with beside(out) as part:
+        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+            raise InputError(f"{out} exists and is not empty; choose another --out")
+        yield part
+        for path in part.iterdir():
+            if path.is_file():
+                path.chmod(part.stat().st_mode & 0o666)  # libraries write some for the owner alone
+        if out.exists():
+            out.rmdir()
+        part.rename(out)
+
+
 def _free(folder: Path) -> str:
     return f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB"
 

@@ -111,9 +111,11 @@ def test_what_cannot_be_exported_is_said(toys, build, tmp_path):
     with pytest.raises(InputError, match="is no model"):
         export_model(build, tmp_path / "a", repo="me/toys", results={})
     (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "precious").touch()
     with pytest.raises(InputError, match="exists"):
         export_puzzles({"all": toys}, tmp_path / "a", repo="me/toys", published="2026-01-01")
     assert not list(tmp_path.glob(".*"))
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["precious"]
 
 
 def test_lm_eval_and_trl_by_the_command_line(build, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from cello1.atlas.markers import OWN_TABLE, read_markers, term_of_name
 from cello1.atlas.source import Column, Source, read_sources, write_sources
 from cello1.errors import InputError, brief
 from cello1.recipes.atlas import AtlasSettings, AtlasSource
-from cello1.runs import Watch, replacing
+from cello1.runs import Watch, beside, replacing
 from cello1.scoring.ontology import suggestions
 
 # How far down a list a gene must stand: the mean over these is kept, so that a gene that is
@@ -119,17 +118,12 @@ def build_atlas(
         "recipe": settings.model_dump(mode="json", exclude={"data"}, exclude_defaults=True),
         "matched": [str(match) for match in matches],
     }
-    part = out.with_name(f".{out.name}.part")  # what a killed build left is swept
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with beside(out) as part:
         write_sources(part, trimmed, about)
         (part / "NOTICE").write_text(_notice(trimmed), "utf-8")
         out.mkdir(exist_ok=True)
         for name in ("NOTICE", "atlas.npz", "atlas.json"):
             (part / name).replace(out / name)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     watch("done", 1.0)
     return matches
 

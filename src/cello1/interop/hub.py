@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from cello1.cells.audit import Audit, audit
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import SCHEMA, write_puzzles
-from cello1.runs import file_hash, write_atomic
+from cello1.runs import appearing, file_hash, write_atomic
 
 PAPER = "https://arxiv.org/abs/2506.02911"
 CITATION = """@article{fang2025cello1,
@@ -81,7 +80,7 @@ def export_puzzles(
     if not any(splits.values()):
         raise InputError("no puzzle to export")
     findings = audit(splits)
-    with _new(folder) as part:
+    with appearing(folder) as part:
         files = {}
         for name, puzzles in splits.items():
             path = part / "data" / f"{name}-00000-of-00001.parquet"
@@ -124,7 +123,7 @@ def export_model(
     if results:
         name = repo.partition("/")[2]
         head["model-index"] = [{"name": name, "results": [*_results(results)]}]
-    with _new(folder) as part:
+    with appearing(folder) as part:
         for path in sorted(model.iterdir()):
             if path.is_file() and path.suffix in _MODEL_FILES:
                 shutil.copyfile(path, part / path.name)
@@ -177,21 +176,6 @@ def _check_repo(repo: str) -> None:
     owner, slash, name = repo.partition("/")
     if not (owner and slash and name) or "/" in name:
         raise UseError(f"{repo!r} is no repository; expected owner/name")
-
-
-@contextmanager
-def _new(folder: Path) -> Iterator[Path]:
-    """Fill a folder beside its place; it appears whole or not at all."""
-    if folder.exists():
-        raise InputError(f"{folder} exists; choose another --out")
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        yield part
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _write(path: Path, text: str) -> None:

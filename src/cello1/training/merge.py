@@ -9,11 +9,11 @@ from typing import Any
 
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
-from cello1.runs import Watch, write_atomic, write_json
+from cello1.runs import Watch, appearing, write_atomic, write_json
 from cello1.solvers.local.loading import load_adapter, load_model, model_folder
 from cello1.solvers.local.prompter import Prompter
 from cello1.training.run.card import base_licence, model_card
-from cello1.training.run.checkpoints import appearing, naming_disk_errors
+from cello1.training.run.checkpoints import naming_disk_errors
 from cello1.training.run.model_identity import RECORD, model_identity, read_record
 from cello1.training.run.run_training import quiet
 

@@ -16,14 +16,14 @@ from cello1.errors import InputError
 from cello1.recipes import BaseModelSettings
 from cello1.recipes.read import resolve
 from cello1.recipes.section import takes
-from cello1.runs import Watch, write_atomic, write_json
+from cello1.runs import Watch, appearing, write_atomic, write_json
 from cello1.solvers.local.loading import load_model, load_tokenizer, model_folder
 from cello1.training.base.layout import Layout
 from cello1.training.base.practice import Practice, Size, knowledge
 from cello1.training.base.sources import Sources, gather
 from cello1.training.base.tokens import make_tokenizer
 from cello1.training.run.card import model_card
-from cello1.training.run.checkpoints import STATE, appearing
+from cello1.training.run.checkpoints import STATE
 from cello1.training.run.data import input_files, read_answered
 from cello1.training.run.model_identity import RECORD
 from cello1.training.run.run_training import new_record, run_training

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cello1.errors import InputError, first_line
-from cello1.runs import open_plain, write_atomic, write_json
+from cello1.runs import appearing, open_plain, write_atomic, write_json
 from cello1.training.run.model_identity import RECORD
 
 STATE = "state.safetensors"  # of a pre-training, all in one file
@@ -140,23 +140,6 @@ def publish(checkpoint: Path, out: Path, record: dict[str, Any]) -> None:
             if path.is_file() and not path.name.startswith(_NOT_PUBLISHED):
                 shutil.copyfile(path, part / path.name)
         write_json(part / RECORD, record)
-
-
-@contextmanager
-def appearing(out: Path) -> Iterator[Path]:
-    """Yield a new folder that becomes `out`, complete, on success."""
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        yield part
-        for path in part.iterdir():
-            path.chmod(0o644)  # the libraries write some for the owner alone
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def cut_log(path: Path, step: int) -> None:

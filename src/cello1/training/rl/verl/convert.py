@@ -19,9 +19,8 @@ from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
 from transformers import AutoModelForCausalLM
 
 from cello1.errors import InputError, first_line
-from cello1.runs import write_json
+from cello1.runs import appearing, write_json
 from cello1.solvers.local.loading import load_config
-from cello1.training.run.checkpoints import appearing
 from cello1.training.run.model_identity import RECORD
 
 Tensor = torch.Tensor
