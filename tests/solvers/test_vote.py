@@ -1,11 +1,15 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from cello1.annotate.run import make_solver
 from cello1.puzzles.prompt import response_text
+from cello1.recipes import SolveSettings
 from cello1.scoring.score import score
 from cello1.solvers.base import Failure, Response
+from cello1.solvers.choose import choose_solver
 from cello1.solvers.run import record_of, remarks
 from cello1.solvers.vote import VotingSolver
 
@@ -45,6 +49,38 @@ def test_the_majority_wins_and_answers_are_mapped_back(answers, toys, permute):
     assert all(score(p, results[p.id].text).exact for p in toys)
     assert {r.agreement for r in results.values()} == {0.8}  # half the cells by 5, half by 3
     assert {r.completion_tokens for r in results.values()} == {25}
+
+
+class Loose(Oracle):
+    """Says the same, but no sample is in the format."""
+
+    def solve(self, puzzles, on_done):
+        def loosely(puzzle_id, result):
+            labels = result.text.partition("<answer>")[2].partition("</answer>")[0].split(" | ")
+            lines = [f"Cell {i}: **{label}**" for i, label in enumerate(labels, start=1)]
+            on_done(puzzle_id, replace(result, text="So it is:\n" + "\n".join(lines)))
+
+        super().solve(puzzles, loosely)
+
+
+@pytest.mark.parametrize("tolerant", [False, True])
+def test_votes_out_of_the_format_count_only_where_answers_are_read_tolerantly(
+    answers, toys, tolerant
+):
+    some = toys[:20]
+    solver = VotingSolver(lambda k: Loose(k), 3, permute=True, tolerant=tolerant)
+    results = answers(solver, some)
+    assert {r.votes["unreadable"] for r in results.values()} == {0 if tolerant else 3}
+    found = [score(p, results[p.id].text) for p in some]
+    # A vote is written in the format: it must not make good what no sample did.
+    assert {s.exact for s in found} == {tolerant}
+    assert {s.format_valid for s in found} == {tolerant}
+
+
+def test_annotate_counts_the_votes_that_a_person_would_read():
+    asked = SolveSettings(solver="openai:m", base_url="http://localhost:9/v1", samples=3)
+    assert make_solver(asked, {"train": [], "validation": []}).tolerant
+    assert not choose_solver(asked).tolerant
 
 
 def test_samples_see_other_orders_but_the_first_sees_the_puzzle_itself(answers, toys):

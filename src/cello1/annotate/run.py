@@ -58,6 +58,7 @@ from cello1.solvers.assign import probabilities as one_to_one
 from cello1.solvers.base import RemoteSolver, Solver
 from cello1.solvers.choose import choose_solver
 from cello1.solvers.run import read_solved, remarks, solve, unanswered
+from cello1.solvers.vote import VotingSolver
 
 _log = logging.getLogger(__name__)
 Records = Mapping[str, Mapping[str, Any]]
@@ -384,11 +385,12 @@ def make_solver(asked: SolveSettings, splits: Mapping[str, list[Puzzle]]) -> Sol
                 "centroids learn from puzzles with answers: name the folder of a build with puzzles"
             )
         return choose_solver(asked, splits["train"], splits["validation"])
-    return (
-        _solver(asked.model_dump_json(), type(asked))
-        if asked.solver == "atlas"
-        else (choose_solver(asked))
-    )
+    if asked.solver == "atlas":
+        return _solver(asked.model_dump_json(), type(asked))
+    solver = choose_solver(asked)
+    if isinstance(solver, VotingSolver):
+        solver.tolerant = True  # as single answers are read here
+    return solver
 
 
 @lru_cache(2)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cello1.puzzles.answer import Answer, parse_response
+from cello1.puzzles.answer import Answer, Malformed, parse_response, parse_tolerantly
 from cello1.puzzles.prompt import response_text
 from cello1.puzzles.puzzle import Puzzle, label_key
 from cello1.solvers.assign import assign_jointly, probabilities
@@ -50,6 +50,9 @@ class VotingSolver:
         Show every sample but the first cells and candidates in an order of its own.
     seed
         Of the orders.
+    tolerant
+        Count answers that only a person would read. What is scored counts those in the format
+        alone: the vote is written in it, and would hide that most samples were not.
     """
 
     def __init__(
@@ -59,8 +62,10 @@ class VotingSolver:
         *,
         permute: bool = False,
         seed: int = 0,
+        tolerant: bool = False,
     ) -> None:
         self.sampler, self.samples, self.permute, self.seed = sampler, samples, permute, seed
+        self.tolerant = tolerant
         first = sampler(0)
         self.name = f"{first.name} x {samples}"
         self.settings: dict[str, Any] = {**first.settings, "samples": samples, "permute": permute}
@@ -81,22 +86,22 @@ class VotingSolver:
 
     def _collect(self, k: int, ballots: Sequence[_Ballot]) -> None:
         """Ask for the k-th answer to every puzzle and count its votes."""
-        asked: dict[str, tuple[_Ballot, list[int]]] = {}
+        asked: dict[str, tuple[_Ballot, list[int], Puzzle]] = {}
         shown = []
         for ballot in ballots:
             puzzle, order = self._shown(k, ballot.puzzle)
-            asked[puzzle.id] = (ballot, order)
+            asked[puzzle.id] = (ballot, order, puzzle)
             shown.append(puzzle)
 
         def count(puzzle_id: str, result: Response | Failure) -> None:
-            ballot, order = asked[puzzle_id]
+            ballot, order, puzzle = asked[puzzle_id]
             if isinstance(result, Failure):
                 ballot.failures.append(result.reason)
                 return
             ballot.responses.append(result)
             if order == sorted(order):
                 ballot.unpermuted.append(result)
-            answer = parse_response(result.text)
+            answer = self._read(result.text, puzzle)
             if not isinstance(answer, Answer):
                 ballot.unreadable += 1
             elif len(answer.labels) == len(order):
@@ -106,6 +111,12 @@ class VotingSolver:
                         ballot.votes[place, column] += 1
 
         self.sampler(k).solve(shown, count)
+
+    def _read(self, text: str, puzzle: Puzzle) -> Answer | Malformed:
+        if not self.tolerant:
+            return parse_response(text)
+        read = parse_tolerantly(text, puzzle)
+        return read if isinstance(read, Malformed) else read.answer
 
     def _shown(self, k: int, puzzle: Puzzle) -> tuple[Puzzle, list[int]]:
         """Return a puzzle as the k-th sample sees it, and the order of its cells there."""
