@@ -147,6 +147,50 @@ def test_a_worker_that_stands_still_costs_its_file_only(files, tmp_path, small, 
     assert not is_running(stopped[0])
 
 
+HANGS = """
+import sys, time
+from cello1.cells import doctor, jobs, workers
+workers.STALLED_SECONDS = 2.0
+hold = lambda *_: sum(range(10**12))  # as a loop in C: nothing else gets a turn
+
+def hang(path, settings, tell):
+    for _ in range(6):  # longer than the limit, but with signs of life
+        time.sleep(0.5)
+        tell(0.5)
+    hold()
+
+jobs.make_puzzles = doctor.make_puzzles = hang
+import cello1.cli
+cello1.cli.main()
+"""
+
+
+@pytest.mark.parametrize("verb", ["build", "doctor"])
+def test_a_file_that_stands_still_without_workers_ends_the_command(files, tmp_path, verb):
+    where = ["--out", tmp_path / "out"] if verb == "build" else []
+    before = time.monotonic()
+    said = subprocess.run(
+        [sys.executable, "-c", HANGS, verb, files[0], *where],
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert time.monotonic() - before > 5
+    assert said.returncode == 1
+    assert said.stderr.splitlines() == [
+        f"error: {files[0]}: nothing came of it for 2 seconds, so it was given up; the file is "
+        "damaged or its disk does not answer: copy it again"
+    ]
+
+
+def test_nothing_is_left_of_the_watch_when_all_goes_well(capfd, monkeypatch):
+    monkeypatch.setattr(rooms, "STALLED_SECONDS", 0.5)
+    with rooms.ending_when_still("x") as beat:
+        for _ in range(8):
+            time.sleep(0.1)
+            beat()
+    time.sleep(0.6)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_worker_that_dies_costs_its_file_only(files, tmp_path, small):
     def kill_one():
         os.kill(min(until(lambda: children(os.getpid()))), 0)

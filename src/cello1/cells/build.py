@@ -85,6 +85,7 @@ def build(
     engine: Engine = "local",
     address: str | None = None,
     watch: Watch = lambda dataset, share: None,
+    may_end: bool = False,
     **changes: Any,
 ) -> Build:
     """Build puzzles from .h5ad files, or from the CELLxGENE Census, into a folder.
@@ -109,6 +110,9 @@ def build(
         and folder must lie where every machine reaches them. The bytes are the same.
     watch
         Called with a data set and the share of its rows read.
+    may_end
+        Let this process end, with one line, when nothing comes of a file for five minutes: for
+        commands. Workers are given up in any case.
 
     Returns
     -------
@@ -150,7 +154,7 @@ def build(
         several = len(paths) > 1 or engine == "ray"
         jobs = [Job(path, run.inputs[str(path)], kept, settings, several) for path in paths]
         try:
-            parts = run_jobs(jobs, workers, watch, engine, address)
+            parts = run_jobs(jobs, workers, watch, engine, address, may_end=may_end)
         finally:
             sweep(kept)  # what a worker was writing when it was ended
         reports = [part.report for part in parts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cello1.cells.h5ad.categories import are_unnamed, categorical
-from cello1.cells.h5ad.elements import attribute, is_null
+from cello1.cells.h5ad.elements import attribute, is_null, shape_of
 from cello1.cells.h5ad.read import open_h5ad, open_table
 from cello1.cells.make import make_puzzles
 from cello1.cells.obs import BATCH_COLUMNS
@@ -54,7 +55,11 @@ class Diagnosis:
 
 @takes(BuildSettings)
 def examine(
-    path: Path, settings: BuildSettings | str | Path | None = None, **changes: Any
+    path: Path,
+    settings: BuildSettings | str | Path | None = None,
+    *,
+    beat: Callable[[], None] = lambda: None,
+    **changes: Any,
 ) -> Diagnosis:
     """Examine one file; problems are collected, not raised.
 
@@ -64,13 +69,15 @@ def examine(
         An .h5ad file.
     settings, **changes
         What build would be called with.
+    beat
+        Called now and then, as long as there is progress.
     """
     settings = resolve(BuildSettings, settings, changes)
     found = Diagnosis(str(path))
     try:
         with open_h5ad(path) as file:
             _look(file, settings, found)
-        puzzles, found.report = make_puzzles(path, settings)
+        puzzles, found.report = make_puzzles(path, settings, lambda share: beat())
     except InputError as error:
         found.problems.append(str(error))
         return found
@@ -105,10 +112,7 @@ def _look(file: Any, settings: BuildSettings, found: Diagnosis) -> None:
     for name, node in nodes.items():
         if node is not None and not is_null(node):
             kind = attribute(node, "encoding-type") or attribute(node, "h5sparse_format")
-            shape = getattr(
-                node, "shape", node.attrs.get("shape", node.attrs.get("h5sparse_shape"))
-            )
-            size = " x ".join(f"{int(n):,}" for n in (() if shape is None else shape))
+            size = " x ".join(f"{n:,}" for n in shape_of(node) or ())
             found.matrices[name] = f"{kind or 'unknown encoding'}, {size or 'unknown shape'}"
     obs = open_table(file, "obs")
     keys = (settings.donor_key, settings.cell_type_key, *FIELDS, *BATCH_COLUMNS)

@@ -9,14 +9,14 @@ import hashlib
 import json
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cello1.cells.make import make_puzzles
 from cello1.cells.report import FileReport
-from cello1.cells.workers import Pool
+from cello1.cells.workers import Pool, ending_when_still
 from cello1.engine import each_task
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
@@ -108,8 +108,14 @@ def run_jobs(
     watch: Watch,
     engine: Engine = "local",
     address: str | None = None,
+    *,
+    may_end: bool = False,
 ) -> list[Part]:
-    """Make all parts, in parallel when asked; return them in the order of the jobs."""
+    """Make all parts, in parallel when asked; return them in the order of the jobs.
+
+    A worker is given up when its file stands still; where there is none this process ends, if it
+    may.
+    """
     parts = {job.path: part for job in jobs if (part := job.done()) is not None}
     todo = [job for job in jobs if job.path not in parts]
     workers = min(workers, len(todo))
@@ -117,13 +123,22 @@ def run_jobs(
         parts |= _run_on_ray(todo, address, watch)
     elif workers <= 1:
         for job in todo:
-            parts[job.path] = run_job(job, lambda share, name=job.path.stem: watch(name, share))  # type: ignore[misc]
+            with ending_when_still(job.path) if may_end else nullcontext(lambda: None) as beat:
+                parts[job.path] = run_job(job, _told(watch, job.path.stem, beat))
             watch(job.path.stem, 1.0)
     else:
         with Pool(todo, workers, f"{__name__}:run_job") as pool:
             for job, part in pool.run(lambda job, share: watch(job.path.stem, share)):
                 parts[job.path] = part if isinstance(part, Part) else _failed(job, part)
     return [parts[job.path] for job in jobs]
+
+
+def _told(watch: Watch, name: str, beat: Callable[[], None]) -> Callable[[float], None]:
+    def tell(share: float) -> None:
+        beat()
+        watch(name, share)
+
+    return tell
 
 
 def _run_on_ray(todo: Sequence[Job], address: str | None, watch: Watch) -> dict[Path, Part]:

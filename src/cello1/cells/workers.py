@@ -6,13 +6,16 @@ Light on purpose: a worker imports this first, and from then on it cannot outliv
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
+import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing import current_process, get_context, parent_process
@@ -25,6 +28,52 @@ from cello1.errors import UseError
 # A job of which nothing is heard for so long is given up: libraries can hang on damaged files.
 STALLED_SECONDS = 300.0
 _SECONDS_BETWEEN_WORDS = 0.1
+
+
+@contextmanager
+def ending_when_still(what: object) -> Iterator[Callable[[], None]]:
+    """End this process, with one line and status 1, when nothing is heard of a file for so long.
+
+    A library that loops in a damaged file holds the interpreter, so that neither Python nor Ctrl-C
+    would ever get a turn. The time is kept by a thread that needs no interpreter, and the line is
+    said by a shell that waits for it. For commands alone: a session of somebody's must not end.
+
+    Parameters
+    ----------
+    what
+        The file, for the message.
+
+    Yields
+    ------
+    callable
+        To be called now and then, as long as there is progress.
+    """
+    if os.name == "nt" or (shell := shutil.which("sh")) is None:
+        yield lambda: None
+        return
+    name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(what))
+    line = (
+        f"error: {name}: nothing came of it for {STALLED_SECONDS:.0f} seconds, so it was given up; "
+        "the file is damaged or its disk does not answer: copy it again"
+    )
+    say = [shell, "-c", 'read -r _ && printf "%s\\n" "$1" >&2', "sh", line]
+    teller = subprocess.Popen(say, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert teller.stdin is not None
+    pipe, last = teller.stdin, 0.0
+
+    def beat() -> None:
+        nonlocal last
+        if time.monotonic() - last > min(1.0, STALLED_SECONDS / 10):
+            last = time.monotonic()
+            faulthandler.dump_traceback_later(STALLED_SECONDS, exit=True, file=pipe)
+
+    try:
+        beat()
+        yield beat
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        pipe.close()
+        teller.wait()
 
 
 def leave_unguarded_script() -> None:

@@ -49,6 +49,7 @@ def build(
             engine=engine,
             address=address,
             watch=watch,
+            may_end=True,
         )
     if as_json:
         reports = [asdict(report) for report in made.reports]

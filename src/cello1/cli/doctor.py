@@ -26,13 +26,15 @@ def doctor(
     from cello1.annotate.prospect import prospect
     from cello1.cells.census import is_census
     from cello1.cells.doctor import examine
+    from cello1.cells.workers import ending_when_still
     from cello1.terminal.tables import diagnosis_table, show
 
     if is_census(file):
         _look_up(file, settings, query, list_datasets, as_json)
         return
-    found = examine(Path(file), settings)
-    labels = prospect(Path(file), settings.layer, settings.donor_key)
+    with ending_when_still(file) as beat:
+        found = examine(Path(file), settings, beat=beat)
+        labels = prospect(Path(file), settings.layer, settings.donor_key)
     if as_json:
         print_json(found.to_json() | {"annotate": asdict(labels)})
     else:
