@@ -74,7 +74,9 @@ def test_it_survives_a_round_trip(cells, tmp_path):
     co.tl.annotate(cells, **OPTIONS)
     cells.write_h5ad(tmp_path / "out.h5ad")
     back = anndata.read_h5ad(tmp_path / "out.h5ad")
-    pd.testing.assert_frame_equal(back.obs, cells.obs, check_dtype=False, check_categorical=False)
+    # The newest anndata reads text as pandas 3 has it, which is another dtype.
+    strict = int(pd.__version__.split(".")[0]) < 3
+    pd.testing.assert_frame_equal(back.obs, cells.obs, check_dtype=strict, check_categorical=strict)
     pd.testing.assert_frame_equal(co.get.annotation(back), co.get.annotation(cells))
     assert dict(back.uns["cello1"]) == cells.uns["cello1"]
 

@@ -6,6 +6,8 @@ import csv
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,10 @@ from cello1.annotate.data import Data, open_data
 from cello1.annotate.run import annotate_data, species
 from cello1.annotate.table import Annotation
 from cello1.cells.h5ad.read import open_h5ad, open_table
+from cello1.cells.h5ad.tenx import is_tenx, write_as_h5ad
 from cello1.cells.h5ad.write import RESERVED, can_create
 from cello1.errors import InputError, UseError
-from cello1.runs import Watch, replacing, sweep
+from cello1.runs import Watch, beside, replacing, sweep
 
 KINDS = (".h5ad", ".zarr")
 
@@ -39,7 +42,8 @@ def annotate_file(
     Parameters
     ----------
     path, out
-        An .h5ad file or a .zarr store, and the copy to write, of the same kind.
+        An .h5ad file or a .zarr store, and the copy to write, of the same kind; for a matrix of
+        Cell Ranger (10x ``.h5``), an .h5ad file of it.
     report
         A page to write as well.
     labels
@@ -57,6 +61,29 @@ def annotate_file(
         When the data cannot be used, or the copy cannot be written.
     """
     check_out(path, out, options.get("key_added") or "cello1")
+    with as_stored(path, out) as stored:
+        found = _annotate(stored, report=report, labels=labels, watch=watch, **options)
+        add_to_copy(stored, out, found)
+    watch("writing", 1.0)
+    return found
+
+
+@contextmanager
+def as_stored(path: Path, out: Path) -> Iterator[Path]:
+    """Give the file itself, or, for a matrix of Cell Ranger, an .h5ad file of it beside `out`."""
+    if not is_tenx(path):
+        yield path
+        return
+    with beside(out) as folder:
+        made = folder / f"{path.stem}.h5ad"
+        write_as_h5ad(path, made)
+        yield made
+
+
+def _annotate(
+    path: Path, *, report: Path | None, labels: Path | None, watch: Watch, **options: Any
+) -> Annotation:
+    """Annotate a stored data set, and write what does not go into its copy."""
     columns = [options.get(k) for k in ("groupby", "donor_key", "batch_key")]
     columns += list(options.get("context_columns") or {})
     organism = species(options.get("organism"))
@@ -69,8 +96,6 @@ def annotate_file(
             from cello1.annotate.page import write_page
 
             write_page(data, found, report)
-    add_to_copy(path, out, found)
-    watch("writing", 1.0)
     return found
 
 
@@ -84,9 +109,11 @@ def check_out(path: Path, out: Path, key: str) -> None:
     InputError
         When nothing can be written there.
     """
-    if out.suffix not in KINDS or out.suffix != path.suffix:
-        wanted = path.suffix if path.suffix in KINDS else ".h5ad or .zarr"
-        raise UseError(f"--out is {out}; expected a name that ends in {wanted}, as the input does")
+    kind = ".h5ad" if is_tenx(path) else path.suffix
+    if out.suffix not in KINDS or out.suffix != kind:
+        wanted = kind if kind in KINDS else ".h5ad or .zarr"
+        why = ", as the input does" if kind == path.suffix else ""
+        raise UseError(f"--out is {out}; expected a name that ends in {wanted}{why}")
     if out.resolve() == path.resolve():
         raise UseError(f"--out is {out}, the input itself; expected another name")
     if key in RESERVED or "/" in key or not key:

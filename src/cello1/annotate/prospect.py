@@ -8,7 +8,14 @@ from pathlib import Path
 from cello1.annotate.clusters import named_clusters
 from cello1.annotate.data import TISSUE_COLUMNS, open_data
 from cello1.annotate.run import human_symbols
+from cello1.cells.h5ad.tenx import is_tenx, look_at_tenx
 from cello1.errors import InputError
+
+_NOTHING_KNOWN = (
+    "obs has no clusters, so they would be computed",
+    "obs names no tissue: give it with --tissue",
+    "all cells count as one donor (--donor-key names a column)",
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,17 @@ class Prospect:
 def prospect(path: Path, layer: str | None = None, donor_key: str = "donor_id") -> Prospect:
     """Look at a file as `annotate` would, without reading its cells."""
     try:
+        if is_tenx(path):
+            matrix = look_at_tenx(path)
+            kinds = ", ".join(f"{n:,} of {kind}" for kind, n in matrix.kinds.items())
+            return Prospect(
+                True,
+                [
+                    f"a matrix of Cell Ranger, {matrix.n_cells:,} cells, {kinds}; the result is an "
+                    ".h5ad file of it",
+                    *_NOTHING_KNOWN,
+                ],
+            )
         with open_data(path, layer=layer, columns=(donor_key,)) as data:
             notes: list[str] = []
             human_symbols(data, None, notes)
@@ -46,15 +64,11 @@ def prospect(path: Path, layer: str | None = None, donor_key: str = "donor_id") 
             tissues = data.constant(TISSUE_COLUMNS)
             found = [
                 f"{data.n_cells:,} cells, {data.matrix} ({data.values})",
-                clusters.note
-                if clusters is not None and clusters.note
-                else "obs has no clusters, so they would be computed",
+                clusters.note if clusters is not None and clusters.note else _NOTHING_KNOWN[0],
                 f"tissue {', '.join(tissues[:3])}" + (", ..." if len(tissues) > 3 else "")
                 if tissues
-                else "obs names no tissue: give it with --tissue",
-                f"donors in {donor_key}"
-                if donor_key in data.obs
-                else "all cells count as one donor (--donor-key names a column)",
+                else _NOTHING_KNOWN[1],
+                f"donors in {donor_key}" if donor_key in data.obs else _NOTHING_KNOWN[2],
             ]
             return Prospect(True, [*found, *data.notes, *notes])
     except InputError as error:

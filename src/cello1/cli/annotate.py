@@ -60,7 +60,7 @@ def annotate(
 ) -> None:
     """Name the cell types of your data. Can be interrupted: rerun the same command to resume."""
     from cello1.annotate.data import open_data
-    from cello1.annotate.files import annotate_file, check_out, read_reference
+    from cello1.annotate.files import annotate_file, as_stored, check_out, read_reference
     from cello1.annotate.run import species
     from cello1.annotate.show import requests, show_annotation
     from cello1.annotate.table import opened
@@ -81,9 +81,12 @@ def annotate(
     }  # fmt: skip
     if dry_run:
         columns = (groupby, settings.donor_key, settings.batch_key)
-        with open_data(
-            file, layer=settings.layer, organism=species(organism), columns=columns
-        ) as data:
+        with (
+            as_stored(file, out) as stored,
+            open_data(
+                stored, layer=settings.layer, organism=species(organism), columns=columns
+            ) as data,
+        ):
             for request in requests(data, options):
                 print_json(request)
         return

@@ -18,7 +18,10 @@ from cello1.puzzles.table import read_puzzles
 
 TEXT = h5py.string_dtype()
 # The current anndata cannot read these itself, or reads codes in place of names.
-OURS_ALONE = {"compound tables", "codes by place", "old sparse", "duplicates", "index attribute"}
+OURS_ALONE = {
+    "compound tables", "codes by place", "old sparse", "duplicates", "index attribute",
+    "shape as a row",
+}  # fmt: skip
 
 
 def mark(node, kind, version="0.2.0"):
@@ -40,6 +43,12 @@ def masked(group, name, values, mask, kind):
 
 def plain(file):
     pass
+
+
+def shape_as_row(file):
+    """As R has it: a matrix of one row, of numbers that need not be whole by their type."""
+    if isinstance(file["X"], h5py.Group):
+        file["X"].attrs["shape"] = np.array([file["X"].attrs["shape"]], dtype=np.float64)
 
 
 def anndata_013(file):
@@ -188,6 +197,7 @@ ENCODINGS: dict[str, Callable[[h5py.File], None]] = {
     "compound tables": compound_tables,
     "old sparse": old_sparse,
     "attributes as bytes": as_bytes,
+    "shape as a row": shape_as_row,
     "index attribute": index_attribute,
     "fixed length": fixed_length,
     "no X": no_x,

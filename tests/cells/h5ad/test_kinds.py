@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -53,6 +54,10 @@ def as_zip(data):
         ("cells.h5ad", lambda d: b"", "is empty.*copy or download it again"),
         ("cells.csv", lambda d: b"gene,a,b\nCD3E,1,2\n", r"text file.*read_csv\('.*cells\.csv'\)"),
         ("cells.parquet", lambda d: b"PAR1" + d, "is a Parquet table"),
+        ("x.rds", lambda d: gzip.compress(b"X\n\0\0\0\3" + d), r"R object.*readRDS\('.*x\.rds'\)"),
+        ("x.RData", lambda d: gzip.compress(b"RDX3\nX\n" + d), "is an R object"),
+        ("x.pkl", lambda d: b"\x80\x04\x95" + d, "is a Python pickle, which may run code"),
+        ("x.h5ad", lambda d: b"\x1f\x8b" + d, "is gzipped"),
         ("cells.h5ad", lambda d: b"\x89PNG\r\n\x1a\n" + d, "damaged or no HDF5 file"),
     ],
 )
@@ -117,6 +122,11 @@ def test_hdf5_of_other_programs_is_named_with_its_mend(tmp_path, fill, words):
     [
         ("https:/example.org/a/x.h5ad", r"https://example\.org/a/x\.h5ad is an address.*curl -L"),
         ("s3:/bucket/x.h5ad", r"aws s3 cp s3://bucket/x\.h5ad"),
+        (
+            "file:/data/x.h5ad",
+            r"file:///?data/x\.h5ad is an address.*name the file as /data/x\.h5ad",
+        ),
+        ("https:/example.org/x.h5ad?a=1", r"curl -L -o x\.h5ad https://example"),
         ("gs:/bucket/x.h5ad", r"gcloud storage cp gs://bucket/x\.h5ad"),
     ],
 )
@@ -124,6 +134,12 @@ def test_an_address_is_to_be_downloaded_first(address, words, tmp_path):
     with pytest.raises(InputError, match=words):
         build([address], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_geo_is_named_with_its_prefix(tmp_path):
+    (tmp_path / "GSM42_A_matrix.mtx.gz").touch()
+    folder = re.escape(str(tmp_path))
+    assert re.search(rf"read_10x_mtx\('{folder}', prefix='GSM42_A_'\)\.write", told(tmp_path))
 
 
 def test_folders_are_named_for_what_is_in_them(make_cells, save, tmp_path):

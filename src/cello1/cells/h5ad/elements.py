@@ -52,6 +52,19 @@ def names_in(node: Any, name: str) -> list[str] | None:
     return [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in listed]
 
 
+def shape_of(node: Any) -> tuple[int, ...] | None:
+    """Return the shape of an array, or what a sparse matrix says of it; None where it says none.
+
+    R writes it as numbers of any kind, and as a matrix of one row.
+    """
+    if is_array(node):
+        return tuple(node.shape)
+    told = node.attrs.get("shape", node.attrs.get("h5sparse_shape"))
+    with suppress(TypeError, ValueError, OverflowError):
+        return None if told is None else tuple(int(n) for n in np.ravel(np.asarray(told)))
+    return None
+
+
 def is_array(node: Any) -> bool:
     """Say whether a node is an array; else it is a group, or nothing."""
     return hasattr(node, "dtype") and getattr(node, "shape", None) is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import h5py
 
 from cello1.errors import InputError
 
-_URL = re.compile(r"^(https?|ftp|s3|gs|hf):/{1,2}(?=\S)", re.IGNORECASE)
+_URL = re.compile(r"^(https?|ftp|s3|gs|hf|file):/{1,2}(?=\S)", re.IGNORECASE)
+_PICKLE = "ask who made it for an .h5ad file (adata.write_h5ad)"
+_R_OBJECTS = (b"X\n", b"RDX", b"A\n")
 _FIRST_BYTES: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x8b", "is gzipped", "gunzip -k {path}"),
     (b"\x28\xb5\x2f\xfd", "is packed with zstd", "unzstd {path}"),
@@ -24,6 +27,9 @@ _FIRST_BYTES: tuple[tuple[bytes, str, str], ...] = (
         "git lfs pull --include {path}",
     ),
     (b"PAR1", "is a Parquet table", "name the .h5ad file the cells are in"),
+    (b"\x80\x04", "is a Python pickle, which may run code as it is read", _PICKLE),
+    (b"\x80\x05", "is a Python pickle, which may run code as it is read", _PICKLE),
+    (b"X\n", "is an R object", "anndataR::write_h5ad(readRDS('{path}'), '{stem}.h5ad')"),
     (b"RDX", "is an R object", "anndataR::write_h5ad(readRDS('{path}'), '{stem}.h5ad')"),
     (b"%%MatrixMarket", "is a matrix of 10x without its cells", "name its folder: {mtx}"),
 )
@@ -47,7 +53,12 @@ def check_place(path: Path) -> None:
     if url := _URL.match(str(path)):
         # A Path has lost one of the two slashes.
         address = f"{url[1]}://{str(path)[url.end() :]}"
-        name = Path(address).name
+        if url[1].lower() == "file":
+            raise InputError(
+                f"{address} is an address; expected a path: name the file as "
+                f"/{str(path)[url.end() :].lstrip('/')}"
+            )
+        name = Path(address).name.partition("?")[0]
         get = {"s3": f"aws s3 cp {address} .", "gs": f"gcloud storage cp {address} ."}
         raise InputError(
             f"{address} is an address; expected a file on this machine: download it first "
@@ -75,6 +86,8 @@ def check_bytes(path: Path) -> None:
         first = file.read(512)
     if first.startswith(b"\x89HDF"):
         return
+    if first.startswith(b"\x1f\x8b") and (inside := _gzipped(first)).startswith(_R_OBJECTS):
+        first = inside  # R packs its own files so, under names of their own
     if not first:
         raise InputError(f"{path} is empty; expected an .h5ad file: copy or download it again")
     for mark, what, mend in _FIRST_BYTES:
@@ -99,6 +112,14 @@ def check_bytes(path: Path) -> None:
                 else "copy or download it again"
             )
         )
+
+
+def _gzipped(first: bytes) -> bytes:
+    """Return what the beginning of a gzipped file begins with."""
+    try:
+        return zlib.decompressobj(31).decompress(first, 64)
+    except zlib.error:
+        return b""
 
 
 def check_groups(file: Any, path: Path) -> None:
@@ -130,9 +151,9 @@ def is_tenx(file: Any) -> bool:
 
 def _tenx(file: Any, path: Path) -> str | None:
     return (
-        f"{path} is a matrix of Cell Ranger (10x .h5), which names no donors and cell types; "
-        f"label its cells with cello1 annotate, or make an .h5ad of it: "
-        f"sc.read_10x_h5('{path}').write_h5ad('{_stem(path)}.h5ad')"
+        f"{path} is a matrix of Cell Ranger (10x .h5), which names no donors and cell types; label "
+        f"its cells (cello1 annotate {path} -o {_stem(path)}.h5ad), or make an .h5ad of it and add "
+        f"them: sc.read_10x_h5('{path}').write_h5ad('{_stem(path)}.h5ad')"
         if is_tenx(file)
         else None
     )
@@ -173,8 +194,11 @@ def _folder(path: Path) -> str:
     files = sorted(path.glob("*.h5ad"))
     if files:
         return f"{path} is a folder with {len(files)} .h5ad file(s); name the files: {path}/*.h5ad"
-    if any(path.glob("matrix.mtx*")):
+    if matrices := sorted(path.glob("*matrix.mtx*")):
         command = _MTX.format(folder=path, stem=path.resolve().name)
+        # As GEO has them: one folder for all samples, each with a prefix.
+        if prefix := matrices[0].name.partition("matrix.mtx")[0]:
+            command = command.replace("')", f"', prefix='{prefix}')", 1)
         return f"{path} is a folder of 10x matrices; expected an .h5ad file: {command}"
     stores = sorted(p.name for p in path.glob("*.zarr"))
     inside = f" (it has {', '.join(stores[:3])})" if stores else ""

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from cello1.cells.h5ad.elements import attribute, check_filters, filters, is_array, load
+from cello1.cells.h5ad.elements import attribute, check_filters, filters, is_array, load, shape_of
 from cello1.cells.h5ad.packed import Packed, can_unpack
 from cello1.errors import InputError
 
@@ -67,14 +67,14 @@ def open_matrix(name: str, node: Any) -> Matrix:
             f"{name} is stored as {encoding or 'something unknown'!r}; expected a "
             "CSR, CSC or dense matrix"
         )
-    shape = node.attrs.get("shape", node.attrs.get("h5sparse_shape"))
+    shape = shape_of(node)
     missing = [p for p in ("data", "indices", "indptr") if p not in node or not is_array(node[p])]
-    if shape is None or np.size(shape) != 2 or missing:
+    if shape is None or len(shape) != 2 or missing:
         raise InputError(f"{name} lacks {', '.join(missing) or 'its shape'}; the file is damaged")
     for part in ("data", "indices"):
         check_filters(node[part], f"{part} of {name}")
     kind: Literal["csr", "csc"] = "csr" if encoding.startswith("csr") else "csc"
-    return Matrix(name, node, kind, (int(shape[0]), int(shape[1])))
+    return Matrix(name, node, kind, shape)
 
 
 def row_chunks(
