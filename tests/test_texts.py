@@ -58,6 +58,9 @@ def test_aliases_read_the_same_however_they_were_saved(write):
     "genes", ['"CD79A,MS4A1"', "CD79A;MS4A1", "CD79A | MS4A1", "cd79a ms4a1", "Cd79a/Ms4a1"]
 )
 def test_several_genes_in_one_field_and_other_cases_are_the_genes_meant(tmp_path, genes):
+    for header in ("cell_type,gene", "Cell_Type,Gene", " cell type ,GENE", "Cell-type,gene"):
+        (tmp_path / "m.csv").write_text(f"{header}\nB cell,{genes}\n")
+        assert read_markers(tmp_path / "m.csv")["B cell"]
     (tmp_path / "m.csv").write_text(f"cell_type,gene\nB cell,{genes}\n")
     assert read_markers(tmp_path / "m.csv") == {"B cell": {"CD79A": 1.0, "MS4A1": 1.0}}
 

@@ -148,6 +148,28 @@ def test_a_prefix_of_all_names_is_taken_off_and_told(make_cells, save, prefix):
     assert found == (real_symbols(), f"var_names (without the prefix {prefix})")
 
 
+@pytest.mark.parametrize("form", ["{name}_{id}", "{id}_{name}", "{name} ({id}.3)", "{name} [{id}]"])
+def test_ids_beside_symbols_are_taken_off(make_cells, save, form):
+    names = [form.format(name=n, id=f"ENSG{i:011d}") for i, n in enumerate(real_symbols())]
+    assert symbols(save(named(make_cells(), names)))[0] == real_symbols()
+
+
+@pytest.mark.parametrize("prefix", ["", "mm10_"])
+def test_genes_of_mice_are_no_human_ones_though_some_are_spelled_alike(make_cells, save, prefix):
+    alike = ["C3", "F8", "H19", "C2", "T"]
+    names = [*alike, *(name.capitalize() for name in real_symbols(195))]
+    with pytest.raises(InputError, match="of 200 gene names in var_names are known human genes"):
+        symbols(save(named(make_cells(), [prefix + name for name in names])))
+
+
+def test_genes_of_mice_beside_human_ones_keep_their_prefix_and_are_left_out(make_cells, save):
+    human = [f"GRCh38_{name}" for name in real_symbols(100)]
+    mouse = ["mm10_C3", "mm10_F8", *(f"mm10_{n.capitalize()}" for n in real_symbols(98))]
+    found, origin = symbols(save(named(make_cells(), [*human, *mouse])))
+    assert origin == "var_names (without the prefix GRCh38_)"
+    assert found == [*real_symbols(100), *[""] * 100]
+
+
 def test_genes_of_another_species_beside_human_ones_are_left_out(make_cells, save, small):
     human = [f"GRCh38_{name}" for name in real_symbols(120)]
     path = save(named(make_cells(), [*human, *(f"mm10___Gene{i}" for i in range(80))]))

@@ -65,7 +65,8 @@ def read_markers(path: Path, resources: Collection[str] = ()) -> Table:
         fields = ["CL_ID", "marker", "marker_type", "resource"]
         for kind, gene, way, _ in frame[fields].drop_duplicates().itertuples(index=False):
             _add(table, kind, gene, 1.0 if way == "positive" else -1.0, more=True)
-    elif {"cell_type", "gene"} <= columns:
+    elif {"cell_type", "gene"} <= set(frame.rename(columns=_header).columns):
+        frame = frame.rename(columns=_header)
         weights = _weights(path, frame)
         for kind, gene, w in zip(frame["cell_type"], frame["gene"], weights, strict=True):
             _add(table, kind, gene, w)
@@ -80,6 +81,12 @@ def read_markers(path: Path, resources: Collection[str] = ()) -> Table:
             f"marker table {path} holds no pair of a cell type and a gene; expected one a row"
         )
     return table
+
+
+def _header(name: object) -> str:
+    """Return a column's name as ours are: `Cell Type` and `cell-type` are cell_type."""
+    plain = re.sub(r"[\s_-]+", "_", str(name).strip().casefold())
+    return plain if plain in ("cell_type", "gene", "weight") else str(name)
 
 
 @cache

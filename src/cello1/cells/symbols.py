@@ -36,6 +36,8 @@ _SURELY = 0.5
 Change = Callable[[pa.StringArray], tuple[pa.StringArray | None, str]]
 # With fewer names than this, that none is known proves nothing.
 _ENOUGH = 20
+# Some genes of mice are spelled as human ones (C3, F8, H19): so many at most.
+_BY_CHANCE, _IN_OTHER_LETTERS = 0.1, 0.3
 _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(?:\.\d+)?$")
 _DATE = re.compile(
     r"^(\d{1,2}[-./ ](jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
@@ -43,12 +45,13 @@ _DATE = re.compile(
     r"|\d{4}-\d\d-\d\d( 00:00:00)?|\d{1,2}/\d{1,2}/\d{2,4})$",
     re.IGNORECASE,
 )
+OTHER_SPECIES = "genes of other species"
 _NO_GENES = {
     "spike-ins": r"^(ERCC-\d+|SIRV\w*|ERCC\w*_\w+)$",
     "antibodies": r"totalseq|[_\-.](adt|prot|protein|ab|cite)\d*$|^(adt|cite|prot)[_\-.]",
     "hashtags": r"^(hto|hashtag|cmo|multi.?seq|sample.?tag)[_\-. ]?\w*\d",
     "guides": r"^(sgrna|grna|guide|crispr|sg)[_\-.]\w+|non.?targeting|[_\-.](sg|grna)\d+",
-    "genes of other species": r"^(mm\d+|grcm\d+|rn\d+|mratbn7|dm\d|mouse|rat)_+",
+    OTHER_SPECIES: r"^(mm\d+|grcm\d+|rn\d+|mratbn7|dm\d|mouse|rat)_+",
     "dates that a spreadsheet made of symbols": _DATE.pattern,
 }
 
@@ -153,7 +156,7 @@ def choose_symbols(
     names, share, how = read[origin]
     listed = names.filter(pa.array(genes)).to_pylist()
     refuse_ensembl(names, table)
-    if not best and len(listed) >= _ENOUGH:
+    if len(listed) >= _ENOUGH and (not best or (best < _BY_CHANCE and _is_other_spelling(listed))):
         raise InputError(_unlike(listed, origin))
     kept, by_name = _leave_out(names, genes)
     first = next(iter(read))
@@ -228,7 +231,8 @@ def _prefixes(names: pa.StringArray) -> list[Change]:
     begins = Counter(
         name[: mark.end()] for name in sample for mark in re.finditer(r"[_\-.:|]+", name)
     )
-    often = [prefix for prefix, count in begins.items() if count > 0.3 * len(sample)]
+    other = re.compile(_NO_GENES[OTHER_SPECIES], re.IGNORECASE)
+    often = [p for p, n in begins.items() if n > 0.3 * len(sample) and not other.match(p)]
     return [partial(_without_prefix, prefix=prefix) for prefix in sorted(often, key=len)]
 
 
@@ -238,14 +242,12 @@ def _without_prefix(names: pa.StringArray, prefix: str) -> tuple[pa.StringArray,
 
 
 def _without_suffix(names: pa.StringArray) -> tuple[pa.StringArray | None, str]:
-    """Take the id off `CD3E_ENSG00000198851` and `ENSG00000198851_CD3E`."""
-    if (
-        not pc.any(pc.match_substring(names, "_ENS")).as_py()
-        and not pc.any(pc.match_substring_regex(names, r"^ENSG\d+[_|]")).as_py()
-    ):
+    """Take the id off `CD3E_ENSG00000198851`, `ENSG00000198851_CD3E` and `CD3E (ENSG...)`."""
+    gene = r"ENSG\d+(\.\d+)?"
+    rule = rf"^{gene}[_|]|[_|]{gene}$| *[(\[]{gene}[)\]]$"
+    if not pc.any(pc.match_substring_regex(names, rule)).as_py():
         return None, ""
-    bare = pc.replace_substring_regex(names, r"^ENSG\d+(\.\d+)?[_|]|[_|]ENSG\d+(\.\d+)?$", "")
-    return bare, ""
+    return pc.replace_substring_regex(names, rule, ""), ""
 
 
 def _by_id(names: pa.StringArray) -> tuple[pa.StringArray | None, str]:
@@ -280,13 +282,22 @@ def _leave_out(
     return pc.if_else(pa.array(keep), names, ""), counts
 
 
+def _is_other_spelling(names: Sequence[str]) -> bool:
+    """Say whether names would be human genes in capitals, as those of mice are."""
+    known = human_genes()
+    return sum(name.upper() in known for name in names) > _IN_OTHER_LETTERS * len(names)
+
+
 def _unlike(names: Sequence[str], origin: str) -> str:
     """Say what names that are no human genes look like, and what would mend them."""
     listed = [name for name in names if name]
     some = ", ".join(listed[:3]) or "nothing"
     known = human_genes()
+    exact = sum(name in known for name in listed)
     upper = sum(name.upper() in known for name in listed)
-    start = f"0 of {len(listed):,} gene names in {origin} are known human genes ({some}, ...): "
+    start = (
+        f"{exact:,} of {len(listed):,} gene names in {origin} are known human genes ({some}, ...): "
+    )
     if upper > len(listed) / 20 or upper > 10:
         return start + (
             "they look like mouse spelling or lower case. Of human cells: adata.var_names = "
