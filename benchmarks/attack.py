@@ -1,17 +1,22 @@
 """Attack every verb, and count what goes wrong: kill, stop, fill, damage and deceive.
 
 Run ``python benchmarks/attack.py [--scale 0.1] [--only NAME ...] [--seed 0]`` on Linux. At scale 1
-every verb is killed 12 times and 1,000 damaged files are read; a smaller scale tries less of
-everything. Prints a table with a row per attack and one line for everything that went wrong, and
-ends with status 1 if anything did:
+every verb that writes is killed 12 times and 1,000 damaged files are read; a smaller scale tries
+less of everything. Prints a table with a row per attack and one line for everything that went
+wrong, and ends with status 1 if anything did; ``--out docs/reliability.md`` puts the table there.
 
+* tried: attacks, of all verbs together;
 * lost, doubled: results that an undisturbed run has and the disturbed one lacks or has twice, once
   it has been resumed;
 * processes, files: what is left running, or lying, when it should not;
 * tracebacks, secrets: what users must never see, and what no file or terminal must ever show;
 * other: another exit status than promised, more than one line, code that ran, a file touched.
 
-Puzzles, cells, models and servers are toys made on the spot: what is attacked is the real command.
+Puzzles, cells, models and servers are toys made on the spot: what is attacked is the real command,
+in a process of its own. Most of the time of such a command is that of importing torch and TRL,
+where there is nothing to lose; verbs without workers are therefore forked from a process that has
+imported everything and done nothing else. Those with workers start from the beginning, and so does
+everything without rights.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ import argparse
 import hashlib
 import json
 import os
+import platform
 import random
 import resource
 import shutil
@@ -28,6 +34,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +68,17 @@ MARKERS = {
     "natural killer cell": ["NKG7", "GNLY", "KLRD1", "PRF1"],
     "CD4-positive, alpha-beta T cell": ["CD3D", "CD3E", "TRAC", "IL7R"],
 }
+# What the verbs import: once, in a process from which they are forked.
+WARM = [
+    "torch", "transformers", "trl", "peft", "datasets", "scanpy", "sklearn.neighbors", "igraph",
+    "matplotlib.pyplot", "h5py", "cello1.cli.app", "cello1.annotate.run", "cello1.atlas.build",
+    "cello1.behaviour.measures", "cello1.cells.simulate", "cello1.interop.hub",
+    "cello1.report.page", "cello1.solvers.run", "cello1.solvers.endpoint.solver",
+    "cello1.solvers.classical.centroids", "cello1.training.base.pretrain", "cello1.training.merge",
+    "cello1.training.rl.trl.trainer", "cello1.training.sft.trainer",
+]  # fmt: skip
+IS_THERE = "exists and is not empty; choose another --out"  # of verbs that overwrite nothing
+BEGIN, END = "<!-- attack.py --out writes from here -->\n", "<!-- to here -->\n"
 
 
 @dataclass
@@ -68,6 +86,7 @@ class Row:
     """What one attack tried, and what went wrong."""
 
     name: str
+    verb: str = ""
     tried: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
@@ -75,7 +94,12 @@ class Row:
     def blame(self, kind: str, what: str, times: int = 1) -> None:
         """Count a fault and keep a line about it."""
         self.faults[kind] += times
-        self.notes.append(f"{self.name}: {kind}: {what}")
+        self.notes.append(f"{self.full_name}: {kind}: {what}")
+
+    @property
+    def full_name(self) -> str:
+        """The attack, and the verb where it is on one."""
+        return f"{self.name} of {self.verb}" if self.verb else self.name
 
 
 @dataclass
@@ -103,6 +127,18 @@ class Verb:
     alone: Done | None = None
     result: dict[str, Any] = field(default_factory=dict)
     size: int = 0
+    given: Path | None = None  # a run that is copied there as `r`, because the verb writes into it
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether it may be forked: it starts no workers, which would import this program."""
+        return "--workers" not in self.arguments
+
+    def fill(self, box: Path) -> Path:
+        """Put into a folder what the verb finds there."""
+        if self.given:
+            shutil.copytree(self.given, box / "r")
+        return box
 
 
 @dataclass
@@ -146,18 +182,87 @@ def environment(ground: Ground, **more: str) -> dict[str, str]:
     }
 
 
+class Forked:
+    """A command forked from a process that has imported everything; as `subprocess.Popen`."""
+
+    def __init__(self, *told: Any) -> None:
+        self.process = get_context("forkserver").Process(target=become, args=told)
+        self.process.start()
+        self.pid: int = self.process.pid or 0
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while it runs."""
+        return self.process.exitcode
+
+    def wait(self) -> int:
+        """Wait for the exit status."""
+        self.process.join()
+        return self.process.exitcode or 0
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.process.kill()
+
+
+def become(
+    arguments: list[str], env: dict[str, str], out: str, err: str, limit: int | None = None
+) -> None:
+    """Be the command: this process is that of a fork, and ends with it."""
+    status = 70
+    try:
+        os.setsid()
+        os.environ.clear()
+        os.environ.update(env)
+        tempfile.tempdir = None
+        for number, path in ((0, os.devnull), (1, out), (2, err)):
+            opened = os.open(path, os.O_RDWR)
+            os.dup2(opened, number)
+            os.close(opened)
+        sys.stdin = os.fdopen(0, "r", closefd=False)
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
+        sys.argv = ["cello1", *arguments]
+        if limit:
+            limit_files(limit)
+        from cello1.cli import main
+
+        main()
+        status = 0
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
+
+
 class Running:
     """A command that runs, and what it prints."""
 
-    def __init__(self, ground: Ground, arguments: list[str], box: Path, **more: Any) -> None:
+    def __init__(
+        self,
+        ground: Ground,
+        arguments: list[str],
+        box: Path,
+        *,
+        warm: bool = False,
+        before: tuple[str, ...] = (),
+        limit: int | None = None,
+    ) -> None:
         self.box, self.began = box, time.monotonic()
-        self.files = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115
-        self.process = subprocess.Popen(
-            [*more.pop("before", []), sys.executable, "-m", "cello1",
-             *(a.replace("{box}", str(box)) for a in arguments)],
-            stdin=subprocess.DEVNULL, stdout=self.files[0], stderr=self.files[1],
-            env=environment(ground, **more.pop("env", {})), start_new_session=True, **more,
-        )  # fmt: skip
+        line = [a.replace("{box}", str(box)) for a in arguments]
+        self.said = [tempfile.NamedTemporaryFile("w+", dir=ground.folder) for _ in range(2)]  # noqa: SIM115
+        self.process: Any
+        if warm:
+            self.process = Forked(line, environment(ground), *(f.name for f in self.said), limit)
+        else:
+            self.process = subprocess.Popen(
+                [*before, sys.executable, "-m", "cello1", *line], stdin=subprocess.DEVNULL,
+                stdout=self.said[0], stderr=self.said[1], env=environment(ground),
+                start_new_session=True, preexec_fn=partial(limit_files, limit) if limit else None,
+            )  # fmt: skip
 
     def wait(self, seconds: float = PATIENCE) -> Done:
         """Wait for the end, and note when the first result appeared."""
@@ -167,13 +272,13 @@ class Running:
                 begun = time.monotonic() - self.began
             time.sleep(0.02)
         if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        status = self.process.wait()
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.kill()
+        status: int = self.process.wait()
         took = time.monotonic() - self.began
-        for file in self.files:
-            file.seek(0)
-        said = [file.read() for file in self.files]
-        for file in self.files:
+        said = [Path(file.name).read_text(errors="replace") for file in self.said]
+        for file in self.said:
             file.close()
         return Done(status, said[0], said[1], took, begun)
 
@@ -216,32 +321,12 @@ def run(ground: Ground, arguments: list[str], box: Path, **more: Any) -> Done:
 def forked(ground: Ground, arguments: list[str], seconds: int = 60, **env: str) -> Done:
     """Run a command in a fork of this process: as good for input, and much faster."""
     with (
-        tempfile.TemporaryFile("w+") as out,
-        tempfile.TemporaryFile("w+") as err,
-        Path(os.devnull).open() as nothing,
+        tempfile.NamedTemporaryFile("w+", dir=ground.folder) as out,
+        tempfile.NamedTemporaryFile("w+", dir=ground.folder) as err,
     ):
         began, child = time.monotonic(), os.fork()
         if not child:
-            status = 70
-            try:
-                os.setsid()
-                os.environ.update(environment(ground, **env))
-                for number, file in ((0, nothing), (1, out), (2, err)):
-                    os.dup2(file.fileno(), number)
-                sys.stdout, sys.stderr = (
-                    os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2)
-                )
-                sys.argv = ["cello1", *arguments]
-                from cello1.cli import main
-
-                main()
-                status = 0
-            except SystemExit as stop:
-                status = stop.code if isinstance(stop.code, int) else 0
-            finally:
-                for stream in (sys.stdout, sys.stderr):
-                    stream.flush()
-                os._exit(status)
+            become(arguments, environment(ground, **env), out.name, err.name)
         status = None
         while status is None and time.monotonic() - began < seconds:
             ended, code = os.waitpid(child, os.WNOHANG)
@@ -251,9 +336,8 @@ def forked(ground: Ground, arguments: list[str], seconds: int = 60, **env: str) 
             with suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        for file in (out, err):
-            file.seek(0)
-        return Done(status, out.read(), err.read(), time.monotonic() - began)
+        said = [Path(file.name).read_text(errors="replace") for file in (out, err)]
+        return Done(status, *said, time.monotonic() - began)
 
 
 # ---- What a command left, compared with what it leaves when nobody disturbs it.
@@ -327,8 +411,9 @@ def listened(row: Row, name: str, done: Done) -> None:
 
 def finish(row: Row, verb: Verb, ground: Ground, box: Path) -> None:
     """Run the same command to its end and compare the results."""
-    done = run(ground, verb.arguments, box)
-    hear(row, verb, done, (0,))
+    done = run(ground, verb.arguments, box, warm=verb.is_warm)
+    if not (done.status == 1 and IS_THERE in done.err):  # then all was done: see compare()
+        hear(row, verb, done, (0,))
     compare(row, verb, box, ground)
     shutil.rmtree(box)
 
@@ -336,8 +421,8 @@ def finish(row: Row, verb: Verb, ground: Ground, box: Path) -> None:
 # ---- What is attacked.
 
 
-def make_verbs(ground: Ground) -> dict[str, Verb]:
-    """Make toys on the spot and return the commands that work on them, each run once alone."""
+def make_verbs(ground: Ground, url: str) -> dict[str, Verb]:
+    """Make toys on the spot and return the commands that work on them; `url` is a sound server."""
     from rl_toys import toy_files
     from sft_toys import toy_traces
 
@@ -393,40 +478,69 @@ def make_verbs(ground: Ground) -> dict[str, Verb]:
                         "learning_rate": 1e-3, "max_steps": 8},
         },
     }  # fmt: skip
+    sections["atlas"] = {
+        "sources": [{"name": "toy", "profiles": str(toys / "profiles.parquet")}], "draws": 400,
+    }  # fmt: skip
     recipe = toys / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(sections))
-    run(
-        ground,
-        ["solve", str(toys / "built"), "--solver", "markers", "--out", str(toys / "r")],
-        toys,
-    )
+    built, solve = str(toys / "built"), ["--split", "train", "--solver"]
+    for line in (
+        ["solve", built, "--solver", "markers", "--out", str(toys / "r")],
+        ["solve", built, "--solver", "chance", "--out", str(toys / "chance")],
+        ["sft", str(recipe), "--out", str(toys / "tuned")],
+    ):
+        ready = run(ground, line, toys, warm=True)
+        if ready.status:
+            raise SystemExit(f"the toys cannot be made: {ready.err[-2000:]}")
+    few = toys / "few.parquet"
+    co.write_puzzles(co.read_puzzles(toys / "built/test.parquet")[:40], few)
     lines = {
         "build": ["build", *map(str, cells), *build, "--per-n", "200", "--workers", "2",
                   "--out", "{box}/out"],
-        "solve": ["solve", str(toys / "built"), "--split", "train", "--solver", "markers",
-                  "--out", "{box}/out"],
-        "annotate": ["annotate", str(cells[0]), "--groupby", "cluster", "-o", "{box}/out.h5ad"],
-        "distill": ["distill", str(toys / "built"), "--teacher", "centroids", "--samples", "2",
-                    "--out", "{box}/out"],
-        "report": ["report", str(toys / "r"), "-o", "{box}/page.html"],
-        "base": ["base", str(recipe), "--out", "{box}/out"],
         "sft": ["sft", str(recipe), "--out", "{box}/out"],
         "rl": ["rl", str(recipe), "--out", "{box}/out"],
+        "base": ["base", str(recipe), "--out", "{box}/out"],
+        "annotate": ["annotate", str(cells[0]), "--groupby", "cluster", "-o", "{box}/out.h5ad"],
+        "solve": ["solve", built, *solve, "markers", "--out", "{box}/out"],
+        "solve by a server": ["solve", str(few), "--solver", "openai:m", "--base-url", url,
+                              "--out", "{box}/out"],
+        "distill": ["distill", built, "--teacher", "centroids", "--samples", "2",
+                    "--out", "{box}/out"],
+        "report": ["report", str(toys / "r"), "-o", "{box}/page.html"],
+        "merge": ["merge", str(toys / "tuned"), "--out", "{box}/out"],
+        "simulate": ["simulate", str(toys / "profiles.parquet"), "--donors", "4",
+                     "--out", "{box}/out"],
+        "cross": ["cross", str(toys / "built/train.parquet"), "--out", "{box}/x.parquet"],
+        "atlas build": ["atlas", "build", str(recipe), "--out", "{box}/out"],
+        "export": ["export", "hub", built, "--repo", "toy/puzzles", "--out", "{box}/out"],
+        "rate": ["rate", str(toys / "r"), str(toys / "chance"), "--out", "{box}/out"],
+        "eval": ["eval", "{box}/r"],
+        "behaviour": ["behaviour", "{box}/r"],
     }  # fmt: skip
-    return {name: Verb(name, line) for name, line in lines.items()}
+    inside = ("eval", "behaviour")
+    return {
+        name: Verb(name, line, given=toys / "r" if name in inside else None)
+        for name, line in lines.items()
+    }
 
 
 def leave_alone(verb: Verb, ground: Ground) -> None:
     """Run a command undisturbed once, to know what it makes, says and takes."""
     if verb.alone:
         return
-    box = ground.box()
-    verb.alone = run(ground, verb.arguments, box)
-    if verb.alone.status:
-        raise SystemExit(f"{verb.name} fails when it is left alone: {verb.alone.err[-2000:]}")
-    verb.result = outcome(box)
-    verb.size = sum(path.stat().st_size for path in box.rglob("*") if path.is_file())
+    box = verb.fill(ground.box())
+    before = weigh(box)
+    alone = run(ground, verb.arguments, box, warm=verb.is_warm)
+    if alone.status:
+        raise RuntimeError(f"{verb.name} fails when it is left alone: {alone.err[-2000:]}")
+    verb.result, verb.size = outcome(box), weigh(box) - before
+    verb.alone = alone
     shutil.rmtree(box)
+
+
+def weigh(box: Path) -> int:
+    """Return the bytes of the files in a folder."""
+    return sum(path.stat().st_size for path in box.rglob("*") if path.is_file())
 
 
 # ---- Attacks on what runs.
@@ -434,9 +548,9 @@ def leave_alone(verb: Verb, ground: Ground) -> None:
 
 def killed(ground: Ground, verb: Verb) -> Row:
     """SIGKILL at random moments, several times on one folder, then to the end."""
-    row, box = Row(f"SIGKILL of {verb.name}"), ground.box()
+    row, box, fresh = Row("SIGKILL", verb.name), verb.fill(ground.box()), True
     for i in range(ground.times(12, 2)):
-        running = Running(ground, verb.arguments, box)
+        running, fresh = Running(ground, verb.arguments, box, warm=verb.is_warm), False
         ended = not running.wait_until(ground.rng.random(), verb.alone)
         running.process.kill()
         running.wait()
@@ -445,18 +559,19 @@ def killed(ground: Ground, verb: Verb) -> Row:
             row.blame("processes", f"{verb.name} left {len(left)}", len(left))
         if ended or i % 4 == 3:
             finish(row, verb, ground, box)
-            box = ground.box()
-    finish(row, verb, ground, box)
+            box, fresh = verb.fill(ground.box()), True
+    if not fresh:
+        finish(row, verb, ground, box)
     return row
 
 
 def stopped(ground: Ground, verb: Verb) -> Row:
     """SIGTERM, and SIGINT to the process alone (a notebook) or to the whole group (Ctrl-C)."""
-    row = Row(f"SIGTERM, SIGINT of {verb.name}")
+    row = Row("SIGTERM, SIGINT", verb.name)
     kinds = [(signal.SIGTERM, False, 143), (signal.SIGINT, False, 130), (signal.SIGINT, True, 130)]
     for sent, to_group, status in kinds * ground.times(2):
-        box = ground.box()
-        running = Running(ground, verb.arguments, box)
+        box = verb.fill(ground.box())
+        running = Running(ground, verb.arguments, box, warm=verb.is_warm)
         if running_on := running.wait_until(ground.rng.random(), verb.alone):
             (os.killpg if to_group else os.kill)(running.process.pid, sent)
         began = time.monotonic()
@@ -478,15 +593,15 @@ def stopped(ground: Ground, verb: Verb) -> Row:
 
 def twice(ground: Ground, verb: Verb) -> Row:
     """Two commands at once on one folder: one does it, the other says so or finds it done."""
-    row = Row(f"two at once of {verb.name}")
+    row = Row("two at once", verb.name)
     for _ in range(ground.times(2)):
-        box = ground.box()
-        both = [Running(ground, verb.arguments, box) for _ in range(2)]
+        box = verb.fill(ground.box())
+        both = [Running(ground, verb.arguments, box, warm=verb.is_warm) for _ in range(2)]
         ended = [running.wait() for running in both]
         row.tried += 1
         for done in ended:
             hear(row, verb, done, (0, 1))
-            if done.status and "in use" not in done.err:
+            if done.status and "in use" not in done.err and IS_THERE not in done.err:
                 row.blame("other", f"{verb.name} says of the other one: {done.err[-200:]}")
         if all(done.status for done in ended):
             row.blame("lost", f"neither {verb.name} came to its end")
@@ -515,14 +630,17 @@ def limit_files(size: int) -> None:
 
 def filled(ground: Ground, verb: Verb) -> Row:
     """Let the disk be full at some share of what the command writes, then free it."""
-    row = Row(f"full disk of {verb.name}")
+    row = Row("full disk, then freed", verb.name)
     for _ in range(ground.times(4)):
         box = ground.box()
-        size = max(4096, int(verb.size * ground.rng.uniform(0.05, 0.9)))
-        with small_disk(box, size) as enlarge:
+        room = max(4096, int(verb.size * ground.rng.uniform(0.05, 0.9)))
+        # A disk hands out whole pages.
+        taken = sum(1 + f.stat().st_size // 4096 for f in (verb.given or box).rglob("*"))
+        with small_disk(box, room + (4096 * taken if verb.given else 0)) as enlarge:
+            verb.fill(box)
             # Without mounts: no file beyond a part of that.
-            unmounted = None if enlarge else partial(limit_files, size // 4)
-            done = run(ground, verb.arguments, box, preexec_fn=unmounted)
+            limit = None if enlarge else room // 4
+            done = run(ground, verb.arguments, box, warm=verb.is_warm, limit=limit)
             row.tried += 1
             hear(row, verb, done, (0, 1))
             full = ("No space left on device", "File too large", "MB free")
@@ -530,40 +648,37 @@ def filled(ground: Ground, verb: Verb) -> Row:
                 row.blame("other", f"{verb.name} on a full disk says: {done.err[-300:]}")
             if enlarge:
                 enlarge()
-            done = run(ground, verb.arguments, box)
+            done = run(ground, verb.arguments, box, warm=verb.is_warm)
             hear(row, verb, done, (0,))
             compare(row, verb, box, ground)
         shutil.rmtree(box)
     return row
 
 
-def unprivileged(ground: Ground, verbs: dict[str, Verb]) -> Row:
+def unprivileged(ground: Ground, verb: Verb) -> Row:
     """Let a user run who owns nothing: read-only package, no home, caches unset."""
-    row = Row("read-only package, no home")
+    row = Row("read-only package, no home", verb.name)
     if os.getuid() or shutil.which("setpriv") is None:
         row.notes.append("read-only package, no home: not tried; it takes root and setpriv")
         return row
     # Reading is allowed, whoever owns the interpreter; writing is not.
-    become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+    become = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
               "--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search",
-              "--bounding-set=-all,+dac_read_search"]  # fmt: skip
-    unset = ["env", *(f"-u{name}" for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"))]
-    ground.folder.chmod(0o755)
+              "--bounding-set=-all,+dac_read_search")  # fmt: skip
+    unset = ("env", *(f"-u{name}" for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")))
     ground.temporary.chmod(0o1777)
-    chosen = list(verbs.values())[: ground.times(len(verbs) * 2)]
-    for verb in chosen:
-        leave_alone(verb, ground)
-        for home in (unset, ["env", "HOME=/proc/nowhere"]):
-            box = ground.box()
-            os.chown(box, NOBODY, NOBODY)
-            done = run(ground, verb.arguments, box, before=[*become, *home])
-            row.tried += 1
-            hear(row, verb, done, (0,))
-            if not done.status:
-                for cache in ground.temporary.glob("cello1-cache-*"):
-                    shutil.rmtree(cache)
-                compare(row, verb, box, ground)
-            shutil.rmtree(box)
+    for home in (unset, ("env", "HOME=/proc/nowhere"))[: ground.times(2)]:
+        box = verb.fill(ground.box())
+        for path in (box, *box.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+        done = run(ground, verb.arguments, box, before=(*become, *home))
+        row.tried += 1
+        hear(row, verb, done, (0,))
+        if not done.status:
+            for cache in ground.temporary.glob("cello1-cache-*"):
+                shutil.rmtree(cache)
+            compare(row, verb, box, ground)
+        shutil.rmtree(box)
     return row
 
 
@@ -900,9 +1015,10 @@ def hostile_servers(ground: Ground, verbs: dict[str, Verb]) -> Row:
 
 # ---- The program.
 
-ON_VERBS = {"kill": killed, "stop": stopped, "twice": twice, "full": filled}
+ON_VERBS = {
+    "kill": killed, "full": filled, "stop": stopped, "twice": twice, "nobody": unprivileged,
+}  # fmt: skip
 ON_INPUT = {
-    "nobody": unprivileged,
     "cells": damaged_cells,
     "puzzles": damaged_puzzles,
     "models": hostile_models,
@@ -913,18 +1029,47 @@ ON_INPUT = {
 }
 
 
-def show(rows: list[Row]) -> None:
-    """Print the table, then a line for everything that went wrong."""
-    print(f"{'attack':34}{'tried':>7}" + "".join(f"{name:>12}" for name in FAULTS))
-    total = Row("all")
+def summed(rows: list[Row]) -> list[Row]:
+    """Return one row for each attack, over all verbs, and one for everything."""
+    whole: dict[str, Row] = {}
+    verbs = Counter(row.name for row in rows if row.verb)
     for row in rows:
-        total.tried += row.tried
-        total.faults += row.faults
-    for row in [*rows, total]:
+        of = f", {verbs[row.name]} verbs" if row.verb else ""
+        for name in (row.name + of, "all"):
+            total = whole.setdefault(name, Row(name))
+            total.tried += row.tried
+            total.faults += row.faults
+    return [*(row for name, row in whole.items() if name != "all"), whole.get("all", Row("all"))]
+
+
+def show(rows: list[Row]) -> None:
+    """Print a table with a row for each attack and verb, then a line for every fault."""
+    print(f"{'attack':46}{'tried':>7}" + "".join(f"{name:>12}" for name in FAULTS))
+    for row in [*rows, *summed(rows)]:
         counts = "".join(f"{row.faults[name]:>12}" for name in FAULTS)
-        print(f"{row.name:34}{row.tried:>7}{counts}")
+        print(f"{row.full_name:46}{row.tried:>7}{counts}")
     for row in rows:
         print(*row.notes, sep="\n", end="\n" if row.notes else "")
+
+
+def as_markdown(rows: list[Row], how: str) -> str:
+    """Return the table of the docs, and how it was made."""
+    lines = [f"| attack | tried | {' | '.join(FAULTS)} |", "|---|" + "--:|" * (1 + len(FAULTS))]
+    for row in summed(rows):
+        counts = [row.tried, *(row.faults[name] for name in FAULTS)]
+        lines.append(f"| {row.name} | {' | '.join(f'{count:,}' for count in counts)} |")
+    verbs = list(dict.fromkeys(row.verb for row in rows if row.verb))
+    named = f" The verbs: {', '.join(verbs)}." if verbs else ""
+    return "\n".join([f"{how}{named}", "", *lines, ""])
+
+
+def write_markdown(path: Path, text: str) -> None:
+    """Write the table into a page that has a place for it, or alone."""
+    page = path.read_text() if path.exists() else ""
+    if BEGIN in page and END in page:
+        before, after = page.partition(BEGIN)[0], page.partition(END)[2]
+        text = f"{before}{BEGIN}\n{text}\n{END}{after}"
+    path.write_text(text)
 
 
 def main() -> None:
@@ -935,48 +1080,86 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="these attacks")
     parser.add_argument("--verbs", nargs="+", help="these verbs")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--lanes", type=int, default=2, help="attacks side by side")
+    parser.add_argument("--lanes", type=int, default=2, help="attacks on verbs side by side")
+    parser.add_argument("--out", type=Path, help="markdown file that takes the table")
     asked = parser.parse_args()
-    rows, began = [], time.monotonic()
+    began = time.monotonic()
     # A shell that starts this in the background lets it ignore Ctrl-C, and with it every command.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-
-    def told(row: Row) -> Row:
-        print(
-            f"{row.name}, {row.tried}: {dict(row.faults) or 'nothing'}",
-            *row.notes,
-            sep="\n",
-            file=sys.stderr,
+    with tempfile.TemporaryDirectory(prefix="cello1-attack-") as place:
+        rows = attack(Path(place), asked, began)
+    show(rows)
+    seconds = time.monotonic() - began
+    print(f"{seconds:.0f} s at scale {asked.scale}, seed {asked.seed}")
+    if asked.out:
+        line = " ".join(["python", "benchmarks/attack.py", *sys.argv[1:]])
+        how = (
+            f"`{line}`: {seconds:,.0f} s on {os.cpu_count()} cores, "
+            f"Python {platform.python_version()}, cello1 {revision()}, {time.strftime('%Y-%m-%d')}."
         )
+        write_markdown(asked.out, as_markdown(rows, how))
+    sys.exit(any(row.faults for row in rows))
+
+
+def revision() -> str:
+    """Return the commit that is attacked."""
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "?"
+
+
+def attack(folder: Path, asked: argparse.Namespace, began: float) -> list[Row]:
+    """Make all attacks, those on verbs side by side, and tell how each went."""
+    import misbehaving
+
+    folder.chmod(0o755)
+    every = Ground(folder, asked.scale, asked.seed)
+    os.environ.update(environment(every))
+    os.environ.pop("TMPDIR")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(WARM)
+    first = context.Process(target=int)  # it comes when all is imported
+    first.start()
+    first.join()
+    server = misbehaving.Server()
+    verbs = make_verbs(every, server.url)
+    if unknown := set(asked.verbs or ()) - verbs.keys():
+        raise SystemExit(f"no such verbs: {sorted(unknown)}; there are {list(verbs)}")
+    verbs = {name: verbs[name] for name in asked.verbs or verbs}
+    names = [name for name in ON_VERBS if name in asked.only]
+    number = len(verbs) * len(names) + len(set(asked.only) & ON_INPUT.keys())
+    told: list[str] = []
+
+    def tried(name: str, verb: Verb | None) -> Row:
+        full = f"{name}-{verb.name.replace(' ', '-')}" if verb else name
+        ground = Ground(folder, asked.scale, asked.seed, full)
+        try:
+            if verb:
+                if not verb.alone:
+                    leave_alone(verb, Ground(folder, asked.scale, asked.seed, f"alone-{full}"))
+                row = ON_VERBS[name](ground, verb)
+            else:
+                row = ON_INPUT[name](ground, verbs)
+        except Exception as error:  # of this program: the other attacks go on
+            row = Row(name, verb.name if verb else "")
+            row.blame("other", f"the attack broke off: {error!r}"[:2000])
+            traceback.print_exc()
+        told.append(full)
+        said = f"{dict(row.faults) or 'nothing'}"
+        head = f"[{time.monotonic() - began:5.0f} s, {len(told)} of {number}]"
+        lines = [f"{head} {row.full_name}, {row.tried}: {said}", *row.notes]
+        print(*lines, sep="\n", file=sys.stderr, flush=True)
         return row
 
-    with tempfile.TemporaryDirectory(prefix="cello1-attack-") as place:
-        folder = Path(place)
-        every = make_verbs(Ground(folder, asked.scale, asked.seed))
-        verbs = {name: every[name] for name in asked.verbs or every}
+    def lane(verb: Verb) -> list[Row]:
+        return [tried(name, verb) for name in names]
 
-        def lane(job: tuple[str, Verb]) -> Row:
-            name, verb = job
-            ground = Ground(folder, asked.scale, asked.seed, f"{name}-{verb.name}")
-            return told(ON_VERBS[name](ground, verb))
-
-        def alone(verb: Verb) -> None:
-            leave_alone(verb, Ground(folder, asked.scale, asked.seed, f"alone-{verb.name}"))
-
-        jobs = [(name, verb) for name in ON_VERBS if name in asked.only for verb in verbs.values()]
-        with ThreadPoolExecutor(asked.lanes) as lanes:
-            if jobs:
-                list(lanes.map(alone, verbs.values()))
-            rows += lanes.map(lane, jobs)
-        for name in ON_INPUT:
-            if name in asked.only:
-                rows.append(
-                    told(ON_INPUT[name](Ground(folder, asked.scale, asked.seed, name), verbs))
-                )
-    show(rows)
-    print(f"{time.monotonic() - began:.0f} s at scale {asked.scale}, seed {asked.seed}")
-    sys.exit(any(row.faults for row in rows))
+    with ThreadPoolExecutor(asked.lanes) as lanes:
+        found = list(lanes.map(lane, verbs.values() if names else ()))
+    server.stop()
+    # Attack by attack, as the table has them.
+    rows = [row for name_rows in zip(*found, strict=True) for row in name_rows]
+    return rows + [tried(name, None) for name in ON_INPUT if name in asked.only]
 
 
 if __name__ == "__main__":

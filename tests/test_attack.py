@@ -85,3 +85,34 @@ def test_damage_follows_the_seed_and_changes_something(attack):
     first = [attack.damage(good, random.Random(i)) for i in range(30)]
     assert first == [attack.damage(good, random.Random(i)) for i in range(30)]
     assert all(changed != good for changed in first)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_command_is_started_killed_and_heard(attack, tmp_path, warm):
+    ground = attack.Ground(tmp_path, 1.0, 0)
+    done = attack.run(ground, ["eval", "{box}/none"], ground.box(), warm=warm)
+    assert done.status == 1
+    assert "none" in done.err
+    assert len(done.err.splitlines()) == 1
+    running = attack.Running(ground, ["eval", "{box}/none"], ground.box(), warm=warm)
+    running.process.kill()
+    assert running.wait().status == -9
+    assert running.left(1) == []
+
+
+def test_the_table_takes_its_place_in_a_page(attack, tmp_path):
+    rows = [attack.Row("SIGKILL", "build", 12), attack.Row("SIGKILL", "solve", 12)]
+    rows.append(attack.Row("damaged files", "", 500))
+    rows[1].blame("lost", "one")
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{attack.BEGIN}old\n{attack.END}after\n")
+    for _ in range(2):
+        attack.write_markdown(page, attack.as_markdown(rows, "how."))
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "how. The verbs: build, solve." in text
+    assert "| SIGKILL, 2 verbs | 24 | 1 | 0 |" in text
+    assert "| all | 524 | 1 |" in text
+    assert text.count("| damaged files | 500 |") == 1
