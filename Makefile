@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # One BLAS thread per process: the tests already run one process per core.
 export OMP_NUM_THREADS ?= 1
+# Where numba runs in parallel, it sets the number of threads of torch as well.
+export NUMBA_NUM_THREADS ?= 1
 
 # The harnesses of others pin other versions than ours; these are their tests.
 INTEROP_VENV := .venv-interop
@@ -68,8 +70,7 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n 2
 
-# The newest releases of what we depend on, on the newest Python, but no torch: what needs it is
-# skipped. Kills and full disks are the same for all versions, so `make test` alone tries them.
+# The newest releases of what we depend on, on the newest Python: the rooms that need no torch.
 LATEST_PYTHON ?= python3.13
 LATEST_VENV := .venv-latest
 
@@ -77,13 +78,12 @@ $(LATEST_VENV)/.ready: Makefile pyproject.toml
 	test -x $(LATEST_VENV)/bin/python || $(LATEST_PYTHON) -m venv $(LATEST_VENV)
 	echo '*' > $(LATEST_VENV)/.gitignore
 	$(LATEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-		-e '.[api,leiden]' hypothesis pytest pytest-xdist openpyxl zarr hdf5plugin
+		-e '.[api,leiden]' hypothesis pytest pytest-xdist openpyxl zarr hdf5plugin dask datasets
 	touch $@
 
 test-latest: $(LATEST_VENV)/.ready
-	$(LATEST_VENV)/bin/python -m pytest -n 2 tests/cells/h5ad tests/cells/test_symbols.py \
-		tests/cells/test_groups.py tests/cells/test_build.py tests/scoring \
-		tests/solvers/classical tests/annotate/test_annotate.py tests/annotate/test_errors.py
+	$(LATEST_VENV)/bin/python -m pytest -n 2 tests/cells tests/puzzles tests/scoring tests/citations \
+		tests/atlas tests/solvers/classical tests/annotate tests/report
 
 # vLLM pins other versions than ours, so it lives apart; these are its tests on a CPU. Of torch's
 # companions it needs none here, and their wheels need not fit its torch.
