@@ -64,7 +64,7 @@ class Entrant:
     @property
     def kind(self) -> str:
         """What the manifest calls it."""
-        return self.settings.solver.partition(":")[0]
+        return self.settings.who.partition(":")[0]
 
 
 ENTRANTS = (
@@ -73,8 +73,8 @@ ENTRANTS = (
     Entrant("markers, jointly", SolveSettings(solver="markers")),
     Entrant("centroids of Kang, alone", SolveSettings(solver="centroids", alone=True)),
     Entrant("centroids of Kang, jointly", SolveSettings(solver="centroids")),
-    Entrant("mini, writing", SolveSettings(valid=True, max_new_tokens=1_000)),
-    Entrant("mini, assign", SolveSettings(decode="assign")),
+    Entrant("mini, writing", SolveSettings(solver="mini", valid=True, max_new_tokens=1_000)),
+    Entrant("mini, assign", SolveSettings(solver="mini", decode="assign")),
     Entrant("atlas, alone", SolveSettings(solver="atlas", alone=True)),
     Entrant("atlas, jointly", SolveSettings(solver="atlas")),
 )

@@ -10,7 +10,7 @@ def test_the_built_in_demo_runs_twice_with_the_same_figures(tmp_path):
         f"{name} ({how})"
         for name in ("chance", "markers", "centroids", "atlas")
         for how in ("alone", "jointly")
-    } | {"mini (valid)", "mini (assign)"}
+    } | {"mini (valid)", "mini (assign)", "atlas+mini (jointly)"}
     assert figures["centroids (jointly)"]["cell_accuracy"] > 0.6
     assert (
         figures["centroids (jointly)"]["batch_accuracy"]

@@ -23,9 +23,10 @@ from cello1.puzzles.table import read_puzzles
 from cello1.recipes import BuildSettings, SolveSettings
 from cello1.recipes.read import resolve
 from cello1.recipes.section import takes
+from cello1.recipes.solve import runs_models
 from cello1.runs import write_atomic
 from cello1.scoring.evaluate import evaluate
-from cello1.solvers.choose import CLASSICAL, choose_solver, runs_models
+from cello1.solvers.choose import CLASSICAL, choose_solver
 from cello1.solvers.run import read_solved, solve
 from cello1.terminal.tables import audit_table, files_table, scores_table, show
 from cello1.terminal.text import text as line
@@ -113,11 +114,19 @@ def _solvers(seed: int) -> dict[str, SolveSettings]:
         for alone in (True, False)
     }
     if not runs_models():
-        show(line("The embedded model is left out; it needs: pip install 'cello1[local]'."))
+        show(
+            line(
+                "The embedded model is left out, alone and with the atlas (atlas+mini, the "
+                "default of `cello1 solve`); it needs: pip install 'cello1[local]'."
+            )
+        )
         return asked
     return asked | {
-        "mini-valid": SolveSettings(valid=True, max_new_tokens=_MOST_TOKENS, seed=seed),
-        "mini-assign": SolveSettings(decode="assign", seed=seed),
+        "mini-valid": SolveSettings(
+            solver="mini", valid=True, max_new_tokens=_MOST_TOKENS, seed=seed
+        ),
+        "mini-assign": SolveSettings(solver="mini", decode="assign", seed=seed),
+        "both-joint": SolveSettings(solver="atlas+mini", seed=seed),
     }
 
 

@@ -58,6 +58,7 @@ from cello1.solvers.assign import probabilities as one_to_one
 from cello1.solvers.base import RemoteSolver, Solver
 from cello1.solvers.choose import choose_solver
 from cello1.solvers.run import read_solved, remarks, solve, unanswered
+from cello1.solvers.told import Told
 from cello1.solvers.vote import VotingSolver
 
 _log = logging.getLogger(__name__)
@@ -264,9 +265,9 @@ def prepare(data: Data, options: Mapping[str, Any], watch: Watch) -> Prepared:
     notes = list(data.notes)
     symbols = human_symbols(data, options.get("organism"), notes)
     splits, learned = _training(options.get("puzzles"))
-    if options.get("candidates") is None and not splits["train"] and asked.solver not in CLASSICAL:
+    if options.get("candidates") is None and not splits["train"] and asked.who not in CLASSICAL:
         raise UseError(
-            f"no candidates are named, and {asked.solver} knows none of its own; give a list of "
+            f"no candidates are named, and {asked.who} knows none of its own; give a list of "
             "cell types or a file with one on each line, or puzzles that know those of the tissue"
         )
     solver = make_solver(asked, splits)
@@ -301,14 +302,14 @@ def prepare(data: Data, options: Mapping[str, Any], watch: Watch) -> Prepared:
                 "Cell Ontology, or choose another solver"
             )
     plan = None
-    if asked.solver not in CLASSICAL:
+    if asked.who not in CLASSICAL:
         plan = make_plan(data, clusters, candidates.labels, places, settings)
         if plan.left_out:
             notes.append(
                 f"clusters {', '.join(plan.left_out)} share no donor with another one, so the "
                 "solver was not asked about them"
             )
-    folds = make_folds(splits, asked.solver, candidates.labels, len(clusters.names))
+    folds = make_folds(splits, asked.who, candidates.labels, len(clusters.names))
     return Prepared(
         settings, asked, clusters, places, candidates, tissues[0] if len(tissues) == 1 else None,
         symbols, solver, expert, plan, folds, learned, notes,
@@ -379,17 +380,18 @@ def _training(puzzles: str | Path | None) -> tuple[dict[str, list[Puzzle]], list
 
 def make_solver(asked: SolveSettings, splits: Mapping[str, list[Puzzle]]) -> Solver:
     """Make the solver, with what it has to learn from."""
-    if asked.solver == "centroids":
+    if asked.who == "centroids":
         if not splits["train"]:
             raise UseError(
                 "centroids learn from puzzles with answers: name the folder of a build with puzzles"
             )
         return choose_solver(asked, splits["train"], splits["validation"])
-    if asked.solver == "atlas":
+    if asked.who == "atlas":
         return _solver(asked.model_dump_json(), type(asked))
     solver = choose_solver(asked)
-    if isinstance(solver, VotingSolver):
-        solver.tolerant = True  # as single answers are read here
+    votes = solver.solver if isinstance(solver, Told) else solver
+    if isinstance(votes, VotingSolver):
+        votes.tolerant = True  # as single answers are read here
     return solver
 
 
@@ -403,10 +405,10 @@ def _expert(
     solver: Solver, asked: SolveSettings, beside: str | None, splits: Mapping[str, list[Puzzle]]
 ) -> Any:
     """Return who rates clusters by their genes: the solver, the one beside it, or None."""
-    if asked.solver in CLASSICAL:
+    if asked.who in CLASSICAL:
         if beside is not None:
             raise UseError(
-                f"{asked.solver} decides by itself; another solver is set beside a language model"
+                f"{asked.who} decides by itself; another solver is set beside a language model"
             )
         return solver.expert  # type: ignore[attr-defined]
     if beside is None:

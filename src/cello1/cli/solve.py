@@ -53,6 +53,8 @@ def solve(
         run_solve(puzzles, answers, out, split=split)
         _tell_outcome(answers, out)
         return
+    if settings.solver is None:
+        typer.echo(f"solver: {settings.who}, because {settings.default.because}", err=True)
     chosen = choose_for(
         puzzles, settings, split=split, revision=revision, train=train, validation=validation
     )

@@ -1,9 +1,15 @@
-"""The settings of solving: who answers, and how a server is asked."""
+"""The settings of solving: who answers, and how a server is asked.
+
+Where nobody is named, the solver follows from what is asked and what is installed: options that
+only a language model has mean `mini`, a table of markers means `markers`; else it is `atlas+mini`,
+the best on validation donors (:mod:`cello1.solvers.together`), or the atlas alone without torch.
+"""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -11,6 +17,31 @@ from cello1.recipes.section import Evidence, Option, Section, Seed
 
 # Which split of a build is solved or played, where none is named.
 SPLIT = "test"
+BEST, WITHOUT_TORCH = "atlas+mini", "atlas"
+# What only a language model on this machine can be asked for.
+_FOR_MINI = (
+    "evidence", "decode", "valid", "samples", "permute", "temperature", "max_new_tokens",
+)  # fmt: skip
+
+
+def runs_models() -> bool:
+    """Say whether what local language models need is installed."""
+    return all(find_spec(name) is not None for name in ("torch", "transformers"))
+
+
+class Default(NamedTuple):
+    """Who answers where nobody is named.
+
+    Attributes
+    ----------
+    solver
+        The solver.
+    because
+        Why, as a sentence goes on.
+    """
+
+    solver: str
+    because: str
 
 
 class EndpointSettings(Section):
@@ -70,12 +101,13 @@ class SolveSettings(EndpointSettings):
     """Who answers, and how."""
 
     solver: Annotated[
-        str,
+        str | None,
         Field(
-            description="Who answers: mini, atlas, atlas+mini, markers, centroids, chance, "
-            "hf:FOLDER_OR_NAME or openai:MODEL."
+            description="Who answers: atlas+mini, atlas, mini, markers, centroids, chance, "
+            "hf:FOLDER_OR_NAME or openai:MODEL. By default atlas+mini, without torch atlas; mini "
+            "for options of language models, such as --valid, and markers with --markers."
         ),
-    ] = "mini"
+    ] = None
     alone: Annotated[
         bool, Field(description="All but mini, hf and openai: label each cell by itself.")
     ] = False
@@ -127,7 +159,10 @@ class SolveSettings(EndpointSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> SolveSettings:
-        kind = self.solver.partition(":")[0]
+        if self.base_url is not None and self.solver is None:
+            raise ValueError("base_url is that of a server: name its model, solver=openai:MODEL")
+        who = self.who
+        kind = who.partition(":")[0]
         local_only = ("decode", "valid", "engine")
         local = kind in ("mini", "hf")
         fields = type(self).model_fields
@@ -135,9 +170,9 @@ class SolveSettings(EndpointSettings):
         reads = local or kind == "openai"
         if self.evidence is not None and not reads:
             wrong.append("evidence")
-        if self.solver not in ("atlas", "atlas+mini") and self.evidence != "atlas":
+        if who not in ("atlas", "atlas+mini") and self.evidence != "atlas":
             wrong += [k for k in ("atlas", "atlas_only", "without") if getattr(self, k)]
-        if self.markers is not None and self.solver in ("atlas", "centroids", "chance"):
+        if self.markers is not None and who != "markers":
             wrong.append("markers")
         if self.samples > 1 and not local and kind != "openai":
             wrong.append("samples")
@@ -146,7 +181,7 @@ class SolveSettings(EndpointSettings):
         if self.engine == "ray" and kind != "openai":
             wrong = [name for name in wrong if name != "engine"]
         if wrong:
-            raise ValueError(f"{', '.join(wrong)} cannot be used with solver {self.solver}")
+            raise ValueError(f"{', '.join(wrong)} cannot be used with solver {who}")
         if self.atlas_only and self.atlas is None:
             raise ValueError("atlas_only needs the folder of an atlas")
         if self.decode == "assign" and (self.samples > 1 or self.valid):
@@ -156,6 +191,31 @@ class SolveSettings(EndpointSettings):
         if self.permute and self.samples == 1:
             raise ValueError("permute needs samples to vote")
         return self
+
+    @property
+    def who(self) -> str:
+        """The solver that is named, else the default."""
+        return self.solver or self.default.solver
+
+    @property
+    def default(self) -> Default:
+        """Who answers where nobody is named, and why."""
+        fields = type(self).model_fields
+        if asked := [k for k in _FOR_MINI if getattr(self, k) != fields[k].default]:
+            needs = "needs" if len(asked) == 1 else "need"
+            return Default("mini", f"{', '.join(asked)} {needs} a language model")
+        if self.engine == "vllm":
+            return Default("mini", "engine vllm runs language models")
+        if self.markers is not None:
+            return Default("markers", "a table of markers is named")
+        if runs_models():
+            why = f"it is the best on validation donors; without torch it is {WITHOUT_TORCH}"
+            return Default(BEST, why)
+        return Default(
+            WITHOUT_TORCH,
+            f"torch and transformers are not installed; with them it is {BEST}, which is better: "
+            "pip install 'cello1[local]'",
+        )
 
     @property
     def sampling_temperature(self) -> float:

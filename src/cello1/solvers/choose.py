@@ -14,7 +14,7 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.source import find_puzzles, find_splits
 from cello1.puzzles.table import read_puzzles
 from cello1.recipes import SolveSettings
-from cello1.recipes.solve import SPLIT
+from cello1.recipes.solve import SPLIT, runs_models
 from cello1.solvers.base import Solver
 from cello1.solvers.told import telling
 from cello1.solvers.vote import voting
@@ -46,7 +46,8 @@ def choose_solver(
     InputError
         When a model, a table or training puzzles cannot be used.
     """
-    kind, _, name = settings.solver.partition(":")
+    settings = settings.model_copy(update={"solver": settings.who})
+    kind, _, name = settings.who.partition(":")
     if settings.engine == "ray":
         from cello1.solvers.on_ray import OnRay
 
@@ -54,14 +55,14 @@ def choose_solver(
         return OnRay(lambda: choose_solver(here, train, validation), settings.address)
     if kind in CLASSICAL:
         return _classical(settings, train, validation)
-    if settings.solver == "atlas+mini":
+    if settings.who == "atlas+mini":
         return _together(settings)
-    if settings.solver == "mini" or (kind == "hf" and name):
+    if settings.who == "mini" or (kind == "hf" and name):
         return _informed(_local(settings, name), settings)
     if kind == "openai" and name:
         return _informed(_endpoint(settings, name), settings)
     raise UseError(
-        f"no solver {settings.solver!r}; there are mini, {', '.join(CLASSICAL)}, atlas+mini, "
+        f"no solver {settings.who!r}; there are mini, {', '.join(CLASSICAL)}, atlas+mini, "
         "hf:FOLDER_OR_NAME and openai:MODEL"
     )
 
@@ -119,7 +120,7 @@ def choose_for(
     """
     path = find_puzzles(puzzles, split, revision=revision)
     files: dict[str, Path] = {}
-    if settings.solver == "centroids":
+    if settings.who == "centroids":
         named = {"train": train, "validation": validation}
         beside = find_splits(puzzles, revision=revision) if None in named.values() else {}
         for name, file in named.items():
@@ -131,11 +132,6 @@ def choose_for(
     return Chosen(path, solver, [*files.values()])
 
 
-def runs_models() -> bool:
-    """Return whether what local language models need is installed."""
-    return all(find_spec(name) is not None for name in ("torch", "transformers"))
-
-
 def _classical(
     settings: SolveSettings, train: Sequence[Puzzle], validation: Sequence[Puzzle]
 ) -> Solver:
@@ -143,15 +139,15 @@ def _classical(
 
     # Each for itself: the atlas needs neither pandas nor what centroids are fitted with.
     expert: Expert
-    if settings.solver == "chance":
+    if settings.who == "chance":
         from cello1.solvers.classical.chance import Chance
 
         expert = Chance(settings.seed)
-    elif settings.solver == "markers":
+    elif settings.who == "markers":
         from cello1.solvers.classical.markers import Markers
 
         expert = Markers.from_file(settings.markers)
-    elif settings.solver == "atlas":
+    elif settings.who == "atlas":
         expert = _atlas(settings)
     else:
         from cello1.solvers.classical.centroids import Centroids
@@ -204,7 +200,7 @@ def _together(settings: SolveSettings) -> Solver:
 def _need_models(settings: SolveSettings) -> None:
     if not runs_models():
         raise InputError(
-            f"solver {settings.solver} needs torch and transformers, which are not installed; "
+            f"solver {settings.who} needs torch and transformers, which are not installed; "
             "install them with: pip install 'cello1[local]'; --solver atlas needs neither"
         )
 
@@ -256,7 +252,7 @@ def _vllm(settings: SolveSettings, name: str) -> Solver:
 def _endpoint(settings: SolveSettings, name: str) -> Solver:
     if missing := [p for p in ("openai", "httpx2", "tenacity") if find_spec(p) is None]:
         raise InputError(
-            f"solver {settings.solver} needs {' and '.join(missing)}, which cannot be found; "
+            f"solver {settings.who} needs {' and '.join(missing)}, which cannot be found; "
             "install with: pip install 'cello1[api]'"
         )
     from cello1.solvers.endpoint.request import Learned

@@ -27,7 +27,7 @@ _MOST_CHARACTERS_PER_TOKEN = 10
 @takes(SolveSettings)
 def solve(
     puzzles: str | Path,
-    solver: Solver | str | SolveSettings,
+    solver: Solver | str | SolveSettings | None,
     out: str | Path,
     *,
     split: str = SPLIT,
@@ -46,7 +46,9 @@ def solve(
         Where they lie: a file, a folder, or a name on the Hugging Face hub
         (:mod:`cello1.puzzles.source`).
     solver
-        Who answers: a name such as ``centroids`` or ``openai:MODEL``, settings, or a solver.
+        Who answers: a name such as ``centroids`` or ``openai:MODEL``, settings, or a solver. None
+        means the default: ``atlas+mini``, without torch ``atlas``, and what the options ask for
+        (:mod:`cello1.recipes.solve`).
     out
         The run folder.
     split
@@ -67,9 +69,9 @@ def solve(
     Path
         The run folder.
     """
-    if isinstance(solver, str | SolveSettings):
+    if solver is None or isinstance(solver, str | SolveSettings):
         named = {"solver": solver} if isinstance(solver, str) else {}
-        given = None if isinstance(solver, str) else solver
+        given = solver if isinstance(solver, SolveSettings) else None
         settings = resolve(SolveSettings, given, named | changes)
         chosen = choose_for(
             puzzles, settings, split=split, revision=revision, train=train, validation=validation
