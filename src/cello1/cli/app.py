@@ -30,6 +30,7 @@ from cello1.cli.distill import distill
 from cello1.cli.doctor import doctor
 from cello1.cli.eval import evaluate
 from cello1.cli.export import export
+from cello1.cli.knowledge import knowledge
 from cello1.cli.merge import merge
 from cello1.cli.options import command, complain, example
 from cello1.cli.play import play
@@ -71,6 +72,7 @@ VERBS: tuple[tuple[Callable[..., None], str], ...] = (
     (simulate, "cello1 simulate lung.parquet --out simulated"),
     (cross, "cello1 cross puzzles/train.parquet --out practice.parquet"),
     (base, "cello1 base recipes/mini-cpu.yaml --out runs/base"),
+    (knowledge, "cello1 knowledge --out runs/knowledge"),
     (distill, "cello1 distill puzzles --teacher centroids --out traces"),
     (sft, "cello1 sft recipes/cell-o1-7b.yaml traces=t.parquet --out runs/sft"),
     (rl, "cello1 rl recipes/mini-cpu.yaml model=runs/mini --out runs/rl"),

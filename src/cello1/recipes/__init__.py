@@ -7,6 +7,7 @@ from cello1.recipes.build import BuildSettings
 from cello1.recipes.cross import CrossSettings
 from cello1.recipes.distill import DistillSettings
 from cello1.recipes.evaluate import BehaviourSettings, EvaluateSettings
+from cello1.recipes.knowledge import KnowledgeSettings
 from cello1.recipes.play import PlaySettings
 from cello1.recipes.rate import RateSettings
 from cello1.recipes.read import Recipe, read_recipe
@@ -29,6 +30,7 @@ __all__ = [
     "DistillSettings",
     "EndpointSettings",
     "EvaluateSettings",
+    "KnowledgeSettings",
     "PlaySettings",
     "PpoSettings",
     "RateSettings",

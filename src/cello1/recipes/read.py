@@ -17,6 +17,7 @@ from cello1.recipes.build import BuildSettings
 from cello1.recipes.census import CensusSettings
 from cello1.recipes.cross import CrossSettings
 from cello1.recipes.distill import DistillSettings
+from cello1.recipes.knowledge import KnowledgeSettings
 from cello1.recipes.rl import PpoSettings, RlSettings, VerlSettings
 from cello1.recipes.section import S, Section, checked
 from cello1.recipes.sft import SftSettings
@@ -37,6 +38,7 @@ class Recipe(Section):
     cross: CrossSettings = CrossSettings()
     atlas: AtlasSettings = AtlasSettings()
     base: BaseModelSettings = BaseModelSettings()
+    knowledge: KnowledgeSettings = KnowledgeSettings()
     distill: DistillSettings = DistillSettings()
     sft: SftSettings = SftSettings()
     rl: RlSettings = RlSettings()

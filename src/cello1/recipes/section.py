@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -41,13 +42,20 @@ class Section(BaseModel):
 
 
 Seed = Annotated[int, Field(ge=0, description="Seed for all random choices.")]
-# What several verbs are told in the same words: of prompts, then of a file.
+# What several verbs are told in the same words: of prompts, of the atlas, then of a file.
 Evidence = Annotated[
     Literal["atlas"] | None,
     Field(
         description="Tell a model that reads text, in its prompt, what the atlas says of each cell."
     ),
 ]
+AtlasFolder = Annotated[
+    Path | None,
+    Field(description="Atlas: folder of `cello1 atlas build`, beside the embedded one."),
+    Option(metavar="FOLDER"),
+]
+AtlasOnly = Annotated[bool, Field(description="Atlas: use that folder alone.")]
+Without = Annotated[tuple[str, ...], Field(description="Atlas: sources or studies to leave out.")]
 DonorKey = Annotated[str, Field(description="obs column of the donor.")]
 BatchKey = Annotated[str | None, Field(description="obs column of the experimental batch.")]
 Layer = Annotated[

@@ -45,6 +45,9 @@ class SftSettings(AdapterSection):
     """
 
     traces: Annotated[Names, Field(description="Files of traces to train on.")] = ()
+    knowledge: Annotated[
+        Names, Field(description="Files of `cello1 knowledge`, to train on, best before traces.")
+    ] = ()
     answers_only: Annotated[
         bool, Field(description="Train on answers without reasoning; any puzzles will do.")
     ] = False

@@ -13,7 +13,15 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from cello1.recipes.section import Evidence, Option, Section, Seed
+from cello1.recipes.section import (
+    AtlasFolder,
+    AtlasOnly,
+    Evidence,
+    Option,
+    Section,
+    Seed,
+    Without,
+)
 
 # Which split of a build is solved or played, where none is named.
 SPLIT = "test"
@@ -116,19 +124,9 @@ class SolveSettings(EndpointSettings):
         Field(description="markers: marker table (PanglaoDB, ScType or CSV)."),
         Option(metavar="FILE"),
     ] = None
-    atlas: Annotated[
-        Path | None,
-        Field(
-            description="atlas, evidence: folder of `cello1 atlas build`, beside the embedded one."
-        ),
-        Option(metavar="FOLDER"),
-    ] = None
-    atlas_only: Annotated[bool, Field(description="atlas, evidence: use that folder alone.")] = (
-        False
-    )
-    without: Annotated[
-        tuple[str, ...], Field(description="atlas, evidence: sources or studies to leave out.")
-    ] = ()
+    atlas: AtlasFolder = None
+    atlas_only: AtlasOnly = False
+    without: Without = ()
     evidence: Evidence = None
     decode: Annotated[
         Literal["generate", "assign"] | None,

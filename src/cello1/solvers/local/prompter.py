@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from cello1.errors import InputError, brief, first_line
-from cello1.puzzles.prompt import messages
+from cello1.puzzles.prompt import Message, messages
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.local.loading import load_tokenizer
 from cello1.solvers.local.vocabulary import Vocabulary
@@ -64,7 +64,17 @@ class Prompter:
         InputError
             When the chat template cannot render it.
         """
-        text = self.render([message._asdict() for message in messages(puzzle)])
+        return self.asked(messages(puzzle), reply)
+
+    def asked(self, turns: Sequence[Message], reply: str = "") -> tuple[list[int], bool]:
+        """Return the same of any chat.
+
+        Raises
+        ------
+        InputError
+            When the chat template cannot render it.
+        """
+        text = self.render([message._asdict() for message in turns])
         opened = text.rstrip().endswith("<think>")
         return self.vocabulary.encode(text + reply), opened
 

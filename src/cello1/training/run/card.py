@@ -131,10 +131,12 @@ def _data(record: Mapping[str, Any]) -> list[str]:
             donors,
             "",
         ]
+    files = [*settings["traces"], *settings.get("knowledge", ())]
+    what = " and ".join(k for k in ("traces", "questions") if data.get(k)) or "traces"
     lines = [
         "## Data",
         "",
-        f"- {data['learned']} traces ({', '.join(settings['traces'])}), of which "
+        f"- {data['learned']} {what} ({', '.join(files)}), of which "
         f"{data['response_tokens']:,} tokens are responses; {data['dropped_too_long']} longer than "
         f"{data['limit']} tokens were left out",
         f"- answers {'without' if settings['answers_only'] else 'with'} reasoning",
@@ -142,6 +144,11 @@ def _data(record: Mapping[str, Any]) -> list[str]:
     ]
     if data["hinted"]:
         lines.append(f"- {data['hinted']} traces by a teacher that was shown the answer")
+    if data.get("with_evidence"):
+        lines.append(f"- {data['with_evidence']} traces with evidence of an atlas in the prompt")
+    if data.get("questions"):
+        without = ", ".join(data["questions_without"]) or "nothing"
+        lines.append(f"- {data['questions']:,} questions asked of an atlas; left out: {without}")
     return [*lines, ""]
 
 
@@ -150,7 +157,7 @@ def _recipe(record: Mapping[str, Any]) -> list[str]:
     shown = {
         k: v
         for k, v in settings.items()
-        if v is not None and k not in ("traces", "puzzles", "gpus")
+        if v is not None and k not in ("traces", "knowledge", "puzzles", "gpus")
     }
     libraries = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     text = yaml.safe_dump(shown, sort_keys=True)

@@ -16,11 +16,10 @@ from cello1.recipes import SftSettings
 from cello1.solvers.local.language import context_of
 from cello1.solvers.local.loading import load_config, model_folder
 from cello1.solvers.local.prompter import Prompter
-from cello1.training.run.data import input_files
 from cello1.training.run.model_identity import shape_identity
 from cello1.training.run.run_training import quiet
 from cello1.training.run.trl import adapter_config
-from cello1.training.sft.data import SftData, read_sft_data
+from cello1.training.sft.data import SftData, read_sft_data, sft_files
 from cello1.training.sft.sft import checked_trainer, packs
 
 # An A100 in bfloat16, and the fraction of it that training usually reaches.
@@ -69,7 +68,7 @@ def check_sft(settings: SftSettings) -> SftCheck:
         For anything that would stop the real run: settings, files, template, lengths.
     """
     given = checked_trainer(settings)
-    input_files(settings.traces, settings.validation, "traces")
+    sft_files(settings)
     folder = model_folder(settings.model)
     shape_identity(folder)
     prompter = Prompter(folder)

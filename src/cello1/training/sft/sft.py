@@ -16,9 +16,8 @@ from cello1.recipes.section import takes
 from cello1.runs import LOG, Watch
 from cello1.solvers.local.language import context_of
 from cello1.solvers.local.prompter import Prompter
-from cello1.training.run.data import input_files
 from cello1.training.run.trl import load_trainee, make_config, passed_through, run_trl
-from cello1.training.sft.data import SftData, read_sft_data
+from cello1.training.sft.data import SftData, read_sft_data, sft_files
 
 if TYPE_CHECKING:
     from trl import SFTConfig
@@ -69,7 +68,7 @@ def sft(
         is full.
     """
     settings = resolve(SftSettings, settings, changes)
-    inputs = input_files(settings.traces, settings.validation, "traces")
+    inputs = sft_files(settings)
     return run_trl("sft", settings, out, inputs, trainer_config, make_trainer, watch)
 
 

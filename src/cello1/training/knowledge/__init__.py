@@ -1,0 +1,1 @@
+"""Knowledge: questions and answers from the atlas, to be learned before reasoning."""
