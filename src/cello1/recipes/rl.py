@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from cello1.recipes.section import Section, Seed
-from cello1.recipes.sft import AdapterSection, Names
+from cello1.recipes.sft import AdapterSection, Dropout, HeldOut, MaxNewTokens, Names, Patience
 
 # What takes the steps of `cello1 rl`; each has a section of its own in the recipe.
 Engine = Literal["trl", "ppo", "verl"]
@@ -21,9 +21,7 @@ class PracticeSettings(Section):
         str | None,
         Field(description="File of held-out puzzles; by default, donors are held out."),
     ] = None
-    held_out: Annotated[float, Field(ge=0, lt=1, description="Fraction of donors to hold out.")] = (
-        0.1
-    )
+    held_out: HeldOut = 0.1
     max_prompt: Annotated[
         int, Field(ge=1, description="Maximum tokens per prompt; longer ones are left out.")
     ] = 3_072
@@ -73,17 +71,13 @@ class RlSettings(AdapterSection, PracticeSettings):
         Literal["keep", "drop"],
         Field(description="Whether groups whose responses all get the same reward are kept."),
     ] = "keep"
-    dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout of the adapter.")] = 0.0
+    dropout: Dropout = 0.0
     solve: Annotated[
         int | None,
         Field(ge=0, description="Held-out puzzles solved per evaluation; by default all."),
     ] = None
-    max_new_tokens: Annotated[
-        int, Field(ge=1, description="Maximum tokens per response to a held-out puzzle.")
-    ] = 3_500
-    patience: Annotated[
-        int | None, Field(ge=1, description="Stop after this many evaluations without improvement.")
-    ] = None
+    max_new_tokens: MaxNewTokens = 3_500
+    patience: Patience = None
     trainer: dict[str, Any] = Field(
         default_factory=dict, description="Settings of TRL's GRPOConfig, by name."
     )

@@ -15,6 +15,15 @@ def one_or_more(value: Any) -> Any:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(one_or_more)]
+# Settings that fine-tuning and reinforcement learning share.
+Dropout = Annotated[float, Field(ge=0, lt=1, description="Dropout of the adapter.")]
+HeldOut = Annotated[float, Field(ge=0, lt=1, description="Fraction of donors to hold out.")]
+MaxNewTokens = Annotated[
+    int, Field(ge=1, description="Maximum tokens per response to a held-out puzzle.")
+]
+Patience = Annotated[
+    int | None, Field(ge=1, description="Stop after this many evaluations without improvement.")
+]
 
 
 class AdapterSection(Section):
@@ -29,7 +38,7 @@ class AdapterSection(Section):
     ] = "lora"
     rank: Annotated[int, Field(ge=1, description="Rank of the adapter.")] = 256
     alpha: Annotated[float, Field(gt=0, description="Alpha of the adapter.")] = 512
-    dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout of the adapter.")] = 0.05
+    dropout: Dropout = 0.05
     layers: Annotated[Names, Field(description="Layers to adapt, by name.")] = ("all-linear",)
     attention: Annotated[
         str | None,
@@ -55,9 +64,7 @@ class SftSettings(AdapterSection):
         str | None,
         Field(description="File of held-out puzzles or traces; by default, donors are held out."),
     ] = None
-    held_out: Annotated[float, Field(ge=0, lt=1, description="Fraction of donors to hold out.")] = (
-        0.1
-    )
+    held_out: HeldOut = 0.1
     max_length: Annotated[
         int,
         Field(ge=16, description="Maximum tokens of prompt and response; longer ones are dropped."),
@@ -70,12 +77,8 @@ class SftSettings(AdapterSection):
         int | None, Field(ge=1, description="Steps between evaluations; by default one epoch.")
     ] = None
     solve: Annotated[int, Field(ge=0, description="Held-out puzzles solved per evaluation.")] = 64
-    max_new_tokens: Annotated[
-        int, Field(ge=1, description="Maximum tokens per response to a held-out puzzle.")
-    ] = 3_500
-    patience: Annotated[
-        int | None, Field(ge=1, description="Stop after this many evaluations without improvement.")
-    ] = 3
+    max_new_tokens: MaxNewTokens = 3_500
+    patience: Patience = 3
     gpus: Annotated[int, Field(ge=1, description="Number of GPUs the recipe is written for.")] = 1
     trainer: Annotated[
         dict[str, Any], Field(description="Settings of TRL's SFTConfig, by name.")
