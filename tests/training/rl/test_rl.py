@@ -201,7 +201,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(files, tmp_path, monkeypatch)
         ({"trainer": {"lerning_rate": 1}}, r"lerning_rate is unknown \(did you mean learning_rate"),
         ({"trainer": {"reward_weights": [1]}}, "reward_weights is not set here"),
         ({"trainer": {"loss_type": "gspo"}}, "loss_type 'gspo' is none of"),
-        ({"trainer": {"per_device_train_batch_size": 5}}, "divisible|no whole groups"),
+        ({"trainer": {"per_device_train_batch_size": 5}}, "divisible|not a multiple"),
         ({"trainer": {"steps_per_generation": 6}}, "responses serve 3 steps"),
         ({"reward": "best"}, "there is no reward 'best'"),
         ({"reward": "math.sqrt"}, "reward 'math.sqrt' fails on a score"),
