@@ -63,7 +63,7 @@ def test_a_default_stands_in_one_place(changed, monkeypatch):
     assert building().n_min == 6
     monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
     table = pytest.importorskip("cello1_docs").settings_table(BuildSettings)
-    assert "| `n_min` | whole number &gt;= 2 | `6` | Minimum number of cells per puzzle. |" in table
+    assert "| `n_min` | whole number &gt;= 2 | `6` | Minimum cells per puzzle. |" in table
 
 
 def test_the_default_is_back_after_that():

@@ -26,9 +26,9 @@ class BuildSettings(Section):
     is by donor, and for nested types, which are kept apart.
     """
 
-    n_min: Annotated[int, Field(ge=2, description="Minimum number of cells per puzzle.")] = 8
-    n_max: Annotated[int, Field(ge=2, description="Maximum number of cells per puzzle.")] = 15
-    per_n: Annotated[int, Field(ge=1, description="Puzzles per number of cells and file.")] = 40
+    n_min: Annotated[int, Field(ge=2, description="Minimum cells per puzzle.")] = 8
+    n_max: Annotated[int, Field(ge=2, description="Maximum cells per puzzle.")] = 15
+    per_n: Annotated[int, Field(ge=1, description="Puzzles per N and file.")] = 40
     distractors: Annotated[int, Field(ge=0, description="Extra candidates that match no cell.")] = 0
     candidate_order: Annotated[
         Literal["shuffled", "sorted"],

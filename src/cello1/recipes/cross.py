@@ -12,9 +12,9 @@ from cello1.recipes.section import Section, Seed
 class CrossSettings(Section):
     """How puzzles are crossed into new ones."""
 
-    count: Annotated[
-        int, Field(ge=1, description="Number of new puzzles, spread evenly over the files.")
-    ] = 4_000
+    count: Annotated[int, Field(ge=1, description="New puzzles, spread evenly over the files.")] = (
+        4_000
+    )
     ambient: Annotated[
         float,
         Field(

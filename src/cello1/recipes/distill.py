@@ -32,7 +32,7 @@ class DistillSettings(Section):
         Option("--option"),
     ] = Field(default_factory=dict)
     evidence: Evidence = None
-    samples: Annotated[int, Field(ge=1, description="Maximum number of responses per puzzle.")] = 8
+    samples: Annotated[int, Field(ge=1, description="Maximum responses per puzzle.")] = 8
     temperature: Annotated[float, Field(ge=0, description="Sampling temperature.")] = 1.0
     target: Annotated[
         int | None,
@@ -51,12 +51,8 @@ class DistillSettings(Section):
         float | None,
         Field(ge=0, le=1, description="Minimum fraction of cited genes that are in their cell."),
     ] = None
-    min_words: Annotated[
-        int | None, Field(ge=0, description="Minimum number of words of reasoning.")
-    ] = None
-    max_words: Annotated[
-        int | None, Field(ge=1, description="Maximum number of words of reasoning.")
-    ] = None
+    min_words: Annotated[int | None, Field(ge=0, description="Minimum words of reasoning.")] = None
+    max_words: Annotated[int | None, Field(ge=1, description="Maximum words of reasoning.")] = None
     no_early_answer: Annotated[
         bool, Field(description="Reject reasoning that begins with the whole answer.")
     ] = False
@@ -64,7 +60,7 @@ class DistillSettings(Section):
         Literal["shortest", "longest", "random", "best_supported"],
         Field(description="Which of the accepted responses to a puzzle become traces."),
     ] = "shortest"
-    per_puzzle: Annotated[int, Field(ge=1, description="Maximum number of traces per puzzle.")] = 1
+    per_puzzle: Annotated[int, Field(ge=1, description="Maximum traces per puzzle.")] = 1
     seed: Seed = 0
 
     @model_validator(mode="after")

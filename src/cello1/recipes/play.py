@@ -12,7 +12,7 @@ from cello1.recipes.section import Section, Seed
 class PlaySettings(Section):
     """What is played, by whom and where."""
 
-    number: Annotated[int, Field(ge=1, description="Number of puzzles in this session.")] = 10
+    number: Annotated[int, Field(ge=1, description="Puzzles in this session.")] = 10
     player: Annotated[str, Field(description="Your name, for the record.")] = "human"
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[

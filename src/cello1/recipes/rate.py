@@ -12,5 +12,5 @@ from cello1.recipes.section import Section, Seed
 class RateSettings(Section):
     """How two runs are compared blindly."""
 
-    most: Annotated[int, Field(ge=1, description="Maximum number of puzzles to compare.")] = 50
+    most: Annotated[int, Field(ge=1, description="Maximum puzzles to compare.")] = 50
     seed: Seed = 0

@@ -14,6 +14,6 @@ class ReportSettings(Section):
 
     most_puzzles: Annotated[
         int,
-        Field(ge=1, description="Maximum number of puzzles to browse; larger sets are sampled."),
+        Field(ge=1, description="Maximum puzzles to browse; larger sets are sampled."),
     ] = 1_000
     seed: Seed = 0

@@ -46,9 +46,9 @@ class PolicySettings(PracticeSettings):
             description="KL penalty against the initial model, in the reward (GRPO: in the loss).",
         ),
     ] = 0.001
-    batch: Annotated[int, Field(ge=1, description="Number of puzzles per step.")] = 64
-    minibatch: Annotated[int, Field(ge=1, description="Number of puzzles per optimizer step.")] = 64
-    epochs: Annotated[int, Field(ge=1, description="Number of epochs over the puzzles.")] = 20
+    batch: Annotated[int, Field(ge=1, description="Puzzles per step.")] = 64
+    minibatch: Annotated[int, Field(ge=1, description="Puzzles per optimizer step.")] = 64
+    epochs: Annotated[int, Field(ge=1, description="Epochs over the puzzles.")] = 20
     max_response: Annotated[int, Field(ge=1, description="Maximum tokens per response.")] = 3_000
     learning_rate: Annotated[float, Field(gt=0, description="Learning rate of the policy.")] = 1e-6
     value_learning_rate: Annotated[
@@ -91,8 +91,8 @@ class PpoSettings(PolicySettings):
     """
 
     solve: Annotated[int, Field(ge=0, description="Held-out puzzles solved per evaluation.")] = 64
-    passes: Annotated[int, Field(ge=1, description="Number of passes over each batch.")] = 1
-    micro_batch: Annotated[int, Field(ge=1, description="Number of responses per micro-batch.")] = 8
+    passes: Annotated[int, Field(ge=1, description="Passes over each batch.")] = 1
+    micro_batch: Annotated[int, Field(ge=1, description="Responses per micro-batch.")] = 8
     max_steps: Annotated[int | None, Field(ge=1, description="Stop after this many steps.")] = None
     gamma: Annotated[float, Field(ge=0, le=1, description="Discount factor.")] = 1.0
     lam: Annotated[float, Field(ge=0, le=1, description="Lambda of the advantage estimates.")] = 1.0
@@ -114,18 +114,18 @@ class VerlSettings(PolicySettings):
     algorithm: Annotated[
         Literal["grpo", "ppo"], Field(description="GRPO, or PPO (the ablation).")
     ] = "grpo"
-    group: Annotated[int, Field(ge=2, description="GRPO: number of responses per puzzle.")] = 5
+    group: Annotated[int, Field(ge=2, description="GRPO: responses per puzzle.")] = 5
     rollout: Annotated[
         Literal["vllm", "sglang"], Field(description="Engine that generates the responses.")
     ] = "vllm"
     tensor_parallel: Annotated[
-        int, Field(ge=1, description="Number of GPUs that share a model during generation.")
+        int, Field(ge=1, description="GPUs that share a model during generation.")
     ] = 2
     tokens_per_gpu: Annotated[
         int, Field(ge=1, description="Maximum tokens per GPU and micro-batch.")
     ] = 16_384
-    nodes: Annotated[int, Field(ge=1, description="Number of nodes.")] = 2
-    gpus: Annotated[int, Field(ge=1, description="Number of GPUs per node.")] = 8
+    nodes: Annotated[int, Field(ge=1, description="Nodes.")] = 2
+    gpus: Annotated[int, Field(ge=1, description="GPUs per node.")] = 8
     address: Annotated[
         str | None,
         Field(description="Address of a Ray cluster; by default, one is started here."),

@@ -79,7 +79,7 @@ class SftSettings(AdapterSection):
     solve: Annotated[int, Field(ge=0, description="Held-out puzzles solved per evaluation.")] = 64
     max_new_tokens: MaxNewTokens = 3_500
     patience: Patience = 3
-    gpus: Annotated[int, Field(ge=1, description="Number of GPUs the recipe is written for.")] = 1
+    gpus: Annotated[int, Field(ge=1, description="GPUs the recipe is written for.")] = 1
     trainer: Annotated[
         dict[str, Any], Field(description="Settings of TRL's SFTConfig, by name.")
     ] = Field(default_factory=dict)

@@ -64,11 +64,9 @@ class EndpointSettings(Section):
         Field(description="openai: address of the server, up to /v1."),
         Option(metavar="URL"),
     ] = None
-    in_flight: Annotated[
-        int, Field(ge=1, description="openai: maximum number of concurrent requests.")
-    ] = 8
+    in_flight: Annotated[int, Field(ge=1, description="openai: maximum concurrent requests.")] = 8
     per_minute: Annotated[
-        int | None, Field(ge=1, description="openai: maximum number of requests per minute.")
+        int | None, Field(ge=1, description="openai: maximum requests per minute.")
     ] = None
     price_in: Annotated[
         float | None, Field(ge=0, description="openai: USD per million prompt tokens.")
@@ -85,9 +83,7 @@ class EndpointSettings(Section):
         Field(description="openai: folder that caches answers already paid for."),
         Option(metavar="FOLDER"),
     ] = None
-    retries: Annotated[
-        int, Field(ge=0, description="openai: maximum number of retries of a failed request.")
-    ] = 6
+    retries: Annotated[int, Field(ge=0, description="openai: retries of a failed request.")] = 6
     timeout: Annotated[
         float, Field(ge=0, description="openai: seconds before a request times out.")
     ] = 600.0
@@ -138,9 +134,7 @@ class SolveSettings(EndpointSettings):
     valid: Annotated[
         bool, Field(description="mini, hf: allow only valid answers to be written.")
     ] = False
-    samples: Annotated[
-        int, Field(ge=1, description="Number of answers per puzzle, combined by vote.")
-    ] = 1
+    samples: Annotated[int, Field(ge=1, description="Answers per puzzle, combined by vote.")] = 1
     permute: Annotated[
         bool, Field(description="Shuffle cells and candidates anew for every vote.")
     ] = False
