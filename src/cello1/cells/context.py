@@ -1,4 +1,4 @@
-"""What is known of the donor, as sentences of our own.
+"""What is known about the donor, in sentences.
 
 Fields are those of the CELLxGENE schema (versions 5 to 7: several diseases or ethnicities may
 be joined by ``||``; the organism moved from obs to uns). A field in which the cells of a group

@@ -1,4 +1,4 @@
-"""Look at a file as `build` would, and say what was found, what is wrong and how to mend it."""
+"""Examine a file as `build` would: what was found, what is wrong and how to fix it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIELDS = ("organism", "tissue", "disease", "assay", "suspension_type", "is_prima
 
 @dataclass
 class Diagnosis:
-    """What `cello1 doctor` found in one file.
+    """The findings of `cello1 doctor` in one file.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ def examine(
 
 
 def _look(file: Any, settings: BuildSettings, found: Diagnosis) -> None:
-    """Describe matrices and columns without judging them."""
+    """Describe matrices and columns."""
     nodes = {"X": file.get("X"), "raw.X": file.get("raw/X", file.get("raw.X"))}
     layers = file.get("layers", {})
     nodes |= {f"layers[{name}]": layers[name] for name in sorted(layers)}

@@ -39,7 +39,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Draw:
-    """One drawn puzzle, still as positions.
+    """One drawn puzzle, as positions.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Draw:
 
 @dataclass
 class Drawn:
-    """All puzzles of one file, and why there are not more.
+    """All puzzles drawn from one file, and why there are not more.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ def draw_puzzles(
 
 
 class _Drawer:
-    """Holds what drawing must remember: how often each type's cells were used."""
+    """State of drawing: how often the cells of each type were used."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class _Drawer:
         self.seen: set[frozenset[int]] = set()
 
     def draw_size(self, n: int) -> list[Draw]:
-        """Go round the groups that can serve this size until enough puzzles are drawn."""
+        """Cycle through the groups that allow this size until enough puzzles are drawn."""
         able = [g for g, largest in enumerate(self.largest) if largest >= n]
         self.rng("groups", n).shuffle(able)
         draws: list[Draw] = []
@@ -157,7 +157,7 @@ class _Drawer:
         return draws
 
     def _draw_new(self, group: int, n: int, turn: int) -> Draw | None:
-        """Draw a set of cells that no earlier puzzle has; None when none turns up."""
+        """Draw a set of cells that no earlier puzzle has, or None if none is found."""
         for attempt in range(_ATTEMPTS):
             rng = self.rng("puzzle", n, turn, self.groups[group].key, attempt)
             types = self._choose_types(group, n, rng)
@@ -193,7 +193,7 @@ class _Drawer:
         return chosen
 
     def _next_cell(self, group: int, kind: int, ahead: int) -> int:
-        """Return the type's next cell; each round through all of them has its own order."""
+        """Return the next cell of a type; each round through its cells has its own order."""
         members = self.groups[group].cells[kind]
         used = self.used[group, kind]
         # A draw that only repeated a puzzle looks further, but never past cells still unused.
@@ -204,7 +204,7 @@ class _Drawer:
         return self.laps[group, kind, lap][place]
 
     def _choose_distractors(self, types: list[int], rng: np.random.Generator) -> list[int] | None:
-        """Choose types of the file that fit no cell, none nested with one that does."""
+        """Choose types that match no cell and are not nested with one that does."""
         if not self.settings.distractors:
             return []
         free = [t for t in self.present if t not in types and not self.nested[t, types].any()]

@@ -1,4 +1,4 @@
-"""Drawn positions -> puzzles, reading back only what the drawn cells need."""
+"""Turn drawn positions into puzzles, reading only what the drawn cells need."""
 
 from __future__ import annotations
 

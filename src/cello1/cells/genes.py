@@ -1,4 +1,4 @@
-"""The genes of a matrix: symbols cleaned, sorted, and some kinds of them left out."""
+"""The genes of a matrix: symbols cleaned and sorted, and some kinds left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An AnnData in memory as the rest of the house sees a file: values, symbols, groups, contexts.
+"""An AnnData in memory, read like a file: values, symbols, groups, contexts.
 
 The same rules as for files (:mod:`cello1.cells.h5ad.read`): counts are preferred to normalised
 values, whatever the matrix is called, and everything that cannot be used raises one `InputError`.
@@ -165,7 +165,7 @@ def homes(
     extra: Mapping[str, str] | None = None,
     whole: bool = False,
 ) -> list[Home]:
-    """Divide cells by donor, batch and tissue, and say what is known of each division.
+    """Group cells by donor, batch and tissue, and describe each group.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ def obs_columns(obs: pd.DataFrame) -> str:
 
 
 def _matrices(adata: Any) -> dict[str, Any]:
-    """All matrices, those most likely to hold counts first."""
+    """Return all matrices, those most likely to hold counts first."""
     nodes = {name: adata.layers[name] for name in COUNT_LAYERS if name in adata.layers}
     if adata.raw is not None:
         nodes["raw.X"] = adata.raw.X

@@ -1,4 +1,4 @@
-"""Which cells may be used, which group each belongs to, and what is known of it.
+"""Which cells are usable, the group of each, and what is known about it.
 
 Every dropped cell is counted under the first rule it breaks.
 """
@@ -226,7 +226,7 @@ def _pool(source: Source) -> str:
 def _batches(
     obs: Table, settings: BuildSettings
 ) -> tuple[str | None, pd.Categorical | None, list[str]]:
-    """Find the column of batches: the one named, else the first usual one that can be one."""
+    """Find the column of batches: the one named, else the first usual one that qualifies."""
     key = settings.batch_key
     if key is not None:
         if key not in obs:
@@ -249,7 +249,7 @@ def _batches(
 
 
 def no_batch(values: Any) -> str | None:
-    """Say why a column cannot tell batches apart, or return None."""
+    """Return why a column cannot distinguish batches, or None."""
     kinds = as_categories(values)
     raw = values.categories if isinstance(values, pd.Categorical) else np.asarray(values)
     if getattr(raw.dtype, "kind", "O") == "f":
@@ -266,7 +266,7 @@ def no_batch(values: Any) -> str | None:
 def _studies(
     obs: Table, settings: BuildSettings, batch_key: str | None
 ) -> tuple[str | None, pd.Categorical | None]:
-    """Find the column that says which of several joined data sets a cell is from."""
+    """Find the column with the data set of each cell in a joined file."""
     taken = (settings.donor_key, settings.cell_type_key, batch_key)
     for name in (name for name in STUDY_COLUMNS if name in obs and name not in taken):
         values = obs.column(name)
@@ -283,7 +283,7 @@ def _groups(
     batches: pd.Categorical | None,
     tissue: pd.Categorical | None,
 ) -> tuple[npt.NDArray[np.int32], list[tuple[str, str | None, str | None]], list[str | None]]:
-    """Group cells by donor, batch and tissue, a donor being one of a data set."""
+    """Group cells by donor, batch and tissue; a donor belongs to one data set."""
     if studies is None:
         groups, keys = group_cells(keep, donors, batches, tissue)
         return groups, keys, [None] * len(keys)
@@ -336,7 +336,7 @@ def group_cells(
     batches: pd.Categorical | None,
     tissue: pd.Categorical | None,
 ) -> tuple[npt.NDArray[np.int32], list[tuple[str, str | None, str | None]]]:
-    """Give numbers to the (donor, batch, tissue) combinations of kept cells in sorted order."""
+    """Give (donor, batch, tissue) combinations of kept cells numbers in sorted order."""
     parts = [donors, batches, tissue]
     # One number per combination: cheaper to sort than rows of codes (-1, nothing known, is 0).
     sizes = [1 if part is None else len(part.categories) + 1 for part in parts]
@@ -368,7 +368,7 @@ def _choices(obs: Table) -> str:
 
 
 def term_of_type(cells: Cells) -> dict[str, Any]:
-    """Return the Cell Ontology id that the file gives each type, where it is one and the same."""
+    """Return the Cell Ontology id that the file gives each type, if it is unique."""
     ids = cells.columns.get("cell_type_ontology_term_id")
     if ids is None:
         return {}

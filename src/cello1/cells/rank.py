@@ -70,7 +70,7 @@ def top_genes(
 def rank_chunks(
     chunks: Iterable[Chunk], symbols: Symbols, keep: npt.NDArray[np.bool_], k: int
 ) -> Iterator[Ranked]:
-    """Rank chunk after chunk, in order, reading the next ones meanwhile.
+    """Rank chunks in order while reading the next ones.
 
     The kernel lets go of the interpreter, so reading and ranking share the cores; two chunks
     are in memory at a time, as many as :func:`cello1.cells.h5ad.matrix.row_chunks` keeps.

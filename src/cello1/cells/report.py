@@ -1,4 +1,4 @@
-"""What became of one file: the report that `build` prints and keeps, and its explanations."""
+"""The report of `build` on one file, and its explanations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Drop(StrEnum):
 
 @dataclass
 class FileReport:
-    """What became of one file.
+    """The outcome of one file.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class FileReport:
 
 
 def explain(report: FileReport, donor: str | None, settings: BuildSettings) -> None:
-    """Say why a file yields no puzzle, and what would change that.
+    """Explain why a file yields no puzzle, and what would change that.
 
     Parameters
     ----------

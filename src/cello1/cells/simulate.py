@@ -1,4 +1,4 @@
-"""Cells of named types from mean-expression profiles, where real cells are missing.
+"""Simulate cells of named types from mean-expression profiles.
 
 A cell is a multinomial draw at a drawn depth from its type's profile, after donor variation
 (each donor's genes sit higher or lower), noise from cell to cell, and dropout (a share of its
@@ -72,7 +72,7 @@ def _read_table(path: Path, **how: Any) -> pd.DataFrame:
 
 
 def described(table: str | Path, cell_types: str | Path | None) -> dict[str, str]:
-    """Return what a curation says of a table: tissue and disease, where all rows agree."""
+    """Return tissue and disease of a table by its curation, if all rows agree."""
     if cell_types is None:
         return {}
     curated = _read_table(Path(cell_types), dtype=str)

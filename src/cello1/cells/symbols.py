@@ -170,7 +170,7 @@ def choose_symbols(
 
 
 def refuse_ensembl(symbols: pa.StringArray, table: str) -> None:
-    """Raise an `InputError` when most genes have an Ensembl id and no symbol."""
+    """Raise an `InputError` if most genes have an Ensembl id and no symbol."""
     alike = symbols.filter(pc.starts_with(symbols, "ENS")).to_pylist()
     ensembl = [symbol for symbol in alike if _ENSEMBL.match(symbol)]
     if len(ensembl) > len(symbols) / 2:
@@ -182,7 +182,7 @@ def refuse_ensembl(symbols: pa.StringArray, table: str) -> None:
 
 
 def _gene_rows(types: Sequence[Any] | None, n: int) -> tuple[np.ndarray[Any, Any], dict[str, int]]:
-    """Say which columns are genes by their declared type, and count the others."""
+    """Return which columns are genes by their declared type, and count the others."""
     if types is None:
         return np.ones(n, dtype=bool), {}
     spelled = [str(kind).strip() for kind in types]
@@ -206,7 +206,7 @@ def _is_foreign(kind: str) -> bool:
 
 
 def _read(names: pa.StringArray, genes: np.ndarray[Any, Any]) -> tuple[pa.StringArray, float, str]:
-    """Return names as symbols, which share of them is known, and what was done to them."""
+    """Return names as symbols, the fraction that is known, and what was done to them."""
     wanted = pa.array(genes)
     told = ""
     share = _share(names, wanted)
@@ -226,7 +226,7 @@ def _share(names: pa.StringArray, wanted: pa.Array) -> float:
 
 
 def _prefixes(names: pa.StringArray) -> list[Change]:
-    """Return ways to take off what many names begin with, such as `GRCh38_`; the longest last."""
+    """Return ways to strip common prefixes such as `GRCh38_`, the longest last."""
     sample = [name for name in names.to_pylist()[:: max(1, len(names) // 500)] if name]
     begins = Counter(
         name[: mark.end()] for name in sample for mark in re.finditer(r"[_\-.:|]+", name)
@@ -242,7 +242,7 @@ def _without_prefix(names: pa.StringArray, prefix: str) -> tuple[pa.StringArray,
 
 
 def _without_suffix(names: pa.StringArray) -> tuple[pa.StringArray | None, str]:
-    """Take the id off `CD3E_ENSG00000198851`, `ENSG00000198851_CD3E` and `CD3E (ENSG...)`."""
+    """Strip the id of `CD3E_ENSG00000198851`, `ENSG00000198851_CD3E` and `CD3E (ENSG...)`."""
     gene = r"ENSG\d+(\.\d+)?"
     rule = rf"^{gene}[_|]|[_|]{gene}$| *[(\[]{gene}[)\]]$"
     if not pc.any(pc.match_substring_regex(names, rule)).as_py():
@@ -251,7 +251,7 @@ def _without_suffix(names: pa.StringArray) -> tuple[pa.StringArray | None, str]:
 
 
 def _by_id(names: pa.StringArray) -> tuple[pa.StringArray | None, str]:
-    """Read Ensembl ids by the table that comes with the package; unknown ones stay."""
+    """Map Ensembl ids to symbols by the table of the package; unknown ones stay."""
     if not pc.any(pc.starts_with(names, "ENSG")).as_py():
         return None, ""
     table = symbols_by_id()
@@ -268,7 +268,7 @@ def _by_id(names: pa.StringArray) -> tuple[pa.StringArray | None, str]:
 def _leave_out(
     names: pa.StringArray, genes: np.ndarray[Any, Any]
 ) -> tuple[pa.StringArray, dict[str, int]]:
-    """Empty the names of what is no gene by type or by name, and count the latter."""
+    """Empty the names of non-genes by type or by name, and count the latter."""
     unknown = pc.and_(pc.invert(pc.is_in(names, value_set=_known())), pa.array(genes))
     keep, counts = genes.copy(), {}
     for kind, rule in _NO_GENES.items():
@@ -283,13 +283,13 @@ def _leave_out(
 
 
 def _is_other_spelling(names: Sequence[str]) -> bool:
-    """Say whether names would be human genes in capitals, as those of mice are."""
+    """Return whether names would be human genes in capitals, like those of mice."""
     known = human_genes()
     return sum(name.upper() in known for name in names) > _IN_OTHER_LETTERS * len(names)
 
 
 def _unlike(names: Sequence[str], origin: str) -> str:
-    """Say what names that are no human genes look like, and what would mend them."""
+    """Describe names that are not human genes, and how to fix them."""
     listed = [name for name in names if name]
     some = ", ".join(listed[:3]) or "nothing"
     known = human_genes()

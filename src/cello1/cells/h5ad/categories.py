@@ -1,4 +1,4 @@
-"""Columns of obs as categories: what is known of cells, and what those of a group share."""
+"""Columns of obs as categories, and the values that the cells of a group share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNNAMED = frozenset(
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of obs as categories, and what the cells of a group share in them."""
+    """Columns of obs as categories, and the values that cells of a group share."""
 
     columns: Mapping[str, pd.Categorical] = field(repr=False)
 
@@ -34,7 +34,7 @@ class Columns:
         return sorted(str(column.categories[c]).strip() for c in codes[codes >= 0])
 
     def constant(self, name: str, members: npt.NDArray[np.intp]) -> str | None:
-        """Return the one value that `members` share in a column, or None when they differ."""
+        """Return the value that `members` share in a column, or None if they differ."""
         column = self.columns.get(name)
         if column is None or np.any(column.codes[members] < 0):
             return None
@@ -43,7 +43,7 @@ class Columns:
 
 
 def is_unnamed(value: str) -> bool:
-    """Say whether a value only says that nothing is known."""
+    """Return whether a value stands for unknown."""
     return value.strip().casefold() in UNNAMED
 
 
@@ -53,7 +53,7 @@ def categorical(obs: Table, name: str) -> pd.Categorical:
 
 
 def as_categories(values: Any) -> pd.Categorical:
-    """Make categories that are strings of the values of a column."""
+    """Convert the values of a column to categories that are strings."""
     if not isinstance(values, pd.Categorical):
         values = pd.Categorical(pd.Series(values).astype(object))
     named: pd.Categorical = values.rename_categories({c: _plain(c) for c in values.categories})
@@ -66,12 +66,12 @@ def _plain(value: object) -> str:
 
 
 def are_equal(values: pd.Categorical, text: str) -> Mask:
-    """Say which cells have a value, whatever its case."""
+    """Return which cells have a value, ignoring case."""
     hit: Mask = np.array([str(c).strip().casefold() == text for c in values.categories] + [False])
     return np.asarray(hit[values.codes])
 
 
 def are_unnamed(values: pd.Categorical) -> Mask:
-    """Say of which cells nothing is known."""
+    """Return which cells have an unknown value."""
     hit: Mask = np.array([is_unnamed(str(c)) for c in values.categories] + [True])
     return np.asarray(hit[values.codes])

@@ -1,4 +1,4 @@
-"""The tables obs and var, in whatever encoding they were written.
+"""The tables obs and var, in any encoding.
 
 Encodings of anndata 0.6 (one compound array) to 0.13 (text as values and mask), and what writers
 in R make of them. Text becomes an Arrow array: tables of genes have tens of thousands of names, of
@@ -23,7 +23,7 @@ _OLD_CATEGORIES = "__categories"  # anndata 0.7
 
 
 class Table:
-    """One table of a stored AnnData; columns are read when asked for.
+    """One table of a stored AnnData; columns are read on demand.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Table:
         self._names = self._open_names()
 
     def __contains__(self, column: object) -> bool:
-        """Say whether there is such a column; the index is none."""
+        """Return whether there is such a column; the index does not count."""
         return column in self.columns
 
     def __iter__(self) -> Iterator[str]:
@@ -89,7 +89,7 @@ class Table:
         return pa.array(self.names(), pa.string())
 
     def column(self, name: str) -> Any:
-        """Read one column as pandas or numpy holds it, whatever its encoding.
+        """Read one column as pandas or numpy would hold it, in any encoding.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class Table:
         return values
 
     def texts(self, name: str) -> pa.StringArray:
-        """Read one column as text without blanks around it; what is missing is empty."""
+        """Read one column as stripped text; missing values are empty."""
         values = None if is_array(self.node) else _text_categories(self.node[name])
         if values is None:
             stored = self.column(name)
@@ -123,7 +123,7 @@ class Table:
         return pc.fill_null(pc.utf8_trim_whitespace(values), "")
 
     def _open_names(self) -> Any:
-        """Return the names as something to slice: all of them only where there is no other way."""
+        """Return the names as something to slice, reading all of them only if necessary."""
         if is_array(self.node):
             return self.node.fields(self.index_name) if self.node.shape else []
         node = self.node[self.index_name]
@@ -144,7 +144,7 @@ class Table:
         return _plain(stored)
 
     def _old_categorical(self, name: str, node: Any) -> pd.Categorical | None:
-        """Read codes whose names lie elsewhere: by a reference, or by their place (0.7)."""
+        """Read codes whose names are stored elsewhere: by reference, or by position (0.7)."""
         if not is_array(node):
             return None
         pointer = attribute(node, "categories")
@@ -200,7 +200,7 @@ def read_column(node: Any, what: str) -> Any:
 
 
 def strings(node: Any, what: str = "a list of names") -> pa.StringArray:
-    """Read a list of names; what is no text is spelled out, what is no UTF-8 is replaced."""
+    """Read a list of names; other types become text, invalid UTF-8 is replaced."""
     stored = load(node, what).tolist()
     try:
         return _decode(stored)
@@ -231,7 +231,7 @@ def _from_codes(stored: Any, names: Any, what: str, ordered: bool = False) -> pd
 
 
 def _plain(values: Any) -> Any:
-    """Turn stored text into objects; numbers stay what they are."""
+    """Turn stored text into objects; numbers stay as they are."""
     values = np.asarray(values) if not isinstance(values, pd.Categorical) else values
     if isinstance(values, pd.Categorical) or values.dtype.kind in "biufcmM":
         return values
@@ -251,7 +251,7 @@ def _unreadable(what: str, why: str) -> InputError:
 
 
 def _text_categories(node: Any) -> pa.StringArray | None:
-    """Read categories of text, as CELLxGENE has its symbols, without a detour over pandas.
+    """Read categories of text, like the symbols of CELLxGENE, without going through pandas.
 
     None when the column is stored in another way, or is damaged.
     """

@@ -1,4 +1,4 @@
-"""Elements of a stored AnnData, whoever wrote them, in HDF5 or zarr.
+"""Elements of a stored AnnData by any writer, in HDF5 or zarr.
 
 Writers differ: R stores attributes as bytes or as arrays of one, links lead into other files, and
 a file of a megabyte may claim to hold gigabytes. What is read goes through here, so that nothing
@@ -34,7 +34,7 @@ _PLUGINS = {
 
 
 def attribute(node: Any, name: str, default: Any = None) -> Any:
-    """Return an attribute as plain text or number: decoded, and taken out of an array of one."""
+    """Return an attribute as plain text or number: decoded, and unwrapped from an array of one."""
     value = node.attrs.get(name, default)
     if isinstance(value, np.ndarray | list | tuple) and np.size(value) == 1:
         value = np.asarray(value, dtype=object).ravel()[0]
@@ -44,7 +44,7 @@ def attribute(node: Any, name: str, default: Any = None) -> Any:
 
 
 def names_in(node: Any, name: str) -> list[str] | None:
-    """Return an attribute that is a list of names, or None where there is none."""
+    """Return an attribute that is a list of names, or None."""
     value = node.attrs.get(name)
     if value is None or isinstance(value, h5py.Empty):
         return None
@@ -66,19 +66,19 @@ def shape_of(node: Any) -> tuple[int, ...] | None:
 
 
 def is_array(node: Any) -> bool:
-    """Say whether a node is an array; else it is a group, or nothing."""
+    """Return whether a node is an array; else it is a group, or nothing."""
     return hasattr(node, "dtype") and getattr(node, "shape", None) is not None
 
 
 def is_null(node: Any) -> bool:
-    """Say whether a node stands for None, as anndata writes an X that is missing."""
+    """Return whether a node stands for None, which anndata writes for a missing X."""
     return attribute(node, "encoding-type") == "null" or (
         hasattr(node, "dtype") and getattr(node, "shape", None) is None
     )
 
 
 def load(node: Any, what: str) -> Array:
-    """Read a whole array, after its claimed size was compared with what is stored and what is free.
+    """Read a whole array after checking its claimed size against stored data and free memory.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def load(node: Any, what: str) -> Array:
 
 
 def check_size(node: Any, what: str) -> None:
-    """Refuse an array whose size is not to be believed, or whose filter is missing."""
+    """Refuse an array whose size is not credible, or whose filter is missing."""
     check_filters(node, what)
     claimed = int(np.prod(node.shape, dtype=object)) * max(1, node.dtype.itemsize)
     if claimed <= _HARMLESS_BYTES:
@@ -109,7 +109,7 @@ def check_size(node: Any, what: str) -> None:
 
 
 def check_filters(node: Any, what: str) -> None:
-    """Refuse an array that cannot be unpacked here, or only in pieces that fill the memory."""
+    """Refuse an array that cannot be decompressed here, or only in chunks that fill the memory."""
     if not isinstance(node, h5py.Dataset) or node.chunks is None:
         return
     for number in filters(node):
@@ -138,13 +138,13 @@ def check_filters(node: Any, what: str) -> None:
 
 
 def filters(array: h5py.Dataset) -> list[int]:
-    """Return what an array went through when it was stored, as numbers of HDF5 filters."""
+    """Return the HDF5 filters of an array, by number."""
     stored = array.id.get_create_plist()
     return [int(stored.get_filter(i)[0]) for i in range(stored.get_nfilters())]
 
 
 def free_memory() -> int | None:
-    """Return the bytes of memory that are free, as far as the system tells."""
+    """Return the free memory in bytes, if the system reports it."""
     with suppress(OSError, ValueError, IndexError):
         with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123
             told = next(line for line in file if line.startswith("MemAvailable"))
@@ -155,7 +155,7 @@ def free_memory() -> int | None:
 
 
 def refuse_outside(file: h5py.File, path: object) -> None:
-    """Refuse a file that has parts of itself in other files.
+    """Refuse a file with parts in other files.
 
     External links, arrays in raw files beside it and virtual data sets would let an .h5ad from
     someone else read any file of its reader, or wait on a FIFO for ever.
@@ -179,7 +179,7 @@ def refuse_outside(file: h5py.File, path: object) -> None:
 
 
 def _elements(file: h5py.File) -> Iterator[tuple[str, str | None]]:
-    """Yield every element, and why it lies elsewhere, if it does; links inside are not followed."""
+    """Yield every element, and why it is external, if it is; internal links are not followed."""
     waiting, seen = [("", file["/"])], set()
     while waiting:
         prefix, group = waiting.pop()

@@ -1,4 +1,4 @@
-"""What a file is when it is not the .h5ad that was expected, and the command that mends it."""
+"""What a file is if it is not the expected .h5ad, and the command that converts it."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _PAGE = re.compile(rb"^\s*<(!doctype|html|\?xml)", re.IGNORECASE)
 
 
 def is_zarr(path: Path) -> bool:
-    """Say whether a folder is a zarr store."""
+    """Return whether a folder is a zarr store."""
     return path.is_dir() and any((path / name).exists() for name in (".zgroup", "zarr.json"))
 
 
 def check_place(path: Path) -> None:
-    """Refuse what cannot be opened as HDF5 or zarr at all, and say what it is.
+    """Refuse files that are neither HDF5 nor zarr, and say what they are.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def check_place(path: Path) -> None:
 
 
 def check_bytes(path: Path) -> None:
-    """Refuse a file that is not HDF5, named by its first bytes.
+    """Refuse a file that is not HDF5, identified by its first bytes.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def check_bytes(path: Path) -> None:
 
 
 def _gzipped(first: bytes) -> bytes:
-    """Return what the beginning of a gzipped file begins with."""
+    """Return the first bytes inside a gzipped file."""
     try:
         return zlib.decompressobj(31).decompress(first, 64)
     except zlib.error:
@@ -123,7 +123,7 @@ def _gzipped(first: bytes) -> bytes:
 
 
 def check_groups(file: Any, path: Path) -> None:
-    """Refuse an HDF5 file or zarr store of another kind, named by what is in it.
+    """Refuse an HDF5 file or zarr store of another kind, identified by its content.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def check_groups(file: Any, path: Path) -> None:
 
 
 def is_tenx(file: Any) -> bool:
-    """Say whether an HDF5 file is a matrix of Cell Ranger (versions 2 and 3 up)."""
+    """Return whether an HDF5 file is a matrix of Cell Ranger (versions 2 and 3 up)."""
     return any(
         isinstance(group, h5py.Group) and {"barcodes", "data", "indices", "indptr"} <= set(group)
         for group in file.values()

@@ -46,7 +46,7 @@ class Chunk(NamedTuple):
 
 
 def open_matrix(name: str, node: Any) -> Matrix:
-    """Say what an HDF5 node holds, by its ``encoding-type`` (old files: ``h5sparse_format``).
+    """Return what an HDF5 node holds, by its ``encoding-type`` (old files: ``h5sparse_format``).
 
     Raises
     ------
@@ -98,7 +98,7 @@ def row_chunks(
 
 
 def sample_values(matrix: Matrix, limit: int = 200_000) -> Array:
-    """Return stored numbers from 8 places spread over the matrix, at most `limit`."""
+    """Return stored numbers from 8 positions spread over the matrix, at most `limit`."""
     if matrix.kind == "dense":
         rows, step = matrix.shape[0], max(1, limit // (8 * max(1, matrix.shape[1])))
         starts = sorted({int(s) for s in np.linspace(0, max(0, rows - step), 8)})
@@ -130,7 +130,7 @@ def _csr_chunks(matrix: Matrix, values: int) -> Iterator[Chunk]:
 
 
 def _checked_indptr(matrix: Matrix, major: int) -> npt.NDArray[np.int64]:
-    """Read the pointers, once their number is right, and see that no row holds the impossible."""
+    """Read the row pointers, and check their number and that no row is impossible."""
     rows = "rows" if matrix.kind == "csr" else "columns"
     stored, pointers = (int(matrix.node[part].shape[0]) for part in ("data", "indptr"))
     if pointers != major + 1:
@@ -207,7 +207,7 @@ def _from_dense(start: int, block: Array) -> Chunk:
 
 
 def _csc_chunks(matrix: Matrix, values: int, beat: Callable[[], None]) -> Iterator[Chunk]:
-    """Deal the columns into row buckets on disk, then yield the buckets as CSR."""
+    """Distribute columns to row buckets on disk, then yield the buckets as CSR."""
     n_rows, n_columns = matrix.shape
     indptr = _checked_indptr(matrix, n_columns)
     indices, data = _checked_arrays(matrix)

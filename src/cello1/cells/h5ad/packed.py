@@ -1,4 +1,4 @@
-"""Gzipped arrays, unpacked on all cores.
+"""Gzipped arrays, decompressed on all cores.
 
 HDF5 unpacks one stored piece after the other behind a lock, and most files are gzipped: nearly
 all the time of a build went into it. The pieces are read as they are stored and unpacked side by
@@ -27,7 +27,7 @@ _PLAIN_KINDS = "fiu"
 
 
 def can_unpack(array: h5py.Dataset) -> bool:
-    """Say whether :class:`Packed` can read an array: numbers in a row, gzipped, maybe shuffled."""
+    """Return whether :class:`Packed` can read an array: 1-d numbers, gzipped, maybe shuffled."""
     simple = array.ndim == 1 and array.dtype.kind in _PLAIN_KINDS
     return simple and filters(array) in (_GZIP, _SHUFFLED_GZIP)
 

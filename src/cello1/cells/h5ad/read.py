@@ -1,4 +1,4 @@
-"""Open an .h5ad file or zarr store: which matrix holds the expression, which names the genes have.
+"""Open an .h5ad file or zarr store, and find its expression matrix and gene symbols.
 
 Only what is needed is read. Everything that cannot be used raises one `InputError` that says
 what was found, what was expected and how to mend it.
@@ -59,7 +59,7 @@ class Source:
 
     @property
     def symbols(self) -> pa.StringArray:
-        """One symbol per column; empty where it is no gene."""
+        """One symbol per column; empty if it is not a gene."""
         return self.genes.symbols
 
     @property
@@ -168,7 +168,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _open_zarr(path: Path) -> Any:
-    """Open a zarr store; links out of the folder and what is no plain file are refused."""
+    """Open a zarr store; links out of the folder and special files are refused."""
     for folder, _, names in os.walk(path):
         for name in names:
             piece = Path(folder) / name
@@ -202,7 +202,7 @@ def open_table(file: Any, name: str) -> Table:
 
 
 def choose_matrix(file: Any, layer: str | None) -> tuple[Matrix, Values]:
-    """Find the matrix to rank genes by, looking at its values, not at its name."""
+    """Find the matrix to rank genes by, based on its values rather than its name."""
     nodes = _matrices(file)
     if layer is not None:
         if layer not in nodes:
@@ -231,7 +231,7 @@ def choose_matrix(file: Any, layer: str | None) -> tuple[Matrix, Values]:
 
 
 def find_symbols(file: Any, matrix: Matrix, organism: str | None) -> Chosen:
-    """Return a symbol for every column of the matrix, and where it came from.
+    """Return a symbol for every column of the matrix, and their source.
 
     A gene without symbol keeps its name. `raw` often has bare ids; then the symbols that `var`
     knows for them are used.
@@ -247,7 +247,7 @@ def find_symbols(file: Any, matrix: Matrix, organism: str | None) -> Chosen:
 
 
 def _candidates(file: Any, table: Table, own: str) -> Iterator[tuple[str, pa.StringArray]]:
-    """Yield the columns that may hold symbols, and the names at last; each is read when due."""
+    """Yield the columns that may hold symbols, then the names; each is read on demand."""
     index = table.index()
     columns = [key for key in SYMBOL_COLUMNS if key in table]
     for key in columns:
@@ -280,7 +280,7 @@ def organism_in(file: Any, obs: Table) -> str | None:
 
 
 def _matrices(file: Any) -> dict[str, Any]:
-    """All matrices, those most likely to hold counts first."""
+    """Return all matrices, those most likely to hold counts first."""
     layers = {name: file["layers"][name] for name in sorted(file.get("layers", ()))}
     nodes = {name: layers[name] for name in COUNT_LAYERS if name in layers}
     for place in ("raw/X", "raw.X"):  # the latter until anndata 0.6
@@ -292,7 +292,7 @@ def _matrices(file: Any) -> dict[str, Any]:
 
 
 def look_at(values: np.ndarray[Any, Any]) -> str:
-    """Say what a sample of values is: ``counts``, ``normalised``, or why it is of no use."""
+    """Classify a sample of values: ``counts``, ``normalised``, or why it cannot be used."""
     values = values[values != 0]
     if values.size == 0:
         return "holds zeros only"

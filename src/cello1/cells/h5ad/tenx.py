@@ -43,7 +43,7 @@ class TenX:
 
 
 def is_tenx(path: Path) -> bool:
-    """Say whether a path is a matrix of Cell Ranger; what cannot be read is none."""
+    """Return whether a path is a matrix of Cell Ranger; what cannot be read is none."""
     if not path.is_file():
         return False
     with suppress(OSError, RuntimeError, KeyError), h5py.File(path, "r") as file:

@@ -1,4 +1,4 @@
-"""Write .h5ad files in plain types, and know that it will work before anything is paid for."""
+"""Write .h5ad files in plain types, and check beforehand that they can be written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PARTS = ("obsm", "varm", "obsp", "varp", "layers")
 
 
 def can_write(adata: Any, path: Path | None = None, adds: Iterable[str] = ()) -> None:
-    """Say whether an AnnData can be written as .h5ad, before hours of work are put into it.
+    """Return whether an AnnData can be written as .h5ad, before hours of work are put into it.
 
     All tables and everything of `uns` are written to a file in memory. Of large arrays only the
     first row is, for their kind alone can be at fault.
@@ -64,7 +64,7 @@ def can_write(adata: Any, path: Path | None = None, adds: Iterable[str] = ()) ->
 
 
 def can_create(path: Path) -> None:
-    """Say whether a file can be created at `path`.
+    """Return whether a file can be created at `path`.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def can_create(path: Path) -> None:
 
 
 def write_h5ad(adata: Any, path: Path) -> None:
-    """Write an AnnData so that the file appears whole or not at all, in types all readers know.
+    """Write an AnnData in types all readers know; the file appears complete or not at all.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def plain_column(values: pd.Series) -> pd.Series:
 
 
 def with_plain_tables(adata: Any) -> Any:
-    """Return an AnnData that shares everything with the given one but its tables."""
+    """Return an AnnData that shares everything but its tables with the given one."""
     import anndata
 
     plain = anndata.AnnData(
