@@ -230,6 +230,14 @@ def test_a_full_disk_leaves_the_old_file_whole(small_disk):
     assert list(small_disk.iterdir()) == [path]
 
 
+def test_a_folder_that_finds_no_room_is_named_and_goes(small_disk):
+    full = r"No space left on device \(.* MB free\): .*model'"
+    with pytest.raises(OSError, match=full) as told, appearing(small_disk / "model") as part:
+        (part / "weights").write_bytes(b"x" * 2_000_000)
+    assert told.value.errno == errno.ENOSPC
+    assert not list(small_disk.iterdir())
+
+
 def append_all(run: Run, records: list[dict[str, str]]) -> None:
     for one in records:
         run.append(one)

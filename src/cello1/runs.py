@@ -134,6 +134,8 @@ def beside(out: Path) -> Iterator[Path]:
     ------
     InputError
         When another process is writing `out`.
+    OSError
+        On a full disk, with the space that is left.
     """
     part = out.with_name(f".{out.name}.part")
     part.mkdir(parents=True, exist_ok=True)
@@ -144,6 +146,10 @@ def beside(out: Path) -> Iterator[Path]:
         for left in part.iterdir():
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
         yield part
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise  # named where it was written
+        raise OSError(error.errno, f"{error.strerror} ({_free(part)} free)", str(out)) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
         if handle >= 0:
