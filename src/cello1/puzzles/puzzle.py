@@ -48,7 +48,8 @@ class Puzzle:
         The true type of each cell, in cell order, or None if unknown.
     meta
         Metadata: dataset, donor_id, batch, tissue, disease, cell ids, how the genes were ranked,
-        the row's own ``system_msg``. JSON values only; never shown to a solver.
+        the row's own ``system_msg``, evidence that its prompt tells. JSON values only; nothing else
+        of it is shown to a solver.
 
     Raises
     ------

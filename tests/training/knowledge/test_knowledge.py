@@ -172,7 +172,7 @@ def test_recipes_have_the_stage():
 
 def test_it_is_learned_by_sft_and_checked_before(folder, tmp_path):
     pytest.importorskip("trl", reason="needs trl: pip install 'cello1[train]'")
-    from tiny import make_model, make_tokenizer
+    from sft_toys import make_model, make_tokenizer
 
     from cello1.solvers.local.prompter import Prompter
     from cello1.training.run.model_identity import read_record
