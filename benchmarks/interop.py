@@ -82,6 +82,7 @@ class Job:
     budget: int
     batch: int
     port: int
+    opened: bool
     bins: dict[str, Path]
 
     def run(self, where: str, command: str, *arguments: object) -> str:
@@ -139,7 +140,7 @@ def cello1(job: Job, solver: str = "", *more: object, run: str = "run") -> Found
 def lm_eval(job: Job) -> Found:
     """Run the task folder through the Language Model Evaluation Harness."""
     job.run("ours", "cello1", "export", "lm-eval", job.puzzles, "--out", "task",
-            "--max-new-tokens", job.budget)  # fmt: skip
+            "--max-new-tokens", job.budget, *["--opened"] * job.opened)  # fmt: skip
     job.run("harness", "lm_eval", "--include_path", "task", "--tasks", "cellpuzzles",
             "--apply_chat_template", "--model", "hf",
             "--model_args", f"pretrained={job.model},dtype=float32", "--device", "cpu",
@@ -155,7 +156,8 @@ def lm_eval(job: Job) -> Found:
 def inspect(job: Job) -> Found:
     """Run the task that Inspect finds by its entry point."""
     job.run("harness", "inspect", "eval", "cello1/cellpuzzles", "-T", f"puzzles={job.puzzles}",
-            "-T", f"max_tokens={job.budget}", "--model", "hf/local",
+            "-T", f"max_tokens={job.budget}", *["-T", "opened=true"] * job.opened,
+            "--model", "hf/local",
             "-M", f"model_path={job.model}", "-M", "dtype=float32", "-M", "device=cpu",
             "-M", "do_sample=false", "--max-connections", job.batch,
             "--log-dir", "inspect", "--log-format", "json")  # fmt: skip
@@ -179,6 +181,7 @@ def verifiers(job: Job) -> Found:
                 "--env.taskset.puzzles", job.puzzles, "-m", job.model,
                 "--client.base-url", f"http://127.0.0.1:{job.port}/v1",
                 "--client.api-key-var", "LOCAL_KEY", "--sampling.temperature", "0",
+                *["--env.taskset.opened", "True"] * job.opened,
                 "--sampling.max-tokens", job.budget, "--env.agent.runtime.type", "subprocess",
                 "--max-concurrent", 1, "--no-push", "--no-rich", "-o", "vf",
                 "--run.dir", "run")  # fmt: skip
@@ -199,8 +202,8 @@ def verifiers(job: Job) -> Found:
 
 def reasoning_gym(job: Job) -> Found:
     """Generate as any script does, and score by the data set's own method."""
-    arguments = ("--gym", job.puzzles, job.model, job.budget, job.batch, "gym.json")
-    job.run("harness", "python", Path(__file__).resolve(), *arguments)
+    arguments = (job.puzzles, job.model, job.budget, job.batch, int(job.opened), "gym.json")
+    job.run("harness", "python", Path(__file__).resolve(), "--gym", *arguments)
     return Found(**json.loads((job.work / "gym.json").read_text("utf-8")))
 
 
@@ -213,7 +216,7 @@ def llama_cpp(job: Job) -> Found:
         return cello1(job, "openai:model", "--base-url", url, "--in-flight", 1, run="llama")
 
 
-def _gym(puzzles: str, folder: str, budget: str, batch: str, out: str) -> None:
+def _gym(puzzles: str, folder: str, budget: str, batch: str, opened: str, out: str) -> None:
     """Run in the environment of the harnesses."""
     import torch
     from reasoning_gym import create_dataset
@@ -223,7 +226,7 @@ def _gym(puzzles: str, folder: str, budget: str, batch: str, out: str) -> None:
     from cello1.puzzles.table import read_puzzles
 
     size = len(read_puzzles(Path(puzzles)))
-    data = create_dataset(NAME, puzzles=puzzles, size=size)
+    data = create_dataset(NAME, puzzles=puzzles, size=size, opened=bool(int(opened)))
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     texts, rows = {}, []
@@ -282,10 +285,18 @@ def draw(data: Path, each: int, file: Path) -> None:
     write_puzzles([*taken.values()], file)
 
 
+def _bare(text: str) -> str:
+    return text.strip().removeprefix("<think>").strip()
+
+
 def timed(name: str, job: Job) -> Found:
-    """Run one harness, and say how long it took with its start."""
+    """Run one harness, and say how long it took with its start; one that fails has no figures."""
     start = time.perf_counter()
-    found = HARNESSES[name][1](job)
+    try:
+        found = HARNESSES[name][1](job)
+    except SystemExit as failed:
+        print(f"{name}: {failed}", flush=True)
+        found = Found(dict.fromkeys(METRICS, float("nan")), {})
     found.seconds = time.perf_counter() - start
     return found
 
@@ -296,9 +307,10 @@ def tell(found: dict[str, Found]) -> bool:
     print(f"\n{'':<15}" + "".join(f"{name:>20}" for name in METRICS) + f"{'same text':>14}{'s':>7}")
     agree = True
     for name, one in found.items():
-        same = sum(one.texts.get(i, "").strip() == text.strip() for i, text in ours.texts.items())
+        same = sum(_bare(one.texts.get(i, "")) == _bare(text) for i, text in ours.texts.items())
         cells = "".join(f"{one.figures[metric]!r:>20}" for metric in METRICS)
         print(f"{name:<15}{cells}{f'{same} of {len(ours.texts)}':>14}{one.seconds:>7.0f}")
+        # Means are summed in different orders, which moves their last bit.
         equal = all(abs(one.figures[m] - ours.figures[m]) < 1e-12 for m in METRICS)
         agree &= equal or name == "llama.cpp"
     print("all agree" if agree else "they differ")
@@ -328,6 +340,7 @@ def main() -> None:
     options = parser.parse_args()
     from cello1.puzzles.table import read_puzzles, write_puzzles
     from cello1.solvers.local.mini import FOLDER
+    from cello1.solvers.local.prompter import Prompter
 
     with tempfile.TemporaryDirectory() as temporary:
         work = (options.out or Path(temporary)).absolute()
@@ -346,7 +359,10 @@ def main() -> None:
                 "verifiers": options.verifiers_bin.absolute(),
                 "llama": options.llama_bin.absolute()}  # fmt: skip
         model = (options.model or FOLDER).absolute()
-        job = Job(puzzles, model, work, options.max_new_tokens, options.batch, options.port, bins)
+        # Runners do not see a tag that the template wrote; they are told.
+        opened = Prompter(model).prompt(read_puzzles(puzzles)[0])[1]
+        budget, batch = options.max_new_tokens, options.batch
+        job = Job(puzzles, model, work, budget, batch, options.port, opened, bins)
         chosen = []
         for name, (needs, _) in HARNESSES.items():
             missing = [need for need in needs if not bins[need].is_dir()]

@@ -175,7 +175,7 @@ def test_who_asks_for_verifiers_sends_the_chat_and_says_what_went_wrong(toys):
     server = HTTPServer(("127.0.0.1", 0), Endpoint)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     harness = OneAnswer(vf.HarnessConfig(id="cello1-cellpuzzles"))
-    where = (f"http://127.0.0.1:{server.server_port}/v1", "secret", {}, _data(toys[0]))
+    where = (f"http://127.0.0.1:{server.server_port}/v1", "secret", {}, _data(toys[0], False))
     context = SimpleNamespace(model="m")
     good, bad = (asyncio.run(harness.launch(context, None, None, *where)) for _ in range(2))
     server.shutdown()

@@ -8,7 +8,7 @@ import pytest
 
 from cello1.errors import InputError
 from cello1.interop.figures import METRICS, answered, figures
-from cello1.interop.lm_eval import export_lm_eval, process_results
+from cello1.interop.lm_eval import export_lm_eval, process_opened_results, process_results
 from cello1.interop.openai_batch import BatchFile, export_openai_batch
 from cello1.interop.trl import batch, cell_batch, trl_row
 from cello1.puzzles.table import row_from_puzzle
@@ -27,6 +27,19 @@ def test_a_row_that_went_through_json_scores_the_same(toys, responses):
     for puzzle in toys:
         row = json.loads(json.dumps(row_from_puzzle(puzzle)))
         assert process_results(row, [responses[puzzle.id]]) == figures(row, responses[puzzle.id])
+
+
+def test_a_text_that_begins_behind_the_think_tag_is_told_to_the_harness(toys, responses, tmp_path):
+    for puzzle in toys:
+        row, text = row_from_puzzle(puzzle), responses[puzzle.id]
+        assert process_opened_results(row, [text.removeprefix("<think>")]) == figures(
+            row, f"<think>{text.removeprefix('<think>')}"
+        )
+        assert process_opened_results(row, [text]) == figures(row, text) or "<think>" not in text
+    export_lm_eval(toys, tmp_path / "task", opened=True)
+    namespace = {}
+    exec((tmp_path / "task" / "utils.py").read_text(), namespace)
+    assert namespace["process_results"] is process_opened_results
 
 
 def test_puzzles_without_answers_are_refused(toys):

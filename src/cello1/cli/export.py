@@ -38,6 +38,9 @@ def export(
     max_new_tokens: Annotated[
         int, typer.Option(help="lm-eval, openai-batch: most tokens of a response.", min=1)
     ] = 3_500,
+    opened: Annotated[
+        bool, typer.Option("--opened", help="lm-eval: the model's template ends in <think>.")
+    ] = False,
     dtype: Annotated[
         DType | None, typer.Option(help="gguf: type of the weights; by default that of the model.")
     ] = None,
@@ -63,7 +66,7 @@ def export(
     if kind == "lm-eval":
         from cello1.interop.lm_eval import TASK, export_lm_eval
 
-        export_lm_eval(puzzles, out, max_new_tokens=max_new_tokens)
+        export_lm_eval(puzzles, out, max_new_tokens=max_new_tokens, opened=opened)
         then = f"lm_eval --include_path {out} --tasks {TASK} --apply_chat_template --model hf ..."
     elif kind == "openai-batch":
         from cello1.interop.openai_batch import export_openai_batch

@@ -17,7 +17,7 @@ from cello1.scoring.score import Score, score
 METRICS = ("cell_accuracy", "batch_accuracy", "format_validity", "uniqueness")
 
 
-def figures(row: Mapping[str, Any], text: str) -> dict[str, float]:
+def figures(row: Mapping[str, Any], text: str, *, opened: bool = False) -> dict[str, float]:
     """Return the metrics of one response, each in [0, 1]; their means are those of a run.
 
     Parameters
@@ -26,8 +26,11 @@ def figures(row: Mapping[str, Any], text: str) -> dict[str, float]:
         A puzzle as a row with its answer, as `cello1 export` writes it.
     text
         The whole response.
+    opened
+        The model's chat template ends in ``<think>``, so that the text begins behind it.
     """
-    return as_figures(score(puzzle_from_row(row), text))
+    missing = opened and "<think>" not in text
+    return as_figures(score(puzzle_from_row(row), "<think>" + text if missing else text))
 
 
 def as_figures(scored: Score) -> dict[str, float]:

@@ -19,7 +19,7 @@ from cello1.puzzles.table import read_puzzles, row_from_puzzle
 
 
 @task  # type: ignore[untyped-decorator]
-def cellpuzzles(puzzles: str, max_tokens: int = 3_500) -> Task:
+def cellpuzzles(puzzles: str, max_tokens: int = 3_500, opened: bool = False) -> Task:
     """Match the cells of a batch with their types.
 
     Parameters
@@ -28,8 +28,10 @@ def cellpuzzles(puzzles: str, max_tokens: int = 3_500) -> Task:
         A file of puzzles with answers.
     max_tokens
         Budget of a response.
+    opened
+        The model's chat template ends in ``<think>``, so that its texts begin behind it.
     """
-    samples = [_sample(puzzle) for puzzle in answered(read_puzzles(Path(puzzles)), puzzles)]
+    samples = [_sample(puzzle, opened) for puzzle in answered(read_puzzles(Path(puzzles)), puzzles)]
     return Task(
         dataset=MemoryDataset(samples, name="cellpuzzles"),
         solver=generate(),
@@ -38,7 +40,7 @@ def cellpuzzles(puzzles: str, max_tokens: int = 3_500) -> Task:
     )
 
 
-def _sample(puzzle: Puzzle) -> Sample:
+def _sample(puzzle: Puzzle, opened: bool) -> Sample:
     system, user = messages(puzzle)
     row = row_from_puzzle(puzzle)
     # Rows without a donor stand for themselves: nothing is known that they share.
@@ -47,7 +49,7 @@ def _sample(puzzle: Puzzle) -> Sample:
         input=[ChatMessageSystem(content=system.content), ChatMessageUser(content=user.content)],
         target=row["assistant_msg"],
         id=puzzle.id,
-        metadata={"donor_id": donor, "row": row},
+        metadata={"donor_id": donor, "row": row, "opened": opened},
     )
 
 
@@ -62,7 +64,8 @@ def _response(output: ModelOutput) -> str:
 def _scorer_of(name: str) -> Scorer:
     async def score(state: TaskState, target: Target) -> Scored:
         text = _response(state.output)
-        return Scored(value=figures(state.metadata["row"], text)[name], answer=text)
+        found = figures(state.metadata["row"], text, opened=state.metadata["opened"])
+        return Scored(value=found[name], answer=text)
 
     return score
 

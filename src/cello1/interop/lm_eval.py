@@ -18,7 +18,7 @@ from cello1.runs import write_atomic
 TASK = "cellpuzzles"
 _UTILS = '''"""Scores of the task; cello1 must be installed beside lm-eval."""
 
-from cello1.interop.lm_eval import process_results
+from cello1.interop.lm_eval import {} as process_results
 
 __all__ = ["process_results"]
 '''
@@ -29,8 +29,13 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
     return figures(doc, results[0])
 
 
+def process_opened_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """Score the text of a model whose chat template has opened ``<think>`` already."""
+    return figures(doc, results[0], opened=True)
+
+
 def export_lm_eval(
-    puzzles: Iterable[Puzzle], folder: Path, *, max_new_tokens: int = 3_500
+    puzzles: Iterable[Puzzle], folder: Path, *, max_new_tokens: int = 3_500, opened: bool = False
 ) -> list[Path]:
     """Write the task: rows, settings and a link to the scorer.
 
@@ -46,6 +51,8 @@ def export_lm_eval(
         A new folder, or one that such a task lies in.
     max_new_tokens
         Budget of a response.
+    opened
+        The model's chat template ends in ``<think>``, so that its texts begin behind it.
 
     Raises
     ------
@@ -75,7 +82,7 @@ def export_lm_eval(
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     content = {
         f"{TASK}.yaml": text + "process_results: !function utils.process_results\n",
-        "utils.py": _UTILS,
+        "utils.py": _UTILS.format("process_opened_results" if opened else "process_results"),
         "test.jsonl": "".join(lines),
     }
     for name, written in content.items():

@@ -29,12 +29,15 @@ class CellPuzzlesConfig:
         A file of puzzles with answers.
     permute
         Show the cells of a puzzle in an order drawn anew for every item.
+    opened
+        The model's chat template ends in ``<think>``, so that its answers begin behind it.
     seed, size
         Item i is puzzle ``seed + i``, counted round and round.
     """
 
     puzzles: str = "test.parquet"
     permute: bool = False
+    opened: bool = False
     seed: int = 0
     size: int = 500
 
@@ -77,10 +80,9 @@ class CellPuzzles(ProceduralDataset):  # type: ignore[misc]
         """Return 1 when every cell is right, else 0; the answer is the whole response."""
         return self.figures(answer, entry)["batch_accuracy"]
 
-    @staticmethod
-    def figures(answer: str | None, entry: dict[str, Any]) -> dict[str, float]:
+    def figures(self, answer: str | None, entry: dict[str, Any]) -> dict[str, float]:
         """Return all metrics of `cello1 eval` for one answer."""
-        return figures(entry["metadata"]["row"], answer or "")
+        return figures(entry["metadata"]["row"], answer or "", opened=self.config.opened)
 
 
 if NAME not in DATASETS:

@@ -26,15 +26,20 @@ class CellPuzzlesConfig(vf.TasksetConfig):  # type: ignore[misc]
     ----------
     puzzles
         A file of puzzles with answers.
+    opened
+        The model's chat template ends in ``<think>``, so that its texts begin behind it. Servers
+        that know this send the reasoning in a field of its own, and then it is not needed.
     """
 
     puzzles: str = "test.parquet"
+    opened: bool = False
 
 
 class PuzzleData(vf.TaskData):  # type: ignore[misc]
     """What goes over the wire: the chat, and the row that scores are made of."""
 
     row: dict[str, Any]
+    opened: bool = False
 
 
 class PuzzleTask(vf.Task[PuzzleData]):  # type: ignore[misc]
@@ -63,7 +68,8 @@ class PuzzleTask(vf.Task[PuzzleData]):  # type: ignore[misc]
     def _figure(self, name: str, trace: vf.Trace) -> float:
         said = trace.assistant_messages
         thought = (said[-1].reasoning_content if said else None) or ""
-        return figures(self.data.row, assembled(trace.last_reply, thought))[name]
+        text = assembled(trace.last_reply, thought)
+        return figures(self.data.row, text, opened=self.data.opened)[name]
 
 
 class CellPuzzles(vf.Taskset[PuzzleTask, CellPuzzlesConfig]):  # type: ignore[misc]
@@ -72,13 +78,17 @@ class CellPuzzles(vf.Taskset[PuzzleTask, CellPuzzlesConfig]):  # type: ignore[mi
     def load(self) -> Iterable[PuzzleTask]:
         """Yield a task for every puzzle."""
         for puzzle in answered(read_puzzles(Path(self.config.puzzles)), self.config.puzzles):
-            yield PuzzleTask(_data(puzzle), self.config.task)
+            yield PuzzleTask(_data(puzzle, self.config.opened), self.config.task)
 
 
-def _data(puzzle: Puzzle) -> PuzzleData:
+def _data(puzzle: Puzzle, opened: bool) -> PuzzleData:
     system, user = messages(puzzle)
     return PuzzleData(
-        id=puzzle.id, prompt=user.content, system_prompt=system.content, row=row_from_puzzle(puzzle)
+        id=puzzle.id,
+        prompt=user.content,
+        system_prompt=system.content,
+        row=row_from_puzzle(puzzle),
+        opened=opened,
     )
 
 
