@@ -51,7 +51,7 @@ WHEEL_VENV := .venv-wheel
 $(WHEEL_VENV)/.ready: Makefile
 	test -x $(WHEEL_VENV)/bin/python || $(PYTHON) -m venv $(WHEEL_VENV)
 	echo '*' > $(WHEEL_VENV)/.gitignore
-	$(WHEEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check build==1.6.1 twine==7.0.0
+	$(WHEEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9 twine==7.0.0
 	touch $@
 
 test-wheel: $(WHEEL_VENV)/.ready

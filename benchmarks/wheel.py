@@ -1,13 +1,14 @@
 """The wheel, not the checkout: build it, install it elsewhere, and use what each extra is for.
 
-Run ``python benchmarks/wheel.py`` (needs ``build`` and ``twine``; ``make test-wheel`` brings them).
+Run ``make test-wheel``, or ``python benchmarks/wheel.py`` where ``uv`` and ``twine`` are.
 Builds sdist and wheel, lets twine check both, looks for the files that a wheel could lack, and
 then, for every environment below, makes a new venv outside the repository, installs the wheel with
 its extra, and runs the commands that a user of it would run, on real cells that ship in scanpy.
-Prints a table with the megabytes of each environment and the seconds pip took.
+Prints a table with the megabytes of each environment and the seconds its installation took.
 
-``--only NAME ...`` takes some environments, ``--pin`` gives pip constraints (by default
-``torch==2.13.0``, of which there is a wheel without CUDA), ``--keep FOLDER`` works there.
+``--only NAME ...`` takes some environments, ``--pin`` gives constraints (by default
+``torch==2.13.0``, of which there is a wheel without CUDA), ``--keep FOLDER`` works there,
+``--wheel FILE`` takes one that is built already.
 """
 
 from __future__ import annotations
@@ -61,6 +62,11 @@ co.merge(made, "tuned")
 """
 
 
+def uv(*arguments: object) -> None:
+    """Run uv, which makes environments and installs into them many times faster than pip."""
+    subprocess.run([sys.executable, "-m", "uv", *map(str, arguments)], check=True)
+
+
 class Box:
     """A venv outside the repository, with a folder to work in.
 
@@ -76,7 +82,7 @@ class Box:
         self.work = folder / "work"
         self.work.mkdir(parents=True)
         self.venv = folder / "venv"
-        subprocess.run([python, "-m", "venv", self.venv], check=True)
+        uv("venv", "--quiet", "--python", python, self.venv)
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         self.environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
 
@@ -121,8 +127,8 @@ def base(box: Box) -> None:
                "--out", "runs/m")  # fmt: skip
     box.refuse("cello1[api]", "cello1", "solve", "puzzles", "--solver", "openai:m",
                "--base-url", "http://127.0.0.1:9/v1", "--out", "runs/o")  # fmt: skip
-    box.refuse("cello1[train]", "cello1", "sft", "traces=puzzles/all.parquet",
-               "model=m", "--answers-only", "--out", "runs/sft")  # fmt: skip
+    box.refuse("cello1[train]", "cello1", "sft", "--traces", "puzzles/all.parquet",
+               "--model", "m", "--answers-only", "--out", "runs/sft")  # fmt: skip
     box.refuse("cello1[gguf]", "cello1", "export", "gguf", "mini", "--out", "mini.gguf")
     box.refuse("cello1[census]", "cello1", "build", "census:2025-11-08", "--out", "census")
 
@@ -205,11 +211,10 @@ CASES = {
 
 def make(folder: Path) -> Path:
     """Build, check and look into sdist and wheel; return the wheel."""
-    run = [sys.executable, "-m"]
     # The wheel is made from the sdist, so what that lacks the wheel lacks, too.
-    subprocess.run([*run, "build", "--outdir", folder, ROOT], check=True, stdout=subprocess.DEVNULL)
-    made = sorted(folder.iterdir())
-    subprocess.run([*run, "twine", "check", "--strict", *made], check=True)
+    uv("build", "--quiet", "--out-dir", folder, ROOT)
+    made = sorted(folder.glob("cello1*"))
+    subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *made], check=True)
     wheel = next(path for path in made if path.suffix == ".whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -222,18 +227,36 @@ def make(folder: Path) -> Path:
     return wheel
 
 
+def tried(case: Case, wheel: Path, folder: Path, pins: Path) -> tuple[str, float, float]:
+    """Install the wheel in a new environment and use it; return version, megabytes and seconds."""
+    box = Box(folder, case.python)
+    start = time.perf_counter()
+    python = box.venv / "bin" / "python"
+    wanted = f"cello1{case.extra} @ {wheel.as_uri()}"
+    uv("pip", "install", "--quiet", "--python", python, "-c", pins, wanted)
+    seconds = time.perf_counter() - start
+    uv("pip", "check", "--quiet", "--python", python)
+    version = box.run("cello1", "--version").strip()
+    where = box.run("python", "-c", "import cello1; print(cello1.__file__)")
+    if str(box.venv) not in where:
+        sys.exit(f"it is {where.strip()} that was used, not the wheel")
+    case.use(box)
+    return version, box.megabytes(), seconds
+
+
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--pin", nargs="*", default=["torch==2.13.0"])
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--wheel", type=Path)
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.keep or Path(temporary)).absolute()
         (folder / "dist").mkdir(parents=True)
-        wheel = make(folder / "dist")
+        wheel = options.wheel.absolute() if options.wheel else make(folder / "dist")
         (folder / "pins.txt").write_text("\n".join(options.pin))
         for name in options.only:
             case = CASES[name]
@@ -241,23 +264,17 @@ def main() -> None:
                 print(f"{name}: left out, no {case.python}")
                 continue
             print(f"{name}:")
-            box = Box(folder / name, case.python)
-            start = time.perf_counter()
-            box.run("python", "-m", "pip", "install", "--quiet", "--no-compile",
-                    "-c", folder / "pins.txt",
-                    f"cello1{case.extra} @ {wheel.as_uri()}")  # fmt: skip
-            seconds = time.perf_counter() - start
-            box.run("python", "-m", "pip", "check")
-            version = box.run("cello1", "--version").strip()
-            where = box.run("python", "-c", "import cello1; print(cello1.__file__)")
-            assert str(box.venv) in where, where
-            case.use(box)
-            rows.append((name, version, box.megabytes(), seconds))
+            try:
+                rows.append((name, *tried(case, wheel, folder / name, folder / "pins.txt")))
+            except SystemExit as failed:
+                print(f"{name}: FAILED: {failed}")
+                rows.append((name, "failed", 0.0, 0.0))
             if options.keep is None:
-                shutil.rmtree(box.venv)
-    print(f"\n{'environment':<14}{'version':<20}{'site-packages, MB':>18}{'pip, s':>8}")
+                shutil.rmtree(folder / name)
+    print(f"\n{'environment':<14}{'version':<20}{'site-packages, MB':>18}{'install, s':>12}")
     for name, version, size, seconds in rows:
-        print(f"{name:<14}{version:<20}{size:>18,.0f}{seconds:>8.0f}")
+        print(f"{name:<14}{version:<20}{size:>18,.0f}{seconds:>12.0f}")
+    sys.exit(any(version == "failed" for _, version, _, _ in rows))
 
 
 if __name__ == "__main__":
