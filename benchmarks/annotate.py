@@ -247,7 +247,12 @@ def methods(
 
 
 def compare(
-    name: str, cells: Any, without: tuple[str, ...], table: str, data: Path
+    name: str,
+    cells: Any,
+    without: tuple[str, ...],
+    table: str,
+    data: Path,
+    wanted: list[str] | None = None,
 ) -> dict[str, Any]:
     """Run everything on one data set."""
     co.tl.annotate(cells, leiden=1.0, candidates=["B cell", "T cell"], solver="markers",
@@ -259,6 +264,8 @@ def compare(
             "not in the ontology") for t in types)][:15]  # fmt: skip
     found: dict[str, Any] = {"cells": len(truth), "right": {}, "more": {}}
     for way, label in methods(name, cells, without, table, data).items():
+        if wanted and way not in wanted:
+            continue
         found["right"][way] = shares(label(types), truth)
         found["more"][way] = shares(label([*types, *more]), truth)
     best = majority(truth, cells.obs["cluster"])
@@ -350,6 +357,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path, help="folder with cells, profiles and markers")
     parser.add_argument("--only", action="append", help="these data sets alone")
+    parser.add_argument("--method", action="append", help="these methods alone")
     parser.add_argument("--json", type=Path, help="also write the figures of every data set here")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -357,7 +365,7 @@ def main() -> None:
     for name, cells, without, table in data_sets(options.data):
         if options.only and not any(name.startswith(wanted) for wanted in options.only):
             continue
-        found[name] = compare(name, cells, without, table, options.data)
+        found[name] = compare(name, cells, without, table, options.data, options.method)
         print(name, {k: f"{v[0]:.3f}" for k, v in found[name]["right"].items()}, flush=True)
         if options.json:
             options.json.write_text(json.dumps(found, indent=1))

@@ -12,7 +12,7 @@ from blood import MARKERS, TYPES, blood
 
 import cello1 as co
 from cello1.annotate.data import open_data
-from cello1.annotate.run import prepare
+from cello1.annotate.prepare import prepare
 from cello1.errors import InputError
 from cello1.recipes import SolveSettings
 from cello1.solvers.base import Response
@@ -125,9 +125,9 @@ def test_single_cells_are_labelled_too(cells):
 
 @pytest.mark.parametrize("rank", ["cells", "pseudobulk", "specific"])
 def test_different_things_can_be_shown_of_a_cluster(cells, rank, monkeypatch):
-    from cello1.annotate import run
+    from cello1.annotate import prepare as module
 
-    monkeypatch.setattr(run, "choose_solver", lambda *a, **k: _Writer(known))
+    monkeypatch.setattr(module, "choose_solver", lambda *a, **k: _Writer(known))
     co.tl.annotate(cells, solver="mini", rank=rank, **OPTIONS)
     assert co.get.annotation(cells)["label"].tolist() == TYPES
 
@@ -139,10 +139,10 @@ def test_leiden_clusters_are_computed_and_kept(cells):
 
 
 def test_batches_never_cross_donors_and_hold_a_cluster_once(cells, monkeypatch):
-    from cello1.annotate import run
+    from cello1.annotate import prepare as module
 
     cells.obs["donor_id"] = cells.obs["donor_id"].cat.rename_categories(["A", "B"])
-    monkeypatch.setattr(run, "choose_solver", lambda *a, **k: _Writer(known))
+    monkeypatch.setattr(module, "choose_solver", lambda *a, **k: _Writer(known))
     with open_data(cells) as data:
         plan = prepare(data, {**OPTIONS, "solver": "mini"}, lambda what, share: None).plan
     donors = cells.obs["donor_id"].to_numpy()
@@ -156,9 +156,9 @@ def test_batches_never_cross_donors_and_hold_a_cluster_once(cells, monkeypatch):
 
 
 def test_a_killed_run_goes_on_and_gives_the_same(cells, tmp_path, monkeypatch):
-    from cello1.annotate import run
+    from cello1.annotate import prepare as module
 
-    monkeypatch.setattr(run, "choose_solver", lambda *a, **k: _Writer(known))
+    monkeypatch.setattr(module, "choose_solver", lambda *a, **k: _Writer(known))
     options = {**OPTIONS, "solver": "mini"}
     whole = co.tl.annotate(cells, copy=True, run=tmp_path / "whole", **options)
     co.tl.annotate(cells, copy=True, run=tmp_path / "cut", **options)
@@ -197,9 +197,9 @@ class _Writer:
 
 
 def test_text_alone_is_voted_on_and_false_citations_are_struck(cells, monkeypatch):
-    from cello1.annotate import run
+    from cello1.annotate import prepare as module
 
-    monkeypatch.setattr(run, "choose_solver", lambda *a, **k: _Writer(known))
+    monkeypatch.setattr(module, "choose_solver", lambda *a, **k: _Writer(known))
     cells = cells[:, [g for g in cells.var_names if g != "HK78"]].copy()
     cells.X[:, list(cells.var_names).index("HK79")] = 0
     co.tl.annotate(cells, solver="mini", **OPTIONS)
@@ -211,14 +211,14 @@ def test_text_alone_is_voted_on_and_false_citations_are_struck(cells, monkeypatc
 
 
 def test_a_solver_that_says_anything_gives_none_of_these(cells, monkeypatch):
-    from cello1.annotate import run
+    from cello1.annotate import prepare as module
     from cello1.puzzles.prompt import response_text
 
     def answer(puzzle):
         rng = np.random.default_rng(int(puzzle.id, 16))
         return response_text("", tuple(rng.permutation(puzzle.candidates)[: len(puzzle.cells)]))
 
-    monkeypatch.setattr(run, "choose_solver", lambda *a, **k: _Writer(answer))
+    monkeypatch.setattr(module, "choose_solver", lambda *a, **k: _Writer(answer))
     co.tl.annotate(cells, solver="mini", **OPTIONS)
     assert (co.get.annotation(cells)["label"] == "none of these").all()
 

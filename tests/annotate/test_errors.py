@@ -10,7 +10,7 @@ import pytest
 from blood import TYPES, blood
 
 import cello1 as co
-from cello1.annotate import run
+from cello1.annotate import prepare
 from cello1.errors import InputError, UseError
 from cello1.puzzles.prompt import response_text
 from cello1.solvers.base import Response
@@ -156,20 +156,20 @@ def test_answers_that_cannot_be_read_are_counted(cells, monkeypatch):
     def rarely(puzzle):
         return puzzle.candidates if next(answers) % 5 == 0 else strange
 
-    monkeypatch.setattr(run, "choose_solver", lambda *a, **k: Says(rarely))
+    monkeypatch.setattr(prepare, "choose_solver", lambda *a, **k: Says(rarely))
     with pytest.raises(InputError, match=r"\d+ of \d+ answers about clusters could not be read"):
         annotate(cells, solver="mini", batch_size=2)
 
     def mostly(puzzle):
         return strange if next(answers) % 5 == 0 else puzzle.candidates
 
-    monkeypatch.setattr(run, "choose_solver", lambda *a, **k: Says(mostly))
+    monkeypatch.setattr(prepare, "choose_solver", lambda *a, **k: Says(mostly))
     annotate(cells, solver="mini", batch_size=2)
     assert any("of" in n and "could not be read" in n for n in notes(cells))
 
 
 def test_a_run_folder_of_something_else(cells, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "choose_solver", lambda *a, **k: Says(lambda p: p.candidates))
+    monkeypatch.setattr(prepare, "choose_solver", lambda *a, **k: Says(lambda p: p.candidates))
     annotate(cells, run=tmp_path / "run", solver="mini")
     with pytest.raises(InputError, match="another run folder"):
         annotate(cells, run=tmp_path / "run", solver="mini", seed=1)

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cello1.annotate.run import make_solver
+from cello1.annotate.prepare import make_solver
 from cello1.puzzles.prompt import response_text
 from cello1.recipes import SolveSettings
 from cello1.scoring.score import score

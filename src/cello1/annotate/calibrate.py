@@ -16,7 +16,8 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from cello1.annotate.batches import Batch, Genes, Pool, draw_batches
-from cello1.annotate.evidence import OWN_LEVEL, Knowledge, know
+from cello1.annotate.data import average
+from cello1.annotate.evidence import Knowledge, know, listed_by, weigh
 from cello1.annotate.plan import Plan, batch_size
 from cello1.annotate.pool import count_votes
 from cello1.puzzles.puzzle import Puzzle, label_key
@@ -189,17 +190,17 @@ def _rate(
 ) -> Floats:
     """Rate the clusters of one donor against each other, shape (clusters, candidates)."""
     place = {symbol: i for i, symbol in enumerate(symbols)}
-    listed = np.zeros((len(pool.cells), len(symbols)))
-    sizes = np.zeros(len(pool.cells))
-    for row, k in enumerate(sorted(pool.cells)):
-        sizes[row] = len(pool.cells[k])
-        for cell in pool.cells[k]:
-            genes = lists[cell]
-            at = [place[gene] for gene in genes]
-            listed[row, at] += knowledge.places[np.arange(len(at)), at]
-    everyone = listed.sum(axis=0) / sizes.sum()
-    apart = listed / sizes[:, None] - (1.0 - OWN_LEVEL) * everyone
-    return np.asarray(np.where(knowledge.known, apart @ knowledge.weights, 0.0))
+    clusters = [[lists[cell] for cell in pool.cells[k]] for k in sorted(pool.cells)]
+    sizes = np.array([len(cells) for cells in clusters], dtype=np.intp)
+    voters = np.full((int(sizes.sum()), len(knowledge.places)), -1, dtype=np.int32)
+    for row, genes in enumerate(genes for cells in clusters for genes in cells):
+        voters[row, : len(genes)] = [place[gene] for gene in genes]
+    owners = np.repeat(np.arange(len(clusters)), sizes)
+    cells = listed_by(voters, knowledge.places)
+    listed = np.array([cells[owners == k].mean(axis=0) for k in range(len(clusters))])
+    listed = listed.reshape(len(clusters), -1)
+    offered = len(knowledge.labels)
+    return weigh(listed, average(listed, sizes), voters, owners, knowledge, offered).scores
 
 
 def fit_votes(

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
 from scipy.special import softmax
 
 from cello1.annotate.candidates import NONE, UNKNOWN
 from cello1.annotate.clusters import Clusters
-from cello1.annotate.data import Counted, Data
-from cello1.annotate.evidence import OWN_LEVEL, Knowledge
+from cello1.annotate.data import Data
+from cello1.annotate.evidence import Evidence, Knowledge, listed_by
 from cello1.annotate.levels import Level, Tree
 from cello1.annotate.plan import Plan
 from cello1.annotate.pool import count_votes
@@ -27,7 +26,7 @@ def label_cells(
     data: Data,
     symbols: Symbols,
     knowledge: Knowledge,
-    counted: Counted,
+    evidence: Evidence,
     clusters: Clusters,
     tree: Tree,
     levels: Sequence[Level],
@@ -44,7 +43,7 @@ def label_cells(
 
     Parameters
     ----------
-    data, symbols, knowledge, counted, clusters
+    data, symbols, knowledge, evidence, clusters
         As for the clusters.
     tree, levels
         The types, and what was decided of the clusters.
@@ -55,16 +54,13 @@ def label_cells(
     watch
         Called with (what is being done, share done).
     """
-    m, weights = tree.offered, np.where(knowledge.known, knowledge.weights, 0.0)
+    m, weights = tree.offered, evidence.weights
     names, place = _names(tree)
     prior = np.zeros(weights.shape[1])
     prior[m:] = np.log(other)
     broad = sorted(set(tree.broad[:m]))
     to_broad = np.zeros((m, len(broad)))
     to_broad[np.arange(m), [broad.index(tree.broad[j]) for j in range(m)]] = 1.0
-    level = 1.0 if len(counted.sizes) == 1 else OWN_LEVEL
-    base = (1.0 - level) * (counted.everyone @ weights)
-    cluster_scores = (counted.listed - (1 - level) * counted.everyone) @ weights
     shape = data.n_cells
     label = np.full(shape, place[UNKNOWN])
     coarse, fine, sure = label.copy(), label.copy(), np.full(shape, np.nan)
@@ -76,12 +72,8 @@ def label_cells(
         if not kept.any():
             continue
         lists, at = ranked.ranks[kept], rows[kept]
-        there = lists >= 0
-        at_place = np.broadcast_to(np.arange(lists.shape[1]), lists.shape)[there]
-        data_ = knowledge.places[at_place, lists[there]]
-        indptr = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
-        presence = csr_matrix((data_, lists[there], indptr), (len(at), len(symbols.names)))
-        scores = presence @ weights - base + cluster_scores[clusters.codes[at]]
+        own = np.asarray(listed_by(lists, knowledge.places) @ weights) - evidence.base
+        scores = own + evidence.pooled[clusters.codes[at]]
         p = softmax(scores / temperature + prior, axis=1) @ tree.share
         wide = p @ to_broad
         best, widest = p.argmax(axis=1), wide.argmax(axis=1)

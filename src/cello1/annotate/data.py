@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,10 @@ from cello1.errors import InputError, brief
 from cello1.runs import Watch
 
 _SAMPLE_VALUES, _PLACES = 200_000, 8
+# So many cells of a cluster speak for themselves; more would not change what the most of them are.
+VOTERS = 300
+# A cluster of so many cells counts half for the mean of all clusters.
+FEW = 10
 # Columns that a data set says its tissue and its species in.
 TISSUE_COLUMNS = ("tissue", "organ", "Tissue", "tissue_general", "organ__ontology_label")
 ORGANISM_COLUMNS = ("organism", "species", "Species", "organism_label")
@@ -397,13 +402,16 @@ class Counted:
         Weighted share of cells whose list has the gene, the top of the list counting more,
         shape (K, G).
     everyone
-        The same over all cells that have a cluster, every donor weighted alike, shape (G,).
+        The same over all clusters, whether large or not, shape (G,).
     detected
         Number of cells that express the gene, shape (K, G).
     sizes
         Cells, shape (K,); `silent` of them express nothing.
     donors
         Number of donors with cells in the cluster, shape (K,).
+    voters, owners
+        The lists of up to `VOTERS` cells of each cluster, symbols by rank and -1 where a list is
+        shorter, shape (V, k), and the clusters they are of, shape (V,).
     """
 
     symbols: Symbols
@@ -413,6 +421,8 @@ class Counted:
     sizes: npt.NDArray[np.intp]
     silent: npt.NDArray[np.intp]
     donors: npt.NDArray[np.intp]
+    voters: npt.NDArray[np.int32] = field(repr=False)
+    owners: npt.NDArray[np.intp] = field(repr=False)
 
 
 def count(
@@ -461,6 +471,9 @@ def count(
     listed, detected = np.zeros(shape), np.zeros(shape, dtype=np.int32)
     expressed = np.zeros(data.n_cells, dtype=np.int32)
     width = np.ones((k, shape[1]), dtype=np.float32) if places is None else places
+    chosen = _choose_voters(codes, n_clusters)
+    voters = np.full((int(chosen.sum()), k), -1, dtype=np.int32)
+    slot = np.cumsum(chosen) - 1
 
     def work(chunk: Chunk) -> int:
         n = len(chunk.indptr) - 1
@@ -473,6 +486,8 @@ def count(
                 "expected counts or log-normalised values: name another matrix with layer"
             )
         expressed[rows] = counts
+        votes = chosen[rows]
+        voters[slot[rows][votes]] = ranks[votes]
         _add(
             codes[rows], weight[rows], ranks, width, chunk.indptr, chunk.indices, chunk.data,
             symbols.rank, listed, detected,
@@ -482,20 +497,39 @@ def count(
     for done in _ahead(data.chunks(), work):
         watch("reading", done / data.n_cells)
     sums = np.bincount(codes[inside], weight[inside], minlength=n_clusters)
-    everyone = listed.sum(axis=0) / max(sums.sum(), 1e-12)
     sizes = np.bincount(codes[inside], minlength=n_clusters)
+    listed /= np.maximum(sums, 1e-12)[:, None]
     silent = np.bincount(codes[inside & (expressed == 0)], minlength=n_clusters)
     pairs = np.unique(codes[inside] * (int(donors.max(initial=0)) + 1) + donors[inside])
     of = pairs // (int(donors.max(initial=0)) + 1)
     return Counted(
         symbols,
-        listed / np.maximum(sums, 1e-12)[:, None],
-        everyone,
+        listed,
+        average(listed, sizes),
         detected,
         sizes,
         silent,
         np.bincount(of, minlength=n_clusters),
+        voters,
+        codes[chosen],
     )
+
+
+def average(listed: Floats, sizes: npt.NDArray[np.intp]) -> Floats:
+    """Return the mean of clusters, shape (G,): all count alike, but for those of a few cells."""
+    weight = sizes / (sizes + FEW)
+    return np.asarray(weight @ listed / max(float(weight.sum()), 1e-12))
+
+
+def _choose_voters(codes: npt.NDArray[np.intp], n_clusters: int) -> npt.NDArray[np.bool_]:
+    """Choose up to `VOTERS` cells of every cluster, evenly spread over its cells."""
+    chosen = np.zeros(len(codes), dtype=bool)
+    order = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[order], np.arange(n_clusters + 1))
+    for low, high in pairwise(bounds.tolist()):
+        n = min(VOTERS, high - low)
+        chosen[order[low + np.arange(n) * (high - low) // max(n, 1)]] = True
+    return chosen
 
 
 def _ahead(chunks: Iterator[Chunk], work: Callable[[Chunk], int]) -> Iterator[int]:

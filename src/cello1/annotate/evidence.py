@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_matrix
+from scipy.special import softmax
 
-from cello1.annotate.data import Counted
 from cello1.atlas.atlas import Atlas
 from cello1.atlas.genes import current, is_housekeeping
 from cello1.atlas.tissues import system
@@ -26,9 +27,23 @@ from cello1.solvers.base import Floats
 from cello1.solvers.classical.centroids import Centroids
 from cello1.solvers.classical.markers import Markers
 
-# How much of a cluster's own level counts beside its difference from all cells: in a data set of
-# one kind of cells differences alone say nothing. Chosen on pancreas and two donors of Kang.
+# Fitted by `benchmarks/annotate_fit.py` on simulated clusters of many tissues, pancreas and two
+# donors of blood. How much of a cluster's own level counts beside its difference from all: in a
+# data set of one kind of cells differences alone say nothing.
 OWN_LEVEL = 0.1
+# What the logarithm of a share of votes is worth beside pooled evidence. Where a cluster holds
+# cells of two types, what is pooled fits neither; most of its cells fit one.
+VOTE = 3.0
+# A cell's vote is shared by types that fit it nearly alike: the temperature of a single vote.
+TIE = 0.5
+# Votes that are given beforehand, shared out among all types.
+DOUBT = 4.0
+# How far the types' ratings are brought to one spread: 0 not at all, 1 wholly.
+EVEN = 0.3
+# How much better a cell must fit a type that is not on offer to vote for it.
+UNASKED = 1.0
+# Cells whose votes are held in memory at a time.
+BLOCK = 4_096
 # Fewer genes than this share of what a solver knows, and a fitted confidence does not transfer.
 PANEL = 0.5
 
@@ -267,22 +282,75 @@ class Evidence:
     Attributes
     ----------
     scores
-        Sum over genes of (share of cells that list it, above that of all cells) times its weight,
-        shape (K, L).
+        Log-evidence: what is pooled, and what single cells vote for, shape (K, L).
+    pooled
+        Sum over genes of (share of cells that list it, above that of all clusters) times its
+        weight, shape (K, L).
+    votes
+        Share of the cells' votes, shape (K, L); a cell votes for what it fits best.
     apart
-        That difference, shape (K, G).
+        How much oftener a gene is listed than by all clusters, shape (K, G).
+    base, weights
+        What a list is compared with, shape (L,), and the weights, even over types, (G, L).
     """
 
     scores: Floats
+    pooled: Floats = field(repr=False)
+    votes: Floats = field(repr=False)
     apart: Floats = field(repr=False)
+    base: Floats = field(repr=False)
+    weights: Floats = field(repr=False)
 
 
-def weigh(counted: Counted, knowledge: Knowledge) -> Evidence:
-    """Compare every cluster with all cells of the data set.
+def weigh(
+    listed: Floats,
+    everyone: Floats,
+    voters: npt.NDArray[np.int32],
+    owners: npt.NDArray[np.intp],
+    knowledge: Knowledge,
+    offered: int,
+) -> Evidence:
+    """Compare every cluster with all clusters of the data set, and ask its cells one by one.
 
     With a single cluster there is nothing to compare with, and its own level is all there is.
+
+    Parameters
+    ----------
+    listed, everyone, voters, owners
+        As :class:`cello1.annotate.data.Counted` has them.
+    knowledge
+        What the genes are worth.
+    offered
+        Number of candidates; they are the first types.
     """
-    level = 1.0 if len(counted.sizes) == 1 else OWN_LEVEL
-    apart = counted.listed - (1.0 - level) * counted.everyone
-    scores = apart @ knowledge.weights
-    return Evidence(np.where(knowledge.known, scores, 0.0), apart)
+    level = 1.0 if len(listed) == 1 else OWN_LEVEL
+    apart = listed - (1.0 - level) * everyone
+    weights = np.where(knowledge.known, knowledge.weights, 0.0)
+    cells = listed_by(voters, knowledge.places)
+    rated = np.asarray(cells @ weights.astype(np.float32))
+    # Types that are known by relatives alone have weak weights: no cell would be sure of them.
+    spread = rated.std(axis=0)
+    usual = np.median(spread[:offered][spread[:offered] > 0]) if spread[:offered].any() else 1.0
+    even = np.where(spread > 0, (np.maximum(spread, usual / 10) / usual) ** -EVEN, 1.0)
+    weights = weights * even
+    base = (1.0 - level) * (everyone @ weights)
+    pooled = apart @ weights
+    handicap = np.where(knowledge.known, base, np.inf)
+    handicap[offered:] += UNASKED
+    given = np.zeros_like(pooled)
+    for some in (slice(i, i + BLOCK) for i in range(0, len(owners), BLOCK)):
+        votes = softmax((rated[some] * even - handicap) / TIE, axis=1)
+        np.add.at(given, owners[some], votes)
+    number = given.sum(axis=1, keepdims=True)
+    share = (given + DOUBT / given.shape[1]) / (number + DOUBT)
+    scores = pooled + VOTE * np.log(share)
+    return Evidence(scores, pooled, given / np.maximum(number, 1e-12), apart, base, weights)
+
+
+def listed_by(lists: npt.NDArray[np.int32], places: npt.NDArray[np.float32]) -> csr_matrix:
+    """Return what the genes of lists count for, shape (lists, G); a list ends at -1."""
+    there = lists >= 0
+    at = np.broadcast_to(np.arange(lists.shape[1]), lists.shape)[there]
+    indptr = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
+    shape = (len(lists), places.shape[1])
+    return csr_matrix((places[at, lists[there]], lists[there], indptr), shape)

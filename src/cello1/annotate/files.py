@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from cello1.annotate.data import Data, open_data
-from cello1.annotate.run import annotate_data, species
+from cello1.annotate.prepare import species
+from cello1.annotate.run import annotate_data
 from cello1.annotate.table import Annotation
 from cello1.cells.h5ad.read import open_h5ad, open_table
 from cello1.cells.h5ad.tenx import is_tenx, write_as_h5ad

@@ -41,6 +41,9 @@ class Votes:
         Answers that could be read, shape (K,).
     unread
         Answers that could not, shape (K,).
+    tolerated
+        Responses that were read only because faults of their form were overlooked, of all that
+        could be read.
     """
 
     shares: Floats
@@ -49,6 +52,7 @@ class Votes:
     compared: npt.NDArray[np.intp]
     counts: npt.NDArray[np.intp]
     unread: npt.NDArray[np.intp]
+    tolerated: tuple[int, int] = (0, 0)
 
     @property
     def logits(self) -> Floats:
@@ -89,7 +93,7 @@ def count_votes(
     column = {label_key(label): j for j, label in enumerate(candidates)}
     shares, chosen, ahead = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     counts, unread, compared = (np.zeros(n_units, dtype=np.intp) for _ in range(3))
-    why = "no batch was answered"
+    why, mended = "no batch was answered", dict[str, bool]()
     for batch, behind in zip(batches, units, strict=True):
         record, rows = records.get(batch.puzzle.id, {}), np.asarray(behind, dtype=np.intp)
         said = parse_tolerantly(record.get("text", ""), batch.puzzle)
@@ -97,6 +101,7 @@ def count_votes(
             np.add.at(unread, rows, 1)
             why = said.reason if record else why
             continue
+        mended[batch.puzzle.id] = bool(said.repairs)
         places = np.array([column[label_key(c)] for c in batch.puzzle.candidates])
         given = positions(batch.puzzle, said.answer.labels)
         read = given >= 0
@@ -113,7 +118,8 @@ def count_votes(
             compared[rows] += 1
     if not counts.any():
         raise InputError(f"no answer of the solver can be read ({why}); nothing was annotated")
-    return Votes(shares, chosen, ahead, compared, counts, unread)
+    tolerated = (sum(mended.values()), len(mended))
+    return Votes(shares, chosen, ahead, compared, counts, unread, tolerated)
 
 
 def _rivals(scores: Floats) -> Floats:

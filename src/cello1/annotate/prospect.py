@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cello1.annotate.clusters import named_clusters
 from cello1.annotate.data import TISSUE_COLUMNS, open_data
-from cello1.annotate.run import human_symbols
+from cello1.annotate.prepare import human_symbols
 from cello1.cells.h5ad.tenx import is_tenx, look_at_tenx
 from cello1.errors import InputError
 

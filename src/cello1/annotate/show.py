@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cello1.annotate.data import Data
-from cello1.annotate.run import prepare
+from cello1.annotate.prepare import prepare
 from cello1.annotate.table import opened
 from cello1.puzzles.prompt import CHARACTERS_PER_TOKEN, messages
 from cello1.puzzles.puzzle import Puzzle

@@ -61,7 +61,7 @@ def annotate(
     """Name the cell types of your data. Can be interrupted: rerun the same command to resume."""
     from cello1.annotate.data import open_data
     from cello1.annotate.files import annotate_file, as_stored, check_out, read_reference
-    from cello1.annotate.run import species
+    from cello1.annotate.prepare import species
     from cello1.annotate.show import requests, show_annotation
     from cello1.annotate.table import opened
     from cello1.terminal.progress import telling, watching
