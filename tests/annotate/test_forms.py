@@ -56,11 +56,41 @@ def test_a_view_and_one_that_is_backed(cells, tmp_path):
     backed.file.close()
 
 
-def test_a_view_of_a_backed_one(cells, tmp_path):
+@pytest.mark.parametrize("rows", ["step", "mask", "shuffled"])
+def test_a_view_of_a_backed_one_is_never_read_whole(cells, rows, tmp_path, monkeypatch):
+    from cello1.annotate import data as module
+
     cells.write_h5ad(tmp_path / "in.h5ad")
-    part = anndata.read_h5ad(tmp_path / "in.h5ad", backed="r")[::2]
+    whole = anndata.read_h5ad(tmp_path / "in.h5ad", backed="r")
+    chosen = {
+        "step": np.arange(cells.n_obs) % 2 == 0,
+        "mask": (cells.obs["donor_id"] == "D1").to_numpy(),
+        "shuffled": np.random.default_rng(0).permutation(cells.n_obs)[:60],
+    }[rows]
+    part = whole[chosen, cells.var_names[::-1]]
+    kind, read = type(whole.X), []
+    take = kind.__getitem__
+
+    def watched(self, wanted):
+        read.append(take(self, wanted))
+        return read[-1]
+
+    monkeypatch.setattr(kind, "__getitem__", watched)
+    monkeypatch.setattr(module, "CHUNK_VALUES", 7 * cells.n_vars)
+    with pytest.raises(UseError, match="a view of a file"):
+        co.tl.annotate(part, **OPTIONS)
     with open_data(part) as data:
-        assert sum(len(chunk.indptr) - 1 for chunk in data.chunks()) == part.n_obs
+        assert read
+        read.clear()
+        chunks = list(data.chunks())
+    assert len(chunks) == len(read) > 3
+    assert max(block.shape[0] for block in read) <= 7
+    copy = co.tl.annotate(part, copy=True, **OPTIONS)
+    assert not copy.isbacked
+    assert copy.obs["cello1"].astype(str).tolist() == copy.obs["cell_type"].astype(str).tolist()
+    alone = co.tl.annotate(cells[chosen], copy=True, **OPTIONS)
+    assert copy.obs["cello1"].tolist() == alone.obs["cello1"].tolist()
+    whole.file.close()
 
 
 def test_dask_arrays_are_read_in_chunks(cells):

@@ -260,7 +260,9 @@ def _anndata(adata: Any, name: str, layer: str | None, asked: str | None) -> Dat
     raw_var = None
     if adata.raw is not None:
         nodes["raw.X"], raw_var = adata.raw.X, adata.raw.var
-    if adata.X is not None:
+    if adata.isbacked and adata.is_view:
+        nodes["X"] = _BackedView(adata)
+    elif adata.X is not None:
         nodes["X"] = adata.X
     nodes |= {k: adata.layers[k] for k in sorted(adata.layers)}
     organism = adata.uns.get("organism")
@@ -309,6 +311,23 @@ def _of_parts(
         lambda key: np.asarray(obsm[key])[:, :2],
         notes,
     )
+
+
+class _BackedView:
+    """The matrix of a view of a file, of which only the rows that are asked for are read.
+
+    anndata makes no view of such a view, and reads all of it for its `X`.
+    """
+
+    def __init__(self, view: Any) -> None:
+        self.shape = view.shape
+        self.stored = view._adata_ref.X
+        self.rows = np.arange(view._adata_ref.n_obs)[view._oidx]
+        self.columns = view._vidx
+
+    def __getitem__(self, wanted: slice) -> Any:
+        rows, at = np.unique(self.rows[wanted], return_inverse=True)  # files are read in order
+        return self.stored[rows][at][:, self.columns]
 
 
 def _row_blocks(node: Any) -> Iterator[Chunk]:

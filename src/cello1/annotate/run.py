@@ -11,6 +11,7 @@ from cello1.annotate.data import Data, open_data
 from cello1.annotate.decide import decide
 from cello1.annotate.prepare import prepare, species
 from cello1.annotate.table import Annotation
+from cello1.errors import UseError
 from cello1.recipes import AnnotateSettings, SolveSettings
 from cello1.recipes.read import resolve
 from cello1.recipes.section import takes
@@ -79,7 +80,7 @@ def annotate(
         Folder for questions and answers of a language model, from which an interrupted call
         resumes.
     copy
-        Return an annotated copy and leave `adata` alone.
+        Return an annotated copy, in memory, and leave `adata` alone.
     watch
         Called with (what is being done, share done).
 
@@ -105,11 +106,19 @@ def annotate(
         "organism": organism, "solver": solver, "beside": beside, "puzzles": puzzles,
         "aliases": aliases, "key_added": key_added, "run": run,
     }  # fmt: skip
-    adata = adata.copy() if copy else adata
+    if adata.isbacked and adata.is_view and not copy:
+        raise UseError(
+            "adata is a view of a file, which can hold no labels; annotate what it is a view of, "
+            "or ask for a copy, which is held in memory (copy=True)"
+        )
     with open_data(adata, layer=chosen.layer, organism=species(organism)) as data:
         found = annotate_data(data, watch=watch, **options)
-    found.write_to(adata)
-    return adata if copy else None
+    if not copy:
+        found.write_to(adata)
+        return None
+    labelled = adata.to_memory() if adata.isbacked else adata.copy()
+    found.write_to(labelled)
+    return labelled
 
 
 def annotate_data(
