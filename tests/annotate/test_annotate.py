@@ -183,6 +183,22 @@ def test_reasons_name_clusters_and_cite_what_is_there(cells):
     assert first["marker"] is True
 
 
+def test_a_mixed_cluster_is_called_what_most_of_its_cells_are_and_said_to_be_mixed(cells):
+    b_cell = (cells.obs["cell_type"] == "B cell").to_numpy()
+    few = np.flatnonzero((cells.obs["cell_type"] == "classical monocyte").to_numpy())[::2]
+    cluster = cells.obs["cluster"].astype(str).to_numpy()
+    cluster[few] = "0"
+    cells.obs["cluster"] = cluster
+    co.tl.annotate(cells, **OPTIONS)
+    table = co.get.annotation(cells)
+    assert table["label"].tolist() == TYPES
+    share = b_cell[cluster == "0"].mean()
+    assert 0.5 < share < 0.75
+    assert "It may be mixed: one by one, " in table.loc["0", "reason"]
+    assert "% monocyte." in table.loc["0", "reason"]
+    assert "mixed" not in " ".join(table.loc[["1", "2", "3"], "reason"])
+
+
 class _Writer:
     """A solver that only writes text, and cites a gene that no cell lists."""
 
@@ -208,6 +224,19 @@ def test_text_alone_is_voted_on_and_false_citations_are_struck(cells, monkeypatc
     assert all(row == ["HK79"] for row in table["unsupported"])
     assert all("answers said: \N{LEFT DOUBLE QUOTATION MARK}" in text for text in table["reason"])
     assert all("~~HK79~~" in reason for reason in table["reason"])
+
+
+def test_answers_of_another_form_are_read_and_counted(cells, monkeypatch):
+    from cello1.annotate import prepare as module
+
+    def bare(puzzle):
+        return known(puzzle).split("<answer>")[1].removesuffix("</answer>")
+
+    monkeypatch.setattr(module, "choose_solver", lambda *a, **k: _Writer(bare))
+    co.tl.annotate(cells, solver="mini", **OPTIONS)
+    assert co.get.annotation(cells)["label"].tolist() == TYPES
+    notes = json.loads(cells.uns["cello1"]["notes"])
+    assert any("do not keep to the form that was asked for" in note for note in notes)
 
 
 def test_a_solver_that_says_anything_gives_none_of_these(cells, monkeypatch):

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from cello1.annotate.batches import Batch
 from cello1.annotate.data import Counted
 from cello1.annotate.evidence import Evidence, Knowledge
-from cello1.annotate.levels import Level
+from cello1.annotate.levels import Level, broad_type
 from cello1.annotate.plan import Plan
 from cello1.citations.aliases import Aliases, read_aliases
 from cello1.citations.citations import Citation, citations, passage
@@ -33,6 +33,8 @@ _SHOWN, _IN_WORDS, _BETWEEN = 12, 6, 3
 _DOTS, _MOST_DOTS = 5, 200
 # Cited as speaking against: a gene of the type that so few cells of the cluster express.
 _RARE, _COMMON = 0.05, 0.2
+# From this share of its cells on, a second broad type is worth a sentence.
+_MIXED = 0.25
 _CELL = re.compile(r"\b([Cc])ell (\d+)\b")
 # In every cell, or in every cell that is stressed or dividing: no reason for any type.
 _EVERYWHERE = re.compile(
@@ -82,6 +84,7 @@ def verdicts(
     symbols = counted.symbols.names
     usable = np.array([not _EVERYWHERE.match(symbol) for symbol in symbols], dtype=bool)
     index = {label: j for j, label in enumerate(knowledge.labels)}
+    broad = [broad_type(label) for label in knowledge.labels]
     found = []
     for k, level in enumerate(levels):
         j, r = index[level.fine], index[level.runner_up]
@@ -123,6 +126,8 @@ def verdicts(
             lines.append("No gene sets it apart that speaks for any type on offer.")
         if against:
             lines.append(f"Against it: {told(against)}.")
+        if mixed := _mixed(evidence.votes[k], broad):
+            lines.append(mixed)
         if level.runner_up_probability > 0:
             part = [f"The runner-up is {level.runner_up} ({level.runner_up_probability:.2f})"]
             if for_rival:
@@ -295,6 +300,22 @@ def _listing(genes: Sequence[str]) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.005 or share == 0 else "< 1 %"
+
+
+def _mixed(votes: Floats, broad: Sequence[str]) -> str:
+    """Say so where many cells of a cluster fit another broad type than most of them do."""
+    shares: dict[str, float] = {}
+    for kind, share in zip(broad, votes.tolist(), strict=True):
+        shares[kind] = shares.get(kind, 0.0) + share
+    (first, most), (second, next_most) = sorted(
+        [*shares.items(), ("", 0.0)], key=lambda item: (-item[1], item[0])
+    )[:2]
+    if next_most < _MIXED:
+        return ""
+    return (
+        f"It may be mixed: one by one, {_percent(most)} of its cells fit {first} best and "
+        f"{_percent(next_most)} {second}."
+    )
 
 
 def _rounded(share: float) -> float:
