@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import gc
 import subprocess
 
 import h5py
+import numpy as np
 import pytest
 
 from cello1.cells.build import build
+from cello1.cells.h5ad.write import write_h5ad
 from cello1.errors import InputError
 
 
@@ -54,6 +57,20 @@ def test_a_full_disk_is_told_as_such_and_the_build_goes_on_when_there_is_room(
     build(files, tmp_path / "out", small())
     for name in ("train.parquet", "validation.parquet", "test.parquet", "build.json"):
         assert (folder / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+@pytest.mark.parametrize("size", ["8k", "40k", "80k", "120k"])
+def test_an_h5ad_that_finds_no_room_is_told_once(make_cells, disk, capfd, size):
+    cells, folder = make_cells(donors=8), disk(f"size={size}")
+    cells.uns = {f"part {i}": np.arange(500) * 1.5 + i for i in range(30)}
+    with pytest.raises(OSError, match=r"No space left on device .* free\): .*x\.h5ad") as error:
+        write_h5ad(cells, folder / "x.h5ad")
+    del error
+    gc.collect()
+    assert capfd.readouterr() == ("", "")
+    assert not list(folder.iterdir())
+    disk("remount,size=8m")
+    write_h5ad(cells, folder / "x.h5ad")
 
 
 def test_a_full_temporary_folder_is_told_as_such(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import tempfile
+import traceback
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -93,16 +97,27 @@ def write_h5ad(adata: Any, path: Path) -> None:
         With the name of the file, and how much space is left where that is the reason.
     """
     adata = with_plain_tables(adata)
-    with replacing(path) as temporary:
+    # h5py prints a traceback for every object that it cannot write as it lets go of it.
+    with replacing(path) as temporary, redirect_stderr(StringIO()):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of anndata, about what is plain already
                 adata.write_h5ad(temporary, compression="gzip")
         except Exception as error:
             # h5py wraps the system's error in several of its own, and anndata in another.
-            if _is_full(error):  # told with the name and what is free
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-            raise
+            if not _is_full(error):
+                raise
+            _let_go(error)
+            # Told with the name and what is free.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what the frames of an error and of those behind it hold."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    gc.collect()
 
 
 def plain_table(table: pd.DataFrame) -> pd.DataFrame:
