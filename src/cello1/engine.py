@@ -12,11 +12,13 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from cello1.errors import InputError
+from cello1.errors import InputError, first_line
 
 T = TypeVar("T")
+Engine = Literal["local", "ray"]
+_STARTS = 3
 Row = dict[str, Any]
 
 
@@ -43,17 +45,13 @@ def connected(address: str | None = None) -> Iterator[int]:
     ours = not ray.is_initialized()
     # Workers print and warn for themselves; what matters comes back with their results.
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if ours:
+    if ours and address is None:
+        _start_here(quiet)
+    elif ours:
         try:
-            if address is None:
-                cpus = os.cpu_count() or 1
-                ray.init(
-                    num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet
-                )
-            else:
-                ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise _no_cluster(address, str(error).strip().split("\n")[0]) from error
+            ray.init(address=address, **quiet)
+        except Exception as error:  # of many kinds
+            raise _no_cluster(address, first_line(error)) from error
     context = ray.data.DataContext.get_current()
     before = context.enable_progress_bars
     context.enable_progress_bars = False
@@ -63,6 +61,28 @@ def connected(address: str | None = None) -> Iterator[int]:
         context.enable_progress_bars = before
         if ours:
             ray.shutdown()
+
+
+def _start_here(quiet: dict[str, Any]) -> None:
+    """Start a cluster on this machine; Ray gives up after 30 seconds, too few on a busy one."""
+    import ray
+
+    for left in reversed(range(_STARTS)):
+        try:
+            ray.init(
+                num_cpus=os.cpu_count() or 1,
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
+            return
+        except Exception as error:  # of many kinds
+            ray.shutdown()
+            if not left:
+                raise InputError(
+                    f"Ray cannot be started on this machine ({first_line(error)}); is it very "
+                    "busy? Run it again, or use the engine local"
+                ) from error
 
 
 def _refuse_unreachable(address: str | None) -> None:
@@ -78,7 +98,7 @@ def _refuse_unreachable(address: str | None) -> None:
 
 def _no_cluster(address: str | None, reason: str) -> InputError:
     return InputError(
-        f"no Ray cluster at {address or 'this machine'} ({reason}); start one with "
+        f"no Ray cluster at {address} ({reason}); start one with "
         "`ray start --head`, or leave --address out"
     )
 
@@ -115,6 +135,8 @@ def each_batch(
     items: Sequence[T],
     size: int,
     address: str | None = None,
+    *,
+    gpus: bool = False,
 ) -> Iterator[tuple[int, Any]]:
     """Do work for batches of items in actors that are made once; yield (position, result).
 
@@ -128,6 +150,13 @@ def each_batch(
         Items in a batch.
     address
         As for :func:`connected`.
+    gpus
+        Where the cluster has GPUs, give each actor one besides its CPU.
+
+    Raises
+    ------
+    InputError
+        When `make` does, in an actor.
     """
     batches = [range(start, min(start + size, len(items))) for start in range(0, len(items), size)]
     if not batches:
@@ -137,14 +166,26 @@ def each_batch(
 
         class Actor:
             def __init__(self) -> None:
-                self.work = make()
+                self.work: Callable[[list[T]], list[Any]] | None = None
+                self.error = ""
+                try:
+                    self.work = make()
+                except InputError as error:
+                    self.error = str(error)
 
             def __call__(self, row: Row) -> Row:
-                places = batches[row["item"]]
-                return {"item": row["item"], "results": self.work([items[i] for i in places])}
+                if self.work is None:
+                    return {"item": row["item"], "results": [], "error": self.error}
+                asked = [items[i] for i in batches[row["item"]]]
+                return {"item": row["item"], "results": self.work(asked), "error": ""}
 
+        cards = int(ray.cluster_resources().get("GPU", 0)) if gpus else 0
         # One CPU stays free for reading; an actor holds its own for good.
-        actors = ray.data.ActorPoolStrategy(size=max(1, min(len(batches), cpus - 1)))
+        most = min(len(batches), cards or cpus - 1)
+        actors = ray.data.ActorPoolStrategy(size=max(1, most))
         data = ray.data.from_items(list(range(len(batches))), override_num_blocks=len(batches))
-        for row in data.map(Actor, compute=actors, num_cpus=1).iter_rows():
+        held = {"num_cpus": 1, "num_gpus": 1 if cards else None}
+        for row in data.map(Actor, compute=actors, **held).iter_rows():
+            if row["error"]:
+                raise InputError(row["error"])
             yield from zip(batches[row["item"]], row["results"], strict=True)

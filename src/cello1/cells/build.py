@@ -24,7 +24,7 @@ from cello1.cells.audit import Audit, audit
 from cello1.cells.census import fetch, is_census
 from cello1.cells.h5ad.kinds import check_place
 from cello1.cells.h5ad.read import open_h5ad, open_table
-from cello1.cells.jobs import Engine, Job, Part, run_jobs
+from cello1.cells.jobs import Job, Part, run_jobs
 from cello1.cells.report import FileReport
 from cello1.cells.split import (
     SPLITS,
@@ -36,6 +36,7 @@ from cello1.cells.split import (
     traits,
 )
 from cello1.cells.workers import leave_unguarded_script
+from cello1.engine import Engine
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.source import find_splits

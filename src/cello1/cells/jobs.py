@@ -12,19 +12,17 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from cello1.cells.make import make_puzzles
 from cello1.cells.report import FileReport
 from cello1.cells.workers import Pool, ending_when_still
-from cello1.engine import each_task
+from cello1.engine import Engine, each_task
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import Stored, write_puzzles
 from cello1.recipes import BuildSettings
 from cello1.runs import Watch, write_json
-
-Engine = Literal["local", "ray"]
 
 
 @dataclass(frozen=True)

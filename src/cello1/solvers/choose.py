@@ -28,7 +28,11 @@ CLASSICAL = ("chance", "markers", "centroids", "atlas")
 
 
 def choose_solver(
-    settings: SolveSettings, train: Sequence[Puzzle] = (), validation: Sequence[Puzzle] = ()
+    settings: SolveSettings,
+    train: Sequence[Puzzle] = (),
+    validation: Sequence[Puzzle] = (),
+    *,
+    load: bool = True,
 ) -> Solver:
     """Make the solver that some settings name; what it needs is loaded now.
 
@@ -38,6 +42,9 @@ def choose_solver(
         Who answers, and how.
     train, validation
         Puzzles to learn from and to choose a model on, for `centroids`.
+    load
+        Load the weights of a model on this machine. If not, it can only be asked for its name and
+        settings.
 
     Raises
     ------
@@ -52,13 +59,18 @@ def choose_solver(
         from cello1.solvers.on_ray import OnRay
 
         here = settings.model_copy(update={"engine": "transformers", "address": None})
-        return OnRay(lambda: choose_solver(here, train, validation), settings.address)
+        return OnRay(
+            choose_solver(here, train, validation, load=False),
+            lambda: choose_solver(here, train, validation),
+            settings.address,
+            model=kind not in CLASSICAL,
+        )
     if kind in CLASSICAL:
         return _classical(settings, train, validation)
     if settings.who == "atlas+mini":
-        return _together(settings)
+        return _together(settings, load)
     if settings.who == "mini" or (kind == "hf" and name):
-        return _informed(_local(settings, name), settings)
+        return _informed(_local(settings, name, load), settings)
     if kind == "openai" and name:
         return _informed(_endpoint(settings, name), settings)
     raise UseError(
@@ -128,7 +140,8 @@ def choose_for(
             files |= {name: found} if found else {}
         if "train" not in files:
             raise UseError("centroids learn from puzzles with answers: name a file with --train")
-    solver = choose_solver(settings, **{name: read_puzzles(file) for name, file in files.items()})
+    known = {name: read_puzzles(file) for name, file in files.items()}
+    solver = choose_solver(settings, known.get("train", ()), known.get("validation", ()))
     return Chosen(path, solver, [*files.values()])
 
 
@@ -186,14 +199,14 @@ def _informed(solver: Solver, settings: SolveSettings) -> Solver:
     return told
 
 
-def _together(settings: SolveSettings) -> Solver:
+def _together(settings: SolveSettings, load: bool) -> Solver:
     _need_models(settings)
     from cello1.solvers.classical.expert import ClassicalSolver
     from cello1.solvers.local.likelihood import LikelihoodSolver
     from cello1.solvers.local.mini import Mini
     from cello1.solvers.together import Together
 
-    expert = Together(_atlas(settings), LikelihoodSolver(Mini()))
+    expert = Together(_atlas(settings), LikelihoodSolver(Mini(load=load)))
     return ClassicalSolver(expert, joint=not settings.alone)
 
 
@@ -205,7 +218,7 @@ def _need_models(settings: SolveSettings) -> None:
         )
 
 
-def _local(settings: SolveSettings, name: str) -> Solver:
+def _local(settings: SolveSettings, name: str, load: bool) -> Solver:
     _need_models(settings)
     from cello1.solvers.local.language import LanguageModel, LanguageSolver
     from cello1.solvers.local.likelihood import LikelihoodSolver, rates_candidates
@@ -213,7 +226,7 @@ def _local(settings: SolveSettings, name: str) -> Solver:
 
     if settings.engine == "vllm":
         return _vllm(settings, name or str(FOLDER))
-    language = LanguageModel(name) if name else Mini()
+    language = LanguageModel(name, load=load) if name else Mini(load=load)
     wanted = settings.valid or settings.samples > 1 or settings.temperature is not None
     writes = settings.decode == "generate" or wanted
     if settings.decode == "assign" or (not writes and rates_candidates(language)):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from cello1.atlas import Knowledge
 from cello1.engine import each_batch
 from cello1.puzzles.puzzle import Puzzle
-from cello1.solvers.base import Failure, OnDone, Response, Solver
+from cello1.solvers.base import Failure, Knowing, OnDone, Response, Solver
 
 BATCH = 16
 
@@ -19,16 +20,30 @@ class OnRay:
 
     Parameters
     ----------
+    solver
+        The other solver; only asked for its name and settings, and how it knows candidates.
     make
-        Makes the solver, once in every actor.
+        Makes it, once in every actor.
     address
         Of the cluster; by default one is started on this machine.
+    model
+        Whether it runs a model: then it gets GPUs, where the cluster has any.
     """
 
-    def __init__(self, make: Callable[[], Solver], address: str | None = None) -> None:
-        here = make()
-        self.name, self.settings = here.name, here.settings
-        self.make, self.address = make, address
+    def __init__(
+        self,
+        solver: Solver,
+        make: Callable[[], Solver],
+        address: str | None = None,
+        *,
+        model: bool = False,
+    ) -> None:
+        self.solver, self.name, self.settings = solver, solver.name, solver.settings
+        self.make, self.address, self.model = make, address, model
+
+    def knows(self, label: str) -> Knowledge | None:
+        """Say how the other solver knows a candidate."""
+        return self.solver.knows(label) if isinstance(self.solver, Knowing) else None
 
     def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
         """Answer all puzzles; those of a lost worker are answered again elsewhere."""
@@ -44,5 +59,5 @@ class OnRay:
 
             return answer
 
-        for place, result in each_batch(start, puzzles, BATCH, self.address):
+        for place, result in each_batch(start, puzzles, BATCH, self.address, gpus=self.model):
             on_done(puzzles[place].id, result)

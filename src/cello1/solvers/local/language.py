@@ -18,7 +18,7 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.base import Failure, OnDone, Response
 from cello1.solvers.local.attention import decode_faster
 from cello1.solvers.local.generate import bytes_per_token, generate
-from cello1.solvers.local.loading import load_model
+from cello1.solvers.local.loading import load_config, load_model
 from cello1.solvers.local.prompter import Prompter
 from cello1.solvers.local.writers import FreeWriter, GuidedWriter
 
@@ -41,6 +41,10 @@ class LanguageModel:
     device, dtype
         For loading: by default the GPU in bfloat16 if it supports it, else the CPU in float32.
 
+    load
+        Load what is needed to ask it. If not, only `name`, `identity` and `config` are known, which
+        tell what a run is when others make it.
+
     Raises
     ------
     InputError
@@ -54,7 +58,12 @@ class LanguageModel:
         model: PreTrainedModel | None = None,
         device: str | None = None,
         dtype: torch.dtype | None = None,
+        load: bool = True,
     ) -> None:
+        if not load:
+            self.source = source.source if isinstance(source, Prompter) else source
+            self.config: PretrainedConfig = load_config(self.source)
+            return
         if model is None:
             folder = source.source if isinstance(source, Prompter) else source
             gpu = torch.cuda.is_available() if device is None else device.startswith("cuda")
@@ -66,6 +75,7 @@ class LanguageModel:
         self.source, self.prompt = self.prompter.source, self.prompter.prompt
         self.tokenizer, self.vocabulary = self.prompter.tokenizer, self.prompter.vocabulary
         self.model: PreTrainedModel = model
+        self.config = model.config
         self.device = str(model.device)
         self.context = context_of(model.config)
         settings = model.generation_config

@@ -283,7 +283,7 @@ def _header(language: LanguageModel, number: int) -> list[int]:
 
 def rates_candidates(language: LanguageModel) -> bool:
     """Return whether a model was trained to rate the candidates on offer, as `cello1 base` does."""
-    return bool(getattr(language.model.config, "rates_candidates", False))
+    return bool(getattr(language.config, "rates_candidates", False))
 
 
 def _rival(shares: Floats, chosen: int) -> int:

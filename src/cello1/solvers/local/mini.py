@@ -18,8 +18,8 @@ FOLDER = Path(__file__).resolve().parents[2] / "models" / "mini"
 class Mini(LanguageModel):
     """The embedded model, identified by its weights rather than by its path."""
 
-    def __init__(self) -> None:
-        super().__init__(FOLDER)
+    def __init__(self, *, load: bool = True) -> None:
+        super().__init__(FOLDER, load=load)
 
     @property
     def name(self) -> str:
