@@ -4,6 +4,10 @@ import json
 import signal
 import subprocess
 import sys
+import threading
+import types
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.machinery import ModuleSpec
 
 import anndata as ad
 import numpy as np
@@ -181,6 +185,71 @@ def test_an_old_tiledbsoma_is_named(monkeypatch, source):
     monkeypatch.setattr(census.metadata, "version", lambda name: "2.2.1")
     with pytest.raises(InputError, match=r"expected 2\.3 or newer"):
         look_up(source, EVERY, 0)
+
+
+def test_libraries_that_do_not_go_together_are_named():
+    words = r"^tiledbsoma 2\S+ cannot be imported with pandas \S+ \(no attribute 'x'\); install"
+    with pytest.raises(InputError, match=words) as caught, census._importing("tiledbsoma"):
+        raise AttributeError("no attribute 'x'\n\nAt:\n  somewhere")
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_network_the_census_cannot_be_reached(monkeypatch):
+    """The library of the Census asks with `requests`; what that says is real."""
+    requests = pytest.importorskip("requests")
+    asks = types.ModuleType("cellxgene_census")
+    asks.open_soma = lambda census_version: requests.get("https://census.invalid/", timeout=5)
+    asks.__spec__ = ModuleSpec("cellxgene_census", None)
+    monkeypatch.setitem(sys.modules, "cellxgene_census", asks)
+    with pytest.raises(
+        InputError, match=r"^the Census cannot be reached \(.*census:FOLDER$"
+    ) as caught:
+        look_up("census:", EVERY, 0)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+MIRRORS = {
+    "default": "here",
+    "here": {"provider": "S3", "base_uri": "s3://none/", "region": "us-west-2"},
+}
+RELEASES = {
+    "stable": "2025-11-08",
+    "2025-11-08": {
+        "release_date": None,
+        "release_build": "2025-11-08",
+        "soma": {"uri": "s3://none/soma/", "relative_uri": "/soma/", "s3_region": "us-west-2"},
+        "h5ads": {"uri": "s3://none/h5ads/", "relative_uri": "/h5ads/", "s3_region": "us-west-2"},
+    },
+}
+
+
+def test_an_unknown_release_is_said_in_one_line(monkeypatch):
+    """Of the real library, with a list of releases from this machine."""
+    real = pytest.importorskip("cellxgene_census", reason="needs cellxgene-census")
+
+    class Lists(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            lists = MIRRORS if self.path == "/mirrors.json" else RELEASES
+            self.wfile.write(json.dumps(lists).encode())
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Lists) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name in ("RELEASE", "MIRRORS"):
+            file = "release.json" if name == "RELEASE" else "mirrors.json"
+            address = f"http://127.0.0.1:{server.server_port}/{file}"
+            monkeypatch.setattr(
+                real._release_directory, f"CELL_CENSUS_{name}_DIRECTORY_URL", address
+            )
+        with pytest.raises(InputError, match="the Census has no release '1999-01-01'") as caught:
+            look_up("census:", CensusSettings(census="1999-01-01"), 0)
+        server.shutdown()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_broken_connection_is_tried_again(source, tmp_path, monkeypatch):

@@ -204,19 +204,38 @@ def _experiment(source: str, settings: CensusSettings) -> Iterator[soma.Experime
                 return
             yield _organism(opened, settings, uri)
             return
+    what = f"release {settings.census} of the Census"
+    with _opened(lambda: _release(settings.census), f"{what} cannot be opened") as top:
+        yield _organism(top, settings, f"release {settings.census}")
+
+
+def _release(name: str) -> Any:
+    """Open a release of the public Census."""
     if find_spec("cellxgene_census") is None:
         raise InputError("the Census needs cellxgene-census: pip install 'cello1[census]'")
-    import cellxgene_census
-
-    what = f"release {settings.census} of the Census cannot be opened"
-    with _opened(lambda: cellxgene_census.open_soma(census_version=settings.census), what) as top:
-        yield _organism(top, settings, f"release {settings.census}")
+    with _importing("cellxgene-census"):
+        import cellxgene_census
+    try:
+        return cellxgene_census.open_soma(census_version=name)
+    except ValueError as error:
+        raise InputError(
+            f"the Census has no release {name!r} ({_reason(error)}); expected a date such as "
+            "2025-11-08, or stable or latest: --census"
+        ) from error
+    except OSError as error:
+        told = getattr(error.args[0], "reason", error) if error.args else error
+        raise InputError(
+            f"the Census cannot be reached ({_reason(told).rpartition('): ')[2]}); is there a "
+            "connection to the internet? A copy on this machine is read as census:FOLDER"
+        ) from error
 
 
 @contextmanager
 def _opened(open_it: Callable[[], Any], what: str) -> Iterator[Any]:
     try:
         opened = open_it()
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(
             f"{what} ({_reason(error)}); expected the name of a release such as 2025-11-08 and a "
@@ -244,6 +263,21 @@ def _need_tiledbsoma() -> None:
             f"tiledbsoma {version} is installed, which does not go with today's pandas; "
             "expected 2.3 or newer: pip install 'tiledbsoma>=2.3'"
         )
+    with _importing("tiledbsoma"):
+        import tiledbsoma  # noqa: F401
+
+
+@contextmanager
+def _importing(name: str) -> Iterator[None]:
+    """Say which versions do not go together: such libraries fail in many ways when imported."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(
+            f"{name} {metadata.version(name)} cannot be imported with pandas "
+            f"{metadata.version('pandas')} ({_reason(error)}); install versions that go together: "
+            "pip install --upgrade 'cello1[census]'"
+        ) from error
 
 
 def _filter(columns: Sequence[str], settings: CensusSettings) -> str:
@@ -437,6 +471,9 @@ def _write_tables(file: h5py.File, query: Any, data: DataSet, settings: CensusSe
     write_elem(file, "uns", {"census": json.dumps(note, sort_keys=True), "organism": organism})
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: object) -> str:
     """Return the first line of an error of TileDB, without the trace that it appends."""
-    return str(error).split("\n")[0].strip(" '\"")[:200] or type(error).__name__
+    said = str(error).split("\n")[0].strip()
+    if said[:1] in ("'", '"') and said[-1:] == said[:1]:  # as a KeyError quotes
+        said = said[1:-1]
+    return said[:200] or type(error).__name__
