@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -190,7 +189,8 @@ def suite(
     found: dict[str, dict[str, Measured | str]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        kang = build(data, manifest, "kang-whole", folder / "kang")
+        learn = any(entrant.kind == "centroids" for entrant in entrants)
+        kang = build(data, manifest, "kang-whole", folder / "kang") if learn else []
         for key in only or manifest["studies"]:
             puzzles = build(data, manifest, key, folder)
             without = left_out(manifest["studies"][key]["study"], sources)
@@ -316,18 +316,24 @@ def speed(data: Path, manifest: dict[str, Any]) -> None:
 def one_speed(name: str, file: str) -> None:
     """Measure one solver in this process."""
     puzzles = co.read_puzzles(Path(file))
-    puzzles = [puzzles[i % len(puzzles)] for i in range(2_000)]
+    times = -(-2_000 // len(puzzles))
     load, _ = timed(lambda: choose_solver(SolveSettings(solver=name)))
     solver: Any = choose_solver(SolveSettings(solver=name))
     solver.solve(puzzles[:50], lambda *_: None)  # compile and make rows
-    whole, _ = timed(lambda: solver.solve(puzzles, lambda *_: None))
+    count = times * len(puzzles)
+    whole, _ = timed(lambda: [solver.solve(puzzles, lambda *_: None) for _ in range(times)])
     expert = solver.expert
     if hasattr(expert, "prepare"):
-        alone, _ = timed(lambda: expert.prepare(puzzles))
+        alone, _ = timed(lambda: [expert.prepare(puzzles) for _ in range(times)])
     else:
-        alone, _ = timed(lambda: [expert.scores(p) for p in puzzles])
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    print(f"| {name} | {load:.2f} | {2_000 / whole:,.0f} | {2_000 / alone:,.0f} | {memory:,.0f} |")
+        alone, _ = timed(lambda: [expert.scores(p) for _ in range(times) for p in puzzles])
+    print(f"| {name} | {load:.2f} | {count / whole:,.0f} | {count / alone:,.0f} | {peak():,.0f} |")
+
+
+def peak() -> float:
+    """Return the peak memory of this process in MB, without what its parent had when it began."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:

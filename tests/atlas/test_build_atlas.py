@@ -43,6 +43,18 @@ def test_counts_what_matched(tmp_path: Path) -> None:
     assert Atlas.read(tmp_path / "a", only=True).knows("odd type").how == "source"
 
 
+def test_columns_of_one_name_are_samples_of_one_type(tmp_path: Path) -> None:
+    profiles(tmp_path / "t.csv")
+    head, *rows = (tmp_path / "t.csv").read_text().splitlines()
+    lines = [f"{head},B cell", *(f"{row},{row.split(',')[1]}" for row in rows)]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    (match,) = build_atlas(settings({"name": "t", "profiles": "t.csv"}), tmp_path / "a", tmp_path)
+    assert not match.unknown_types
+    (source,) = read_sources(tmp_path / "a")[0]
+    assert {c.label: c.samples for c in source.columns}["B cell"] == 2
+    assert len(source.columns) == 4
+
+
 def test_same_recipe_gives_the_same_bytes(tmp_path: Path) -> None:
     profiles(tmp_path / "t.csv")
     for name in ("a", "b"):

@@ -183,6 +183,7 @@ class Atlas:
         self._lists = [source for source in sources if not source.is_table]
         self._rows: dict[tuple[str, str, str], Floats] = {}
         self._keys_of: dict[str, str] = {}
+        self._absent: dict[tuple[Any, ...], Floats] = {}
         self._asked: tuple[tuple[str, ...], list[str], list[int]] = ((), [], [])
 
     @classmethod
@@ -619,7 +620,15 @@ class Atlas:
         rows = self.rows(candidates, tissue=tissue, disease=disease)
         scores = np.asarray(listed @ rows.T, dtype=np.float64)
         if universe is not None and self.weights.absence:
-            absent = self.absent(rows, universe).astype(np.float64)
+            genes = frozenset(universe)
+            keys = [self._key(label) for label in candidates]
+            where = (system(tissue), (disease or "").casefold(), genes)
+            if len(self._absent) > _MOST_ABSENT:
+                self._absent.clear()
+            for key, row in zip(keys, rows, strict=True):
+                if (key, *where) not in self._absent:
+                    self._absent[key, *where] = self.absent(row[None, :], genes)[0]
+            absent = np.array([self._absent[key, *where] for key in keys], dtype=np.float64)
             ones = csr_array((np.ones(listed.nnz), listed.indices, listed.indptr), listed.shape)
             scores += self.weights.absence * (absent.sum(axis=1) - ones @ absent.T)
         return np.asarray(scores, dtype=np.float32)
@@ -682,6 +691,7 @@ _OFTEN = 0.95
 _SPEAKS = 0.2
 _GRID = 2.0**24
 _GENES_AT_ONCE = 4_000
+_MOST_ABSENT = 500
 
 
 @dataclass(frozen=True)

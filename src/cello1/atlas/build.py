@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ CELL_SD, DEPTH, DEPTH_SD = 0.5, 2_000.0, 0.5
 _CONTENDERS = 2_500  # genes of a profile that can reach a list
 _SELDOM = 0.01  # mean share below which a gene is not kept
 _DEEP = 200  # genes ranked of a cell, so that 50 remain without housekeeping genes
+
+_REPEATED = re.compile(r"\.\d+$")
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -230,10 +233,11 @@ def _profile_frame(path: Path) -> pd.DataFrame:
 def _curated(asked: AtlasSource, data: Path, path: Path, frame: pd.DataFrame) -> dict[str, Column]:
     """Return the columns to take, with what is known of each."""
     if asked.cell_types is None:
+        # Of several columns with one name pandas calls the second `B cell.1`: samples of one type.
+        names = {name: _REPEATED.sub("", name) for name in frame.columns if name != "gene"}
         return {
-            name: _column(name, asked.tissue, asked.disease)
-            for name in frame.columns
-            if name != "gene"
+            name: _column(label if label in names else name, asked.tissue, asked.disease)
+            for name, label in names.items()
         }
     try:
         table = pd.read_csv(data / asked.cell_types, dtype=str, encoding="utf-8-sig").fillna("")
