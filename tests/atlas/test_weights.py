@@ -47,9 +47,11 @@ def test_weights_were_made_of_the_shared_tables_and_validation_cells(
     assert not [name for name in files if any(word in name for word in tested)]
 
 
-def test_fitted_weights_lower_no_validation_set_by_much(manifest: dict) -> None:
+def test_fitted_weights_do_not_lower_validation(manifest: dict) -> None:
+    # On average: single sets of 50 puzzles move by some hundredths either way.
     assert len(manifest["accuracy"]) == 9
-    for name, found in manifest["accuracy"].items():
-        cell, batch = (new - old for new, old in zip(found["fitted"], found["before"], strict=True))
-        assert cell > -0.03, name
-        assert batch > -0.05, name
+    for k in (0, 1):
+        change = [
+            found["fitted"][k] - found["before"][k] for found in manifest["accuracy"].values()
+        ]
+        assert sum(change) / len(change) > -0.005
