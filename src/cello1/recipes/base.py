@@ -71,6 +71,10 @@ class BaseModelSettings(Section):
         float,
         Field(ge=0, le=1, description="Share of the width that starts from what the tables tell."),
     ] = 0.5
+    copying: Annotated[
+        bool,
+        Field(description="Give a model that is trained further a layer that begins as a copyist."),
+    ] = False
     stages: Annotated[tuple[Stage, ...], Field(description="Stages, from easy to hard.")] = ()
     learning_rate: Annotated[float, Field(gt=0, description="Peak learning rate.")] = 1e-3
     workers: Annotated[

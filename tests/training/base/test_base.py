@@ -82,7 +82,7 @@ def test_decoding_asks_what_training_asked(tables, toys, tmp_path, laid_out):
     from cello1.training.base.pretrain import choose, ratings
 
     with torch.no_grad():
-        logs, _ = choose(language.model, questions, numbers)
+        logs = choose(language.model, questions, numbers).logs
     trained = ratings(questions, [lesson for lesson, _ in lessons], logs.numpy())
     solver = LikelihoodSolver(language)
     for rating, (lesson, puzzle) in zip(trained, lessons, strict=True):
@@ -126,10 +126,17 @@ def work(given, out):
     base(given, out)
 
 
-def test_killed_with_9_and_resumed_it_ends_with_the_same_weights(tables, tmp_path):
+@pytest.mark.parametrize("copying", [False, True], ids=["from nothing", "with a copyist"])
+def test_killed_with_9_and_resumed_it_ends_with_the_same_weights(tables, tmp_path, copying):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cello1.training.base.pretrain", "cello1.training.base.base"])
     given = settings(tables, stages=(EASY.model_copy(update={"steps": 40}), FULL))
+    if copying:
+        first = base(settings(tables), tmp_path / "first")
+        given = settings(
+            {"sources": str(tmp_path / "first" / SOURCES)}, model=str(first), copying=True,
+            stages=(FULL.model_copy(update={"steps": 20, "written": 1.0}),),
+        )  # fmt: skip
     whole = context.Process(target=work, args=(given, tmp_path / "whole"))
     whole.start()
     whole.join()

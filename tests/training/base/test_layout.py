@@ -47,36 +47,44 @@ def test_whoever_skips_special_tokens_still_reads_the_format(layout):
     assert not set(TAGS) & set(layout.tokenizer.all_special_tokens)
 
 
-def test_a_response_is_right_and_its_notes_are_the_rating(practice, layout):
+def test_a_response_is_right_and_every_gene_is_in_its_cell(practice, layout):
     rng = np.random.default_rng(0)
     for i in range(30):
         draft = practice.draw(0, i, Size(4, 50, 1))
         lesson = layout.lesson(draft, rng, cite=True)
         puzzle = as_puzzle(practice, draft)
-        rating = rng.normal(size=(len(draft.cells), len(draft.names))).astype(np.float32)
-        tokens, targets, weights = response(layout, lesson, rating)
-        assert len(tokens) == len(targets) == len(weights)
+        tokens, targets, weights = response(layout, lesson)
+        assert tokens == targets
+        assert len(tokens) == len(weights)
+        assert min(weights) > 0
         text = layout.tokenizer.decode(tokens).removesuffix("<|im_end|>")
         assert cello1.score(puzzle, text).exact
         said = parse_response(text)
         assert isinstance(said, Answer)
         vocabulary = gene_vocabulary([puzzle])
         assert all(c.true for c in citations(puzzle, said.reasoning, vocabulary))
-        for line, row in zip(said.reasoning.split("\n"), rating, strict=False):
-            first, second = (puzzle.candidates[j] for j in np.argsort(-row)[:2])
-            assert f" is {first} or {second}" in line
+        lines = said.reasoning.rstrip("\n").split("\n")
+        for k, (line, label) in enumerate(zip(lines, puzzle.answer, strict=True), start=1):
+            assert line.startswith((f"Cell {k} is {label}: ", f"Cell {k} is {label}."))
 
 
-def test_the_note_that_errs_is_told_the_right_type_and_nothing_behind_it(practice, layout):
+def test_what_follows_the_ratings_is_told_the_right_type_unless_it_is_gone(practice, layout):
     draft = practice.draw(0, 1, Size(4, 50, 0, plain=True))
     lesson = layout.lesson(draft, np.random.default_rng(0), cite=True)
     n, m = len(lesson.gold), len(lesson.labels)
+    said = [lesson.gold[(i + 1) % n] for i in range(n)]  # everybody says the next one's type
     rating = np.zeros((n, m), np.float32)
-    rating[np.arange(n), [(j + 1) % m for j in lesson.gold]] = 1.0
-    tokens, targets, _ = response(layout, lesson, rating)
+    rating[np.arange(n), said] = 1.0
+    tokens, targets, weights = response(layout, lesson, rating)
+    text = layout.tokenizer.decode(tokens).removesuffix("<|im_end|>")
+    answer = parse_response(text)
+    assert isinstance(answer, Answer)
+    assert list(answer.labels) == [draft.names[j] for j in said]
     wrong = [k for k, (a, b) in enumerate(zip(tokens, targets, strict=True)) if a != b]
-    assert len(wrong) == n
-    assert [targets[k] for k in wrong] == [lesson.labels[j][-1] for j in lesson.gold]
+    # The first cell's type is still to be had; that of every other has been given away.
+    assert [targets[k] for k in wrong] == [lesson.labels[lesson.gold[0]][-1]]
+    silent = [tokens[k] for k, weight in enumerate(weights) if weight == 0]
+    assert silent == [lesson.labels[j][-1] for j in said[1:]]
 
 
 def test_known_labels_are_also_read_word_by_word(practice, layout):
@@ -124,6 +132,13 @@ def test_the_lean_forward_pass_gives_the_numbers_of_transformers(practice, layou
         assert torch.allclose(ours.early, early, atol=1e-5)
         plain = model.model(input_ids=ids, use_cache=False).last_hidden_state
         assert torch.allclose(hidden_states(model, ids).last, plain, atol=1e-5)
+        begun = hidden_states(model, ids[:, :-5])
+        before = torch.ones(1, 1, 5, ids.shape[1], dtype=torch.bool).tril(ids.shape[1] - 5)
+        rest = hidden_states(
+            model, ids[:, -5:], sees=before, behind=begun.kept,
+            position=torch.arange(ids.shape[1])[None, -5:],
+        )  # fmt: skip
+        assert torch.allclose(rest.last, plain[:, -5:], atol=1e-5)
 
 
 def test_before_any_training_tables_and_look_up_already_speak(practice, layout):

@@ -66,7 +66,7 @@ class LikelihoodSolver:
             shares, method = probabilities(scores)
             chosen = assign_jointly(scores).tolist()
             pairs = [(j, _rival(row, j)) for j, row in zip(chosen, shares, strict=True)]
-            genes = self.cited(puzzle, pairs) if rates_candidates(self.language) else None
+            genes = self.cited(puzzle, chosen) if rates_candidates(self.language) else None
             text = response_text(
                 _reasoning(puzzle, pairs, shares, genes),
                 tuple(puzzle.candidates[j] for j in chosen),
@@ -116,23 +116,23 @@ class LikelihoodSolver:
                     scores[:, j] += logs[:, options.index(label[len(start)])]
         return scores
 
-    def cited(self, puzzle: Puzzle, likely: Sequence[tuple[int, int]]) -> list[list[str]]:
+    def cited(self, puzzle: Puzzle, chosen: Sequence[int]) -> list[list[str]]:
         """Return the genes of each cell that the model would cite for its type.
 
         Parameters
         ----------
         puzzle
             The puzzle.
-        likely
-            For each cell, the indices of its type and of the second-best one.
+        chosen
+            For each cell, the index of its type.
         """
         encode, labels = self.language.vocabulary.encode, self._labels(puzzle)
-        between, colon = encode(" or"), encode(": ")
+        colon = encode(": ")
         logits = self._ask(
             puzzle,
             [
-                [*_header(self.language, i), *labels[first], *between, *labels[second], *colon]
-                for i, (first, second) in enumerate(likely, start=1)
+                [*_header(self.language, i), *labels[j], *colon]
+                for i, j in enumerate(chosen, start=1)
             ],
         )
         found = []

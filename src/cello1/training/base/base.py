@@ -21,7 +21,7 @@ from cello1.solvers.local.loading import load_model, load_tokenizer, model_folde
 from cello1.training.base.layout import Layout
 from cello1.training.base.practice import Practice, Size, knowledge
 from cello1.training.base.sources import Sources, gather
-from cello1.training.base.tokens import make_tokenizer
+from cello1.training.base.tokens import CHAT_TEMPLATE, make_tokenizer
 from cello1.training.run.card import model_card
 from cello1.training.run.checkpoints import STATE
 from cello1.training.run.data import input_files, read_answered
@@ -114,6 +114,7 @@ def _sources(settings: BaseModelSettings, folder: Path, watch: Watch) -> Sources
 def _prepare(settings: BaseModelSettings, sources: Sources, folder: Path) -> Any:
     import torch
 
+    from cello1.training.base.copying import add_copying
     from cello1.training.base.pretrain import Trainer, new_model, start_from
 
     practice = Practice(
@@ -125,12 +126,15 @@ def _prepare(settings: BaseModelSettings, sources: Sources, folder: Path) -> Any
     if settings.model is not None:
         tokenizer: Any = load_tokenizer(settings.model)
         model: Any = load_model(settings.model, "float32")
+        tokenizer.chat_template = CHAT_TEMPLATE  # of older models it opens the thinking
         layout = Layout(tokenizer, practice, telling)
         if not getattr(model.config, "rates_candidates", False) or not layout.knows_types():
             raise InputError(
                 f"{settings.model} is no model of `cello1 base` whose tokenizer knows these types; "
                 "train it from scratch (model: null)"
             )
+        if settings.copying:
+            model = add_copying(model, layout, practice)
     else:
         tokenizer = make_tokenizer(
             [gene for gene, share in zip(practice.genes, listed, strict=True) if share >= _LISTED],

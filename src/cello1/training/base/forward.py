@@ -7,6 +7,7 @@ once a step where the device computes in it. Tests hold it against `transformers
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,10 +23,13 @@ class States(NamedTuple):
         Behind the final norm, for the head.
     early
         Behind the layer asked for, normed in the same way.
+    kept
+        Keys and values of every layer, shape (rows, heads, length, size) each, for what follows.
     """
 
     last: torch.Tensor
     early: torch.Tensor | None
+    kept: list[tuple[torch.Tensor, torch.Tensor]]
 
 
 def hidden_states(
@@ -35,6 +39,7 @@ def hidden_states(
     sees: torch.Tensor | None = None,
     position: torch.Tensor | None = None,
     early: int | None = None,
+    behind: Sequence[tuple[torch.Tensor, torch.Tensor]] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> States:
     """Compute the hidden states of all tokens.
@@ -47,10 +52,13 @@ def hidden_states(
         Shape (rows, length).
     sees
         Which token sees which, shape (rows, 1, length, length); by default every earlier one.
+        What stands behind others sees those first: (rows, 1, length, length of both).
     position
         Shape (rows, length); by default counted from 0.
     early
         After how many layers states are returned as well.
+    behind
+        What was kept of tokens that these follow: gradients reach them too.
     dtype
         To compute in.
     """
@@ -66,7 +74,7 @@ def hidden_states(
         weight = layer.weight.to(dtype)
         return functional.rms_norm(states, (states.shape[-1],), weight, eps)
 
-    found = None
+    found, kept = None, []
     for number, layer in enumerate(body.layers):
         own = layer.self_attn
         if early == number:
@@ -81,6 +89,9 @@ def hidden_states(
         asked = asked * cos + torch.cat([-second, first], dim=-1) * sin
         q, k = asked.transpose(1, 2).chunk(2, dim=1)
         v = mixed[:, :, 2 * heads :].transpose(1, 2)
+        kept.append((k, v))
+        if behind is not None:
+            k, v = (torch.cat(pair, dim=2) for pair in zip(behind[number], (k, v), strict=True))
         told = functional.scaled_dot_product_attention(
             q, k, v, attn_mask=sees, is_causal=sees is None
         )
@@ -91,4 +102,4 @@ def hidden_states(
         x = x + functional.linear(functional.silu(gate) * up, layer.mlp.down_proj.weight.to(dtype))
     if early == len(body.layers):
         found = norm(x, body.norm)
-    return States(norm(x, body.norm), found)
+    return States(norm(x, body.norm), found, kept)

@@ -20,10 +20,11 @@ import numpy.typing as npt
 
 from cello1.puzzles.prompt import read_user_message, system_message, user_message
 from cello1.puzzles.puzzle import Puzzle
+from cello1.solvers.assign import assign_jointly
 from cello1.solvers.local.spelling import Tree, spelling_tree
 from cello1.training.base.practice import Draft, Practice
 from cello1.training.base.sources import Floats32
-from cello1.training.teacher.wording import AMONG_OTHERS, EACH_ONCE
+from cello1.training.teacher.wording import AMONG_OTHERS
 
 CITED = 3  # genes of a line
 _TELLS = 0.35  # log ratio from which a gene speaks for a type
@@ -289,19 +290,25 @@ def questions(layout: Layout, lessons: Sequence[Lesson], pad: int) -> Questions:
 
 
 # What the tokens of a written response count for.
-TYPE, SECOND, GENE, NUMBER, WORD = 1.0, 0.3, 0.3, 0.2, 0.1
+TYPE, GENE, WORD = 1.0, 0.4, 0.25
 
 
 def response(
-    layout: Layout, lesson: Lesson, rating: npt.NDArray[np.float32]
+    layout: Layout, lesson: Lesson, rating: npt.NDArray[np.float32] | None = None
 ) -> tuple[list[int], list[int], list[float]]:
-    """Write what is to be said, from ``<think>`` on: notes of all cells, then each type once.
+    """Write what is to be said, from ``<think>`` on: a line for each cell, then the answer.
 
-    A note names the two types rated highest for its cell, and genes that speak for the first.
+    A line names the type of its cell and genes that speak for it, behind the lines before it: so
+    each type is given once, and the answer repeats the lines.
 
-    The notes are the model's own, right or wrong, as they will be when it answers; what it should
-    have noted is the type that is right. So the notes stay as honest as the rating, and the
-    assignment is learned on notes that have to be mended.
+    Parameters
+    ----------
+    layout, lesson
+        The words, and what is asked.
+    rating
+        Of the cells and candidates, shape (N, M). With it the lines say the assignment that is
+        best by it, right or wrong, as they may when the model answers; what should have been said
+        is the type that is right, where no earlier line has given it away.
 
     Returns
     -------
@@ -317,48 +324,42 @@ def response(
         targets.extend(ids)
         weights.extend([weight] * len(ids))
 
-    order = np.argsort(-rating, axis=1, kind="stable")[:, :2].tolist()
+    given = lesson.gold if rating is None else assign_jointly(rating).tolist()
     colon, among = layout.said(": "), layout.said(AMONG_OTHERS)
-    alternative = layout.said(" or")
-    say(layout.think, WORD)
-    for i, gold in enumerate(lesson.gold):
-        first, second = order[i]
-        say(layout.cell(i + 1, " is"), NUMBER)
+    say(layout.think, TYPE)
+    for i, (chosen, gold) in enumerate(zip(given, lesson.gold, strict=True)):
+        say(layout.cell(i + 1, " is"), WORD)
         place = len(tokens)
-        say(lesson.labels[first], TYPE)
-        if first != gold:  # up to where it goes wrong
-            right, said = lesson.labels[gold], lesson.labels[first]
-            for k, token in enumerate(said):
-                if k >= len(right) or right[k] != token:
-                    if k < len(right):
-                        targets[place + k] = right[k]
-                    else:
-                        weights[place + k] = 0.0
-                    for rest in range(k + 1, len(said)):
-                        weights[place + rest] = SECOND
-                    break
-        say(alternative, WORD)
-        say(lesson.labels[second], SECOND)
-        if genes := lesson.cited[i][first]:
+        say(lesson.labels[chosen], TYPE)
+        if chosen != gold:
+            _mend(lesson.labels[gold], place, gold in given[:i], targets, weights)
+        if genes := lesson.cited[i][chosen]:
             say(colon, WORD)
             say(genes, GENE)
             say(among, WORD)
         else:
             say(layout.end, WORD)
         say(layout.newline, WORD)
-    say(layout.said(f"{EACH_ONCE}\n"), WORD)
-    for i, gold in enumerate(lesson.gold):
-        say(layout.cell(i + 1, " is"), NUMBER)
-        say(lesson.labels[gold], TYPE)
-        say(layout.end, WORD)
-        say(layout.newline, WORD)
     say(layout.said("</think>\n<answer>"), WORD)
-    for i, gold in enumerate(lesson.gold):
+    for i, chosen in enumerate(given):
         if i:
             say(layout.said(" |"), WORD)
-        say(lesson.labels[gold] if i else lesson.bare[gold], TYPE)
+        say(lesson.labels[chosen] if i else lesson.bare[chosen], TYPE)
     say(layout.said("</answer><|im_end|>"), WORD)
     return tokens, targets, weights
+
+
+def _mend(
+    right: Sequence[int], place: int, gone: bool, targets: list[int], weights: list[float]
+) -> None:
+    """Say at the first token of a wrong label that goes astray what had been right there."""
+    for k, token in enumerate(targets[place:]):
+        if k >= len(right) or right[k] != token:
+            if gone or k >= len(right):
+                weights[place + k] = 0.0
+            else:
+                targets[place + k] = right[k]
+            return
 
 
 def read_back(layout: Layout, lesson: Lesson) -> Any:

@@ -1,10 +1,11 @@
 """Pre-training of a small model: it learns to rate candidates, then to write what it rates.
 
-Every step asks of every cell of some puzzles what the likelihood decoder asks, and the loss is
-the softmax over the candidates on offer. Of a share of the puzzles it then writes: for each cell
-the two types it rates highest with the genes that speak for them, and each type once. Each step
-depends on the seed and its number alone, so training killed at any moment goes on from its
-checkpoint to the same weights.
+Every step asks of every cell of some puzzles what the likelihood decoder asks. The loss is the
+softmax over the candidates on offer, and how little of the whole vocabulary's probability is
+theirs: so which labels are on offer is learned where it is decided. Of a share of the puzzles it
+then writes, behind the same prompt: for each cell its type with the genes that speak for it, and
+the answer. Each step depends on the seed and its number alone, so
+training killed at any moment goes on from its checkpoint to the same weights.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from cello1.errors import InputError
 from cello1.runs import LOG, append_line, write_atomic
-from cello1.training.base.forward import hidden_states
+from cello1.training.base.copying import keep_identity
+from cello1.training.base.forward import States, hidden_states
 from cello1.training.base.layout import Layout, Lesson, Questions, questions, response
 from cello1.training.base.practice import Practice, Size
 from cello1.training.base.tokens import MOST_CELLS
@@ -36,7 +38,9 @@ BETAS, DECAY, CLIP = (0.9, 0.98), 0.05, 1.0
 CHECKPOINT_SECONDS = 60.0
 COPIED = 1.0  # scale of what the look-up hands on at first
 LOOK_UP = 0.2  # weight of the loss of which cell a gene belongs to
-_STRAY = 0.25  # share of the written puzzles whose notes are led astray
+OFFERED = 1.0  # weight of the loss of which labels are on offer
+FASTER = 4.0  # how much faster a copyist's layer learns than those that know already
+_OWN = 0.25  # share of the written puzzles that follow the model's own ratings, led astray
 _PER_CELL, _PER_PUZZLE = 14, 60  # tokens beside the genes, the questions included
 IGNORED = -100
 
@@ -46,6 +50,23 @@ class Work(NamedTuple):
 
     asked: Questions
     lessons: list[Lesson]  # those that are written as well
+
+
+class Texts(NamedTuple):
+    """Written responses behind prompts, shape (rows, longest) each.
+
+    Attributes
+    ----------
+    ids, targets, weights
+        As :func:`cello1.training.base.layout.response` returns them, padded on the right.
+    ends
+        Length of each prompt, the opened ``<think>`` included; shape (rows,).
+    """
+
+    ids: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+    ends: torch.Tensor
 
 
 class Feed(torch.utils.data.Dataset[Work]):
@@ -188,9 +209,31 @@ def sees(block: torch.Tensor) -> torch.Tensor:
     return visible[:, None]
 
 
+class Chosen(NamedTuple):
+    """What a model answers to questions.
+
+    Attributes
+    ----------
+    logs
+        Log-probabilities of all options, shape (choices, most).
+    offered
+        How little of the probability of all tokens is that of the options: a mean loss.
+    lost
+        How badly a third of the layers can tell which cell a gene belongs to: a mean loss. Without
+        that look-up nothing can be rated, and by the ratings alone it is learned late.
+    states
+        Of all tokens.
+    """
+
+    logs: torch.Tensor
+    offered: torch.Tensor
+    lost: torch.Tensor
+    states: States
+
+
 def choose(
     model: Any, asked: Questions, numbers: torch.Tensor, dtype: torch.dtype = torch.float32
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Chosen:
     """Let a model answer questions.
 
     Parameters
@@ -201,14 +244,6 @@ def choose(
         The tokens ``Cell 1``, ``Cell 2``, ...
     dtype
         To compute in.
-
-    Returns
-    -------
-    choices
-        Log-probabilities of all options, shape (choices, most).
-    lost
-        How badly a third of the layers can tell which cell a gene belongs to: a mean loss. Without
-        that look-up nothing can be rated, and by the ratings alone it is learned late.
     """
     device = model.device
     states = hidden_states(
@@ -224,13 +259,14 @@ def choose(
     options = torch.from_numpy(asked.options).to(device).long()
     state = states.last.flatten(0, 1).index_select(0, flat)
     head = model.get_output_embeddings().weight
-    among = functional.embedding(options.clamp(min=0), head)
-    logits = torch.einsum("kh,kah->ka", state.float(), among)
-    logs = torch.log_softmax(logits.masked_fill(options < 0, -torch.inf), dim=-1)
+    logits = functional.linear(state, head.to(dtype)).float()
+    among = logits.gather(1, options.clamp(min=0)).masked_fill(options < 0, -torch.inf)
+    theirs = torch.logsumexp(among, dim=-1)
+    offered = (torch.logsumexp(logits, dim=-1) - theirs).mean()
     about = torch.from_numpy(asked.about).to(device).long() - 1
     told = functional.linear(states.early, head[numbers].to(dtype)).float()
     lost = functional.cross_entropy(told.flatten(0, 1), about.flatten(), ignore_index=-1)
-    return logs, lost
+    return Chosen(among - theirs[:, None], offered, lost, states)
 
 
 def look_up_layer(model: Any) -> int:
@@ -298,21 +334,30 @@ class Trainer:
         workers: int = 0,
     ) -> None:
         self.model, self.layout, self.out = model, layout, out
+        keep_identity(model)
         self.learning_rate, self.workers = learning_rate, workers
         self.pad = layout.tokenizer.pad_token_id
         self.feed = Feed(practice, layout, stages, self.pad)
         numbers = [layout.cell(i, "")[0] for i in range(1, MOST_CELLS + 1)]
         self.numbers = torch.tensor(numbers, device=model.device)
         self.step, self.tokens, self.total = 0, 0, len(self.feed)
-        cuda = model.device.type == "cuda"
-        self.dtype = torch.bfloat16 if cuda else torch.float32
-        matrices = [p for p in model.parameters() if p.ndim > 1]
-        vectors = [p for p in model.parameters() if p.ndim == 1]
+        self.dtype = torch.bfloat16 if model.device.type == "cuda" else torch.float32
+        copyist = getattr(model.config, "identity_size", 0) > 0
+        last = f"layers.{len(model.model.layers) - 1}." if copyist else "no such layer"
+        groups = []
+        for new in (False, True):
+            for matrix in (True, False):
+                own = [p for n, p in model.named_parameters()
+                       if (p.ndim > 1) == matrix and (last in n) == new]  # fmt: skip
+                groups.append(
+                    {
+                        "params": own,
+                        "weight_decay": DECAY if matrix else 0.0,
+                        "faster": FASTER if new else 1.0,
+                    }
+                )
         self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": DECAY}, {"params": vectors, "weight_decay": 0.0}],
-            lr=learning_rate,
-            betas=BETAS,
-            fused=cuda,
+            [group for group in groups if group["params"]], lr=learning_rate, betas=BETAS, fused=True
         )
 
     def done(self) -> float:
@@ -372,23 +417,27 @@ class Trainer:
 
     def _learn(self, work: Work) -> dict[str, Any]:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
+            group["lr"] = self.rate() * group["faster"]
         self.optimizer.zero_grad(set_to_none=True)
         asked = work.asked
-        logs, lost = choose(self.model, asked, self.numbers, self.dtype)
-        target = torch.from_numpy(asked.target).to(logs.device).long()
+        chosen = choose(self.model, asked, self.numbers, self.dtype)
+        target = torch.from_numpy(asked.target).to(chosen.logs.device).long()
         cells = len(np.unique(asked.owner))
-        rating = functional.nll_loss(logs, target, reduction="sum") / cells
-        best = logs.detach().float().cpu().numpy() if work.lessons else None
-        (rating + LOOK_UP * lost).backward()  # type: ignore[no-untyped-call]
-        losses: dict[str, Any] = {"rating": rating.detach(), "look_up": lost.detach()}
+        rating = functional.nll_loss(chosen.logs, target, reduction="sum") / cells
+        loss = rating + LOOK_UP * chosen.lost + OFFERED * chosen.offered
+        losses: dict[str, Any] = {
+            "rating": rating.detach(),
+            "offered": chosen.offered.detach(),
+            "look_up": chosen.lost.detach(),
+        }
         losses["read"] = asked.ids.size
-        if best is not None:
-            batch = self._written(work, best)
-            written = self._spoken(*batch)
-            written.backward()  # type: ignore[no-untyped-call]
+        if work.lessons:
+            text = self._texts(work, chosen.logs.detach().float().cpu().numpy())
+            written = self._spoken(text, chosen.states)
+            loss = loss + written
             losses["written"] = written.detach()
-            losses["read"] += batch[0].numel()
+            losses["read"] += text.ids.numel()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         self.optimizer.step()
         losses["norm"] = norm.detach()
@@ -401,40 +450,50 @@ class Trainer:
             )
         return finite
 
-    def _written(self, work: Work, logs: npt.NDArray[np.float32]) -> tuple[torch.Tensor, ...]:
+    def _texts(self, work: Work, logs: npt.NDArray[np.float32]) -> Texts:
         rng = np.random.default_rng([self.feed.practice.seed, self.step, 7])
         rows = []
         for lesson, rating in zip(
             work.lessons, ratings(work.asked, work.lessons, logs), strict=True
         ):
-            if rng.random() < _STRAY:
-                rating = rating + rng.gumbel(size=rating.shape)
-            prompt = lesson.prompt[: -len(self.layout.think)]
-            rows.append((prompt, *response(self.layout, lesson, rating)))
-        width = max(len(prompt) + len(said) for prompt, said, _, _ in rows)
-        ids = np.full((len(rows), width), self.pad, np.int64)
-        targets = np.full((len(rows), width), IGNORED, np.int64)
-        weights = np.zeros((len(rows), width), np.float32)
-        for r, (prompt, said, wanted, weight) in enumerate(rows):
-            start, end = len(prompt), len(prompt) + len(said)
-            ids[r, :start], ids[r, start:end] = prompt, said
-            targets[r, start:end], weights[r, start:end] = wanted, weight
+            own = rating + rng.gumbel(size=rating.shape) if rng.random() < _OWN else None
+            rows.append(response(self.layout, lesson, own))
+        longest = max(len(said) for said, _, _ in rows)
+        ids = np.full((len(rows), longest), self.pad, np.int64)
+        targets = np.full((len(rows), longest), IGNORED, np.int64)
+        weights = np.zeros((len(rows), longest), np.float32)
+        for r, (said, wanted, weight) in enumerate(rows):
+            ids[r, : len(said)], targets[r, : len(said)] = said, wanted
+            weights[r, : len(said)] = weight
+        ends = np.array([len(lesson.prompt) for lesson in work.lessons])
         device = self.model.device
-        return tuple(torch.from_numpy(a).to(device) for a in (ids, targets, weights))
+        return Texts(*(torch.from_numpy(a).to(device) for a in (ids, targets, weights, ends)))
 
-    def _spoken(
-        self, ids: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
-    ) -> torch.Tensor:
+    def _spoken(self, text: Texts, read: States) -> torch.Tensor:
+        """Return the loss of texts behind prompts that have been read."""
+        rows, length = text.ids.shape
+        device = text.ids.device
+        place = torch.arange(read.last.shape[1], device=device)
+        prompt = (place[None] < text.ends[:, None])[:, None].expand(-1, length, -1)
+        # The first token, which opens the thinking, is the last one of the prompt that was read.
+        own = torch.ones(length - 1, length - 1, dtype=torch.bool, device=device).tril()
+        states = hidden_states(
+            self.model,
+            text.ids[:, 1:],
+            sees=torch.cat([prompt[:, 1:], own.expand(rows, -1, -1)], dim=2)[:, None],
+            position=text.ends[:, None] + torch.arange(length - 1, device=device),
+            behind=[(k[:rows], v[:rows]) for k, v in read.kept],
+            dtype=self.dtype,
+        ).last
+        row = torch.arange(rows, device=device)
+        before = [read.last[row, text.ends - 2], read.last[row, text.ends - 1]]
         # Padding stands on the right, where nothing that counts looks.
-        states = hidden_states(self.model, ids, dtype=self.dtype).last
-        counts = torch.nonzero(weights[:, 1:].flatten() > 0).flatten()
-        state = states[:, :-1].flatten(0, 1).index_select(0, counts)
+        states = torch.cat([torch.stack(before, dim=1), states[:, :-1]], dim=1)
+        counts = torch.nonzero(text.weights.flatten() > 0).flatten()
         head = self.model.get_output_embeddings().weight.to(self.dtype)
-        logits = functional.linear(state, head).float()
-        weight = weights[:, 1:].flatten()[counts]
-        losses = functional.cross_entropy(
-            logits, targets[:, 1:].flatten()[counts], reduction="none"
-        )
+        logits = functional.linear(states.flatten(0, 1).index_select(0, counts), head).float()
+        weight = text.weights.flatten()[counts]
+        losses = functional.cross_entropy(logits, text.targets.flatten()[counts], reduction="none")
         loss: torch.Tensor = (losses * weight).sum() / weight.sum()
         return loss
 

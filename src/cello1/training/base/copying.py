@@ -1,0 +1,257 @@
+"""One more layer that begins as a copyist: what is to be said next is taken from the prompt.
+
+A model that only rates what is on offer need not know what is on offer. To write freely it has
+to, and a small one is slow to find out that it can look it up: a label among the candidates, a
+gene in the list of its cell. So the model is widened by a few dimensions that hold the identity
+of each token and that no other layer touches, and gets a layer that is solved for, not searched:
+by least squares on what the model makes of some worked puzzles, its queries tell what kind of
+token comes next, its keys of what kind a token of the prompt is, and its values hand on who it
+is. Training goes on from there.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers import Qwen3ForCausalLM
+
+from cello1.errors import InputError
+from cello1.training.base.forward import hidden_states
+from cello1.training.base.layout import GENE, TYPE, Layout, Lesson, response
+from cello1.training.base.practice import Practice, Size
+from cello1.training.base.tokens import MOST_CELLS, START
+
+_WORKED, _FAR_STEP = 120, 1 << 29  # puzzles to solve on; far from any step of training
+_SIZE = ((3, 9), (15, 50), 3)  # cells, genes, distractors
+number, _MARKS = 8, 3  # dimensions that tell cells apart, and what is copied from all else
+_LABEL, _LISTED, _ELSE = 0, 1, 2
+_SHARPNESS = 0.9  # weight of the norms of queries and keys
+_CONTENT = 0.1  # how much more a token that fits what is believed is attended to
+_GAIN = 30.0  # by how much a token is handed on
+_RIDGE = 3.0
+
+
+class _Seen(NamedTuple):
+    """Tokens of one worked puzzle: states, what each is, and what each says next."""
+
+    states: torch.Tensor
+    ids: list[int]
+    kinds: list[int]
+    cells: list[int]
+    next_kinds: list[int]  # -1 where nothing is said
+    next_cells: list[int]
+
+
+def add_copying(model: Any, layout: Layout, practice: Practice) -> Any:
+    """Return a wider model with one layer more.
+
+    Parameters
+    ----------
+    model
+        A model of `cello1 base`.
+    layout, practice
+        How puzzles are worded, and where they come from.
+
+    Raises
+    ------
+    InputError
+        When the heads of the model are too few or too small.
+    """
+    wider = _widened(model, layout)
+    old = model.config.hidden_size
+    size, heads = wider.config.head_dim, wider.config.num_attention_heads
+    # Only where rotation by position is slow are queries and keys alike at any distance.
+    slow = [*range(size // 4, size // 2), *range(3 * size // 4, size)]
+    number = len(slow) // 4  # dimensions that tell cells apart
+    told = len(slow) - number - _MARKS
+    if heads < 2 or told < 1:
+        raise InputError(
+            f"a copyist needs two heads or more of 16 dimensions or more, not {heads} of {size}"
+        )
+    seen = [_read(wider, layout, practice, i) for i in range(_WORKED)]
+    layer = copy.deepcopy(wider.model.layers[-1])
+    own = layer.self_attn
+    own.layer_idx = len(wider.model.layers)
+    for part in (own.q_proj, own.k_proj, own.v_proj, own.o_proj, layer.mlp.down_proj):
+        part.weight.data.zero_()
+    for norm in (layer.input_layernorm, layer.post_attention_layernorm):
+        norm.weight.data.fill_(1.0)
+    for norm in (own.q_norm, own.k_norm):
+        norm.weight.data.fill_(_SHARPNESS)
+    states = torch.cat([s.states for s in seen])
+    ids = torch.tensor([t for s in seen for t in s.ids])
+    kinds = torch.tensor([k for s in seen for k in s.kinds])
+    cells = torch.tensor([c for s in seen for c in s.cells])
+    wanted = torch.tensor([k for s in seen for k in s.next_kinds])
+    about = torch.tensor([c for s in seen for c in s.next_cells])
+    asks, start = wanted >= 0, ids[0]
+    embedded = wider.get_input_embeddings().weight.detach()[:, :old]
+    rng = torch.Generator().manual_seed(0)
+    codes = torch.randn(MOST_CELLS + 1, number, generator=rng)
+    codes /= codes.norm(dim=1, keepdim=True)
+    reads = wider.model.norm.weight.detach()[:old, None]
+    for head in range(heads):
+        kind = _LABEL if head < heads // 2 else _LISTED
+        theirs, mine = kinds == kind, wanted == kind
+        known = embedded[ids[theirs].unique()]
+        part = head % (heads // 2) * told  # each head compares by other dimensions
+        basis = torch.linalg.svd(known - known.mean(dim=0), full_matrices=False).Vh
+        basis = basis[part : part + told].T
+        content = (embedded[ids] - known.mean(dim=0)) @ basis
+        content *= _CONTENT / content[theirs].norm(dim=1).mean()
+        key = torch.zeros(len(ids), len(slow))
+        key[theirs, :told] = content[theirs]
+        key[:, told + number] = theirs.float()
+        key[:, told + number + 1] = (ids == start).float()  # what is not copied looks there
+        key[:, told + number + 2] = (~theirs & (ids != start)).float()
+        query = torch.zeros(len(ids), len(slow))
+        query[:, told + number] = mine.float()
+        query[:, told + number + 1] = (~mine).float()
+        if kind == _LISTED:
+            key[theirs, told : told + number] = codes[cells[theirs]]
+            query[mine, told : told + number] = codes[about[mine]]
+        asking, telling = _solve(states[asks], query[asks]), _solve(states, key)
+        # What a state would say is what its candidates are compared with.
+        belief = reads * basis
+        spread = (states[mine][:, :old] @ belief).norm(dim=1).mean()
+        asking[:old, :told] = _CONTENT * belief / spread
+        rows = [head * size + row for row in slow]
+        own.q_proj.weight.data[rows] = asking.T
+        own.k_proj.weight.data[rows] = telling.T
+        carried = states[theirs][:, old:].norm(dim=1).mean()
+        for k in range(size):
+            own.v_proj.weight.data[head * size + k, old + k] = float(_GAIN / carried)
+            own.o_proj.weight.data[old + k, head * size + k] = 1.0
+    wider.model.layers.append(layer)
+    wider.config.num_hidden_layers += 1
+    wider.config.layer_types = [*wider.config.layer_types, wider.config.layer_types[-1]]
+    return wider
+
+
+def keep_identity(model: Any) -> None:
+    """Let no gradient reach the dimensions that hold who a token is, but in the last layer.
+
+    What the copyist hands on it has made much larger, and any noise with it.
+    """
+    old = model.config.hidden_size - getattr(model.config, "identity_size", 0)
+    if old == model.config.hidden_size:
+        return
+
+    def without_rows(gradient: torch.Tensor) -> torch.Tensor:
+        return torch.cat([gradient[:old], torch.zeros_like(gradient[old:])])
+
+    def without_columns(gradient: torch.Tensor) -> torch.Tensor:
+        return torch.cat([gradient[:, :old], torch.zeros_like(gradient[:, old:])], dim=1)
+
+    model.get_input_embeddings().weight.register_hook(without_columns)
+    for layer in model.model.layers[:-1]:
+        for part in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            part.weight.register_hook(without_rows)
+
+
+def _widened(model: Any, layout: Layout) -> Any:
+    """Return the same model with dimensions that hold who a token is, for nobody yet."""
+    config = copy.deepcopy(model.config)
+    old = config.hidden_size
+    config.identity_size = config.head_dim  # as much as a head can hand on
+    config.hidden_size = old + config.identity_size
+    wider = Qwen3ForCausalLM(config).float()
+    weights, narrow = dict(wider.named_parameters()), dict(model.named_parameters())
+    # A norm is over more dimensions, most of which are small beside those before.
+    scale = (old / config.hidden_size) ** 0.5
+    for name, parameter in weights.items():
+        given = narrow[name].detach()
+        parameter.data.zero_()
+        parameter.data[tuple(slice(0, n) for n in given.shape)] = given
+        if parameter.ndim == 1 and parameter.shape != given.shape:
+            parameter.data *= scale
+            parameter.data[old:] = parameter.data[:old].mean()
+    table = weights["model.embed_tokens.weight"].data
+    table[torch.arange(len(table)), old + _shared_out(table[:, :old], layout, config.head_dim)] = 1.0
+    table[layout.encode(START), old:] = 0.0
+    # At first the identity is as large as all the rest.
+    first = table[:, :old].norm(dim=1)
+    first = first[first > 0]
+    weights["model.layers.0.input_layernorm.weight"].data[:old] *= float(
+        ((first.square() + 1) / first.square()).sqrt().median()
+    )
+    return wider
+
+
+def _shared_out(table: torch.Tensor, layout: Layout, count: int) -> torch.Tensor:
+    """Give each token one of so many dimensions, so that types which are alike never share one.
+
+    A word has the same one with the blank before it as without.
+    """
+    tokenizer = layout.tokenizer
+    names = [str(tokenizer.decode([t])).strip(" ") for t in range(len(table))]
+    known: dict[str, int] = {}
+    place = torch.zeros(len(table), dtype=torch.long)
+    for token, name in enumerate(names):
+        place[token] = known.setdefault(name, len(known) % count)
+    types = [layout.spell(label, "", True, 0)[0] for label in sorted(layout.types)]
+    direction = torch.nn.functional.normalize(table[types], dim=1)
+    alike = direction @ direction.T
+    most = -(-len(types) // count)
+    mates: list[list[int]] = [[] for _ in range(count)]
+    for i, token in enumerate(types):
+        open_ = [k for k in range(count) if len(mates[k]) < most]
+        near = [max((float(alike[i, j]) for j in mates[k]), default=-2.0) for k in open_]
+        best = open_[int(np.argmin(near))]
+        mates[best].append(i)
+        place[token] = best
+    return place
+
+
+def _read(model: Any, layout: Layout, practice: Practice, i: int) -> _Seen:
+    """Let the model read a worked puzzle."""
+    rng = np.random.default_rng([practice.seed, _FAR_STEP, i])
+    (low, high), (few, many), distractors = _SIZE
+    size = Size(int(rng.integers(low, high)), int(rng.integers(few, many)), distractors)
+    lesson = layout.lesson(practice.draw(_FAR_STEP, i, size), rng, cite=True)
+    said, _, weights = response(layout, lesson)
+    ids = lesson.prompt + said[1:]  # the prompt ends in the first token of what is said
+    kinds, cells = _kinds(layout, lesson, len(ids))
+    start = len(lesson.prompt) - 2
+    next_kinds, next_cells = [-1] * len(ids), [0] * len(ids)
+    number = {layout.cell(k, "")[0]: k for k in range(1, MOST_CELLS + 1)}
+    about, blank = 0, layout.encode(" ")[0]
+    for k, (token, weight) in enumerate(zip(said, weights, strict=True)):
+        about = number.get(token, about)
+        kind = _LABEL if weight == TYPE and k else _LISTED if weight == GENE else _ELSE
+        if token == blank:
+            kind = _ELSE
+        next_kinds[start + k], next_cells[start + k] = kind, about
+    with torch.no_grad():
+        states = _scaled(model, torch.tensor([ids]))
+    return _Seen(states, ids, kinds, cells, next_kinds, next_cells)
+
+
+def _scaled(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """Return states as a further layer reads them: scaled, without the weights of the norm."""
+    states = hidden_states(model, ids).last[0] / model.model.norm.weight
+    scaled: torch.Tensor = states / states.square().mean(dim=-1, keepdim=True).sqrt()
+    return scaled
+
+
+def _kinds(layout: Layout, lesson: Lesson, length: int) -> tuple[list[int], list[int]]:
+    """Say of every token whether it is of a candidate or of a cell's list, and of which cell."""
+    kinds, cells = [_ELSE] * length, [0] * length
+    for i, (start, end) in enumerate(lesson.cells, 1):
+        kinds[start:end] = [_LISTED] * (end - start)
+        cells[start:end] = [i] * (end - start)
+    place = lesson.cells[-1][1] + len(layout.question)
+    for label in lesson.bare:
+        kinds[place : place + len(label)] = [_LABEL] * len(label)
+        place += len(label) + len(layout.newline)
+    return kinds, cells
+
+
+def _solve(states: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Return the matrix that makes of states what is wanted, by least squares."""
+    states, wanted = states.double(), wanted.double()
+    square = states.T @ states + _RIDGE * torch.eye(states.shape[1], dtype=torch.float64)
+    return torch.linalg.solve(square, states.T @ wanted).float()
