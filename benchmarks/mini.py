@@ -2,11 +2,11 @@
 
 Run ``python benchmarks/mini.py DATA [--recipe mini-short] [--out runs/mini] [--table]``. DATA is a
 folder with ``cells`` and ``more_cells`` (annotated .h5ad files) and ``profiles`` (mean profiles and
-cell_types.csv). Builds puzzles, trains the base model by the recipe, distils, fine-tunes, practises
-with rewards, and prints each verb with its minutes and what each model makes of the validation
-sets. ``--base`` stops after the base model. ``--table`` also prints the test sets, beside the
-classical solvers; nothing is chosen on them. ``benchmarks/ablations.py`` goes on from the same
-folder.
+cell_types.csv). Builds puzzles, trains the base model by the recipe and then, by mini-write, to
+write what it rates, distils, fine-tunes, practises with rewards, and prints each verb with its
+minutes and what each model makes of the validation sets. ``--base`` stops before the distilling.
+``--table`` also prints the test sets, beside the classical solvers; nothing is chosen on them.
+``benchmarks/ablations.py`` goes on from the same folder.
 
 Called again it resumes.
 """
@@ -89,8 +89,15 @@ def train_base(data: Path, out: Path, recipe: Path, log: Path) -> float:
                 "--out", out / "base", log=log)  # fmt: skip
 
 
+def write(out: Path, log: Path) -> float:
+    """Train the base model on, to write; return its minutes."""
+    return verb("base", RECIPES / "mini-write.yaml", f"model={out / 'base' / 'model'}",
+                f"sources={out / 'base' / 'sources.npz'}", "--out", out / "write",
+                log=log)  # fmt: skip
+
+
 def train(out: Path, recipe: Path, log: Path) -> dict[str, float]:
-    """Run the verbs behind `base` and return their minutes."""
+    """Run the verbs behind the writing and return their minutes."""
     kang, practice = out / KANG[0], out / "practice.parquet"
     return {
         "cross": verb("cross", kang / "train.parquet", "--out", practice, "--count", PRACTICE,
@@ -105,7 +112,7 @@ def train(out: Path, recipe: Path, log: Path) -> dict[str, float]:
 def student(out: Path) -> list[str]:
     """Return what `cello1 sft` is told beside the recipe."""
     return [
-        f"model={out / 'base' / 'model'}",
+        f"model={out / 'write' / 'model'}",
         f"traces=[{out / 'traces' / 'reasoning.parquet'}]",
         f"validation={out / KANG[0] / 'validation.parquet'}",
     ]
@@ -152,19 +159,19 @@ def main() -> None:
     arguments.add_argument("data", type=Path)
     arguments.add_argument("--out", type=Path, default=Path("runs/mini"))
     arguments.add_argument("--recipe", default="mini-cpu", help="mini-cpu, mini-short or mini-gpu")
-    arguments.add_argument("--base", action="store_true", help="stop after the base model")
+    arguments.add_argument("--base", action="store_true", help="stop before distilling")
     arguments.add_argument("--table", action="store_true", help="solve the test sets as well")
     args = arguments.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     log, recipe = args.out / "log.txt", RECIPES / f"{args.recipe}.yaml"
     build(args.data, args.out, log)
-    minutes = {"base": train_base(args.data, args.out, recipe, log)}
+    minutes = {"base": train_base(args.data, args.out, recipe, log), "write": write(args.out, log)}
     if not args.base:
         minutes |= train(args.out, recipe, log)
     for name, spent in minutes.items():
         print(f"{name:8} {spent:5.1f} min")
     print(f"together {sum(minutes.values()):5.1f} min")
-    models = ["base"] if args.base else ["base", "sft", "rl"]
+    models = ["base", "write"] if args.base else ["base", "write", "sft", "rl"]
     table(args.out, VALIDATION + (TEST if args.table else ()), models, log)
 
 

@@ -209,6 +209,10 @@ def test_what_cannot_be_learned_from_is_refused(tables, toys, tmp_path):
         base(settings({"puzzles": (str(tmp_path / "asked.parquet"),)}), tmp_path / "run")
     with pytest.raises(InputError, match="profiles"):
         base(BaseModelSettings(), tmp_path / "run2")
+    with pytest.raises(InputError, match="copying is for a model that is trained further"):
+        base(
+            settings({"puzzles": (str(tmp_path / "asked.parquet"),)}, copying=True), tmp_path / "r"
+        )
     (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(InputError, match="no sources of practice"):
         base(settings({"sources": str(tmp_path / "torn.npz")}), tmp_path / "run3")

@@ -38,10 +38,8 @@ def test_what_is_on_offer_is_likelier_at_once(practice, layout, monkeypatch):
     table = wider.get_input_embeddings().weight
     assert torch.equal(table[:, :width], model.get_input_embeddings().weight)
     assert wider.config.num_hidden_layers == model.config.num_hidden_layers + 1
-    lessons = [
-        layout.lesson(practice.draw(5, i, Size(3, 20, 1, plain=True)), np.random.default_rng(i), False)
-        for i in range(12)
-    ]
+    drafts = [practice.draw(5, i, Size(3, 20, 1, plain=True)) for i in range(12)]
+    lessons = [layout.lesson(draft, np.random.default_rng(0), False) for draft in drafts]
     asked = questions(layout, lessons, layout.tokenizer.pad_token_id)
     numbers = torch.tensor([layout.cell(i, "")[0] for i in range(1, 33)])
     with torch.no_grad():
@@ -66,4 +64,4 @@ def test_who_a_token_is_stays_as_it_is(practice, layout, monkeypatch):
 
 def test_heads_too_small_are_refused(practice, layout):
     with pytest.raises(InputError, match="16 dimensions or more, not 4 of 8"):
-        add_copying(model_of(layout, hidden=32, heads=4) , layout, practice)
+        add_copying(model_of(layout, hidden=32, heads=4), layout, practice)

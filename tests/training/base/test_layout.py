@@ -80,11 +80,10 @@ def test_what_follows_the_ratings_is_told_the_right_type_unless_it_is_gone(pract
     answer = parse_response(text)
     assert isinstance(answer, Answer)
     assert list(answer.labels) == [draft.names[j] for j in said]
-    wrong = [k for k, (a, b) in enumerate(zip(tokens, targets, strict=True)) if a != b]
     # The first cell's type is still to be had; that of every other has been given away.
+    wrong = [k for k, (a, b) in enumerate(zip(tokens, targets, strict=True)) if a != b]
     assert [targets[k] for k in wrong] == [lesson.labels[lesson.gold[0]][-1]]
-    silent = [tokens[k] for k, weight in enumerate(weights) if weight == 0]
-    assert silent == [lesson.labels[j][-1] for j in said[1:]]
+    assert min(weights) > 0
 
 
 def test_known_labels_are_also_read_word_by_word(practice, layout):

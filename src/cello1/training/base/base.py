@@ -71,6 +71,11 @@ def base(
             "base needs stages, and profiles (tables of mean expression) or puzzles (files of "
             "training puzzles); see recipes/"
         )
+    if settings.copying and settings.model is None:
+        raise InputError(
+            "copying is for a model that is trained further; give model, the folder of one that "
+            "`cello1 base` has made"
+        )
     folder = Path(out)
     if settings.sources is not None:
         files = [Path(settings.sources)]
@@ -133,6 +138,8 @@ def _prepare(settings: BaseModelSettings, sources: Sources, folder: Path) -> Any
                 f"{settings.model} is no model of `cello1 base` whose tokenizer knows these types; "
                 "train it from scratch (model: null)"
             )
+        if settings.copying and getattr(model.config, "identity_size", 0):
+            raise InputError(f"{settings.model} has a copyist already; leave copying out")
         if settings.copying:
             model = add_copying(model, layout, practice)
     else:

@@ -26,7 +26,7 @@ from cello1.training.base.tokens import MOST_CELLS, START
 
 _WORKED, _FAR_STEP = 120, 1 << 29  # puzzles to solve on; far from any step of training
 _SIZE = ((3, 9), (15, 50), 3)  # cells, genes, distractors
-number, _MARKS = 8, 3  # dimensions that tell cells apart, and what is copied from all else
+_MARKS = 3  # dimensions that tell what is copied from the first token and from all else
 _LABEL, _LISTED, _ELSE = 0, 1, 2
 _SHARPNESS = 0.9  # weight of the norms of queries and keys
 _CONTENT = 0.1  # how much more a token that fits what is believed is attended to
@@ -96,7 +96,7 @@ def add_copying(model: Any, layout: Layout, practice: Practice) -> Any:
     for head in range(heads):
         kind = _LABEL if head < heads // 2 else _LISTED
         theirs, mine = kinds == kind, wanted == kind
-        known = embedded[ids[theirs].unique()]
+        known = embedded[torch.unique(ids[theirs])]
         part = head % (heads // 2) * told  # each head compares by other dimensions
         basis = torch.linalg.svd(known - known.mean(dim=0), full_matrices=False).Vh
         basis = basis[part : part + told].T
@@ -158,7 +158,7 @@ def _widened(model: Any, layout: Layout) -> Any:
     old = config.hidden_size
     config.identity_size = config.head_dim  # as much as a head can hand on
     config.hidden_size = old + config.identity_size
-    wider = Qwen3ForCausalLM(config).float()
+    wider: Any = Qwen3ForCausalLM(config)
     weights, narrow = dict(wider.named_parameters()), dict(model.named_parameters())
     # A norm is over more dimensions, most of which are small beside those before.
     scale = (old / config.hidden_size) ** 0.5
@@ -170,7 +170,9 @@ def _widened(model: Any, layout: Layout) -> Any:
             parameter.data *= scale
             parameter.data[old:] = parameter.data[:old].mean()
     table = weights["model.embed_tokens.weight"].data
-    table[torch.arange(len(table)), old + _shared_out(table[:, :old], layout, config.head_dim)] = 1.0
+    table[torch.arange(len(table)), old + _shared_out(table[:, :old], layout, config.head_dim)] = (
+        1.0
+    )
     table[layout.encode(START), old:] = 0.0
     # At first the identity is as large as all the rest.
     first = table[:, :old].norm(dim=1)
@@ -254,4 +256,5 @@ def _solve(states: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Return the matrix that makes of states what is wanted, by least squares."""
     states, wanted = states.double(), wanted.double()
     square = states.T @ states + _RIDGE * torch.eye(states.shape[1], dtype=torch.float64)
-    return torch.linalg.solve(square, states.T @ wanted).float()
+    solved: torch.Tensor = torch.linalg.solve(square, states.T @ wanted)
+    return solved.float()

@@ -290,7 +290,7 @@ def questions(layout: Layout, lessons: Sequence[Lesson], pad: int) -> Questions:
 
 
 # What the tokens of a written response count for.
-TYPE, GENE, WORD = 1.0, 0.4, 0.25
+TYPE, NEXT, GENE, WORD = 1.0, 0.8, 0.5, 0.1
 
 
 def response(
@@ -308,7 +308,7 @@ def response(
     rating
         Of the cells and candidates, shape (N, M). With it the lines say the assignment that is
         best by it, right or wrong, as they may when the model answers; what should have been said
-        is the type that is right, where no earlier line has given it away.
+        is the type that is right, unless an earlier line has given it away.
 
     Returns
     -------
@@ -324,15 +324,17 @@ def response(
         targets.extend(ids)
         weights.extend([weight] * len(ids))
 
-    given = lesson.gold if rating is None else assign_jointly(rating).tolist()
+    given = lesson.gold if rating is None else assign_jointly(rating.astype(float)).tolist()
     colon, among = layout.said(": "), layout.said(AMONG_OTHERS)
     say(layout.think, TYPE)
     for i, (chosen, gold) in enumerate(zip(given, lesson.gold, strict=True)):
-        say(layout.cell(i + 1, " is"), WORD)
+        number, *rest = layout.cell(i + 1, " is")
+        say([number], NEXT)
+        say(rest, WORD)
         place = len(tokens)
         say(lesson.labels[chosen], TYPE)
-        if chosen != gold:
-            _mend(lesson.labels[gold], place, gold in given[:i], targets, weights)
+        if gold not in given[: i + 1]:
+            _mend(lesson.labels[gold], place, targets, weights)
         if genes := lesson.cited[i][chosen]:
             say(colon, WORD)
             say(genes, GENE)
@@ -340,25 +342,25 @@ def response(
         else:
             say(layout.end, WORD)
         say(layout.newline, WORD)
-    say(layout.said("</think>\n<answer>"), WORD)
+    close, *rest = layout.said("</think>\n<answer>")
+    say([close], NEXT)
+    say(rest, WORD)
     for i, chosen in enumerate(given):
         if i:
-            say(layout.said(" |"), WORD)
+            say(layout.said(" |"), NEXT)
         say(lesson.labels[chosen] if i else lesson.bare[chosen], TYPE)
-    say(layout.said("</answer><|im_end|>"), WORD)
+    say(layout.said("</answer><|im_end|>"), NEXT)
     return tokens, targets, weights
 
 
-def _mend(
-    right: Sequence[int], place: int, gone: bool, targets: list[int], weights: list[float]
-) -> None:
+def _mend(right: Sequence[int], place: int, targets: list[int], weights: list[float]) -> None:
     """Say at the first token of a wrong label that goes astray what had been right there."""
     for k, token in enumerate(targets[place:]):
         if k >= len(right) or right[k] != token:
-            if gone or k >= len(right):
-                weights[place + k] = 0.0
-            else:
+            if k < len(right):
                 targets[place + k] = right[k]
+            else:
+                weights[place + k] = 0.0
             return
 
 

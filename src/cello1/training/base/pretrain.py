@@ -40,7 +40,7 @@ COPIED = 1.0  # scale of what the look-up hands on at first
 LOOK_UP = 0.2  # weight of the loss of which cell a gene belongs to
 OFFERED = 1.0  # weight of the loss of which labels are on offer
 FASTER = 4.0  # how much faster a copyist's layer learns than those that know already
-_OWN = 0.25  # share of the written puzzles that follow the model's own ratings, led astray
+_OWN = 0.5  # share of the written puzzles that follow the model's own ratings, led astray
 _PER_CELL, _PER_PUZZLE = 14, 60  # tokens beside the genes, the questions included
 IGNORED = -100
 
@@ -357,7 +357,10 @@ class Trainer:
                     }
                 )
         self.optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]], lr=learning_rate, betas=BETAS, fused=True
+            [group for group in groups if group["params"]],
+            lr=learning_rate,
+            betas=BETAS,
+            fused=True,
         )
 
     def done(self) -> float:

@@ -24,7 +24,7 @@ from cello1.solvers.base import Floats, OnDone, Response
 from cello1.solvers.classical.expert import Expert
 from cello1.solvers.classical.reasons import Evidence
 from cello1.training.teacher.steps import Step, find_steps
-from cello1.training.teacher.wording import AMONG_OTHERS, EACH_ONCE, Wording, clause, listed
+from cello1.training.teacher.wording import AMONG_OTHERS, EACH_ONCE, Wording, listed
 
 # Below this lead (log-score) a rival is discussed: odds of about seven to one.
 _SURE = 2.0
@@ -65,7 +65,7 @@ def tell(
 
 
 def tell_listed(puzzle: Puzzle, chosen: Sequence[int], evidence: Evidence) -> str:
-    """Give the genes for every cell's type in turn, and the last type by elimination.
+    \"\"\"Give every cell's type in turn with the genes for it, in the words of `cello1 base`.
 
     Always in the same words, and nothing is revised: as much as a very small model can track.
 
@@ -74,14 +74,12 @@ def tell_listed(puzzle: Puzzle, chosen: Sequence[int], evidence: Evidence) -> st
     puzzle, chosen, evidence
         As for :func:`tell`.
     """
-    lines = [f"{clause(puzzle.context)}: {len(puzzle.cells)} cells."]
+    lines = []
     for i, (cell, j) in enumerate(zip(puzzle.cells, chosen, strict=True), start=1):
-        label = puzzle.candidates[j]
-        if i == len(puzzle.candidates):
-            lines.append(f"Cell {i}: only {label} is left, by elimination.")
-            continue
-        lines.append(f"Cell {i}: {_cited(cell, label, evidence)}so {label}.")
-    return "\n".join(lines)
+        cited = _cited(cell, puzzle.candidates[j], evidence)
+        why = f": {cited}{AMONG_OTHERS}" if cited else "."
+        lines.append(f"Cell {i} is {puzzle.candidates[j]}{why}")
+    return "\n".join([*lines, ""])
 
 
 def tell_drafted(puzzle: Puzzle, chosen: Sequence[int], scores: Floats, evidence: Evidence) -> str:
