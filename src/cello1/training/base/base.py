@@ -138,7 +138,7 @@ def _prepare(settings: BaseModelSettings, sources: Sources, folder: Path) -> Any
                 f"{settings.model} is no model of `cello1 base` whose tokenizer knows these types; "
                 "train it from scratch (model: null)"
             )
-        if settings.copying and getattr(model.config, "identity_size", 0):
+        if settings.copying and hasattr(model.config, "identity_size"):
             raise InputError(f"{settings.model} has a copyist already; leave copying out")
         if settings.copying:
             model = add_copying(model, layout, practice)
