@@ -65,7 +65,7 @@ def tell(
 
 
 def tell_listed(puzzle: Puzzle, chosen: Sequence[int], evidence: Evidence) -> str:
-    \"\"\"Give every cell's type in turn with the genes for it, in the words of `cello1 base`.
+    """Give every cell's type in turn with the genes for it, in the words of `cello1 base`.
 
     Always in the same words, and nothing is revised: as much as a very small model can track.
 
