@@ -42,8 +42,9 @@ def test_it_is_small_and_in_half_precision_and_says_what_it_is_made_of():
     assert not [donor for donor in ("1016", "1488", "1039", ", 107") if donor in learned]
 
 
-def test_it_is_the_default_and_answers_every_puzzle_of_real_cells(blood, tmp_path):
-    ran = CliRunner().invoke(app, ["solve", str(blood), "--out", str(tmp_path / "run")])
+def test_it_answers_every_puzzle_of_real_cells(blood, tmp_path):
+    command = ["solve", str(blood), "--solver", "mini", "--out", str(tmp_path / "run")]
+    ran = CliRunner().invoke(app, command)
     assert ran.exit_code == 0, ran.output
     puzzles, records = (
         cello1.read_puzzles(blood),
@@ -61,7 +62,7 @@ def test_it_is_the_default_and_answers_every_puzzle_of_real_cells(blood, tmp_pat
 
 def test_assigning_it_knows_more_of_real_cells_than_chance(blood):
     puzzles, texts = cello1.read_puzzles(blood), {}
-    solver = choose_solver(checked(SolveSettings, {"decode": "assign"}))
+    solver = choose_solver(checked(SolveSettings, {"solver": "mini", "decode": "assign"}))
     solver.solve(puzzles, lambda i, response: texts.update({i: response.text}))
     assert solver.name == "mini (assign)"
     found = cello1.evaluate(puzzles, texts).overall
