@@ -172,7 +172,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(tables, tmp_path, monkeypatch
     monkeypatch.setattr(pretrain, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(pretrain, "write_atomic", full)
     run = tmp_path / "run"
-    with pytest.raises(InputError, match=r"make room .* \(there: state\.safetensors\)"):
+    with pytest.raises(InputError, match=r"make room .* \(present: state\.safetensors\)"):
         base(settings(tables), run)
     monkeypatch.undo()
     base(settings(tables), run)
