@@ -1,14 +1,21 @@
-"""Files in and out for `cello1 annotate`: the input is copied, and the labels are added to it."""
+"""Files in and out for `cello1 annotate`: the input is copied, and the labels are added to it.
+
+Of many files each is annotated by itself, here one after the other or as tasks of a Ray cluster.
+What is finished is noted in the folder of the copies, so that an interrupted call resumes.
+"""
 
 from __future__ import annotations
 
 import csv
 import os
 import shutil
+import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import StringIO
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +27,14 @@ from cello1.annotate.data import Data, open_data
 from cello1.annotate.prepare import species
 from cello1.annotate.run import annotate_data
 from cello1.annotate.table import Annotation
+from cello1.cells.h5ad.kinds import check_place
 from cello1.cells.h5ad.read import open_h5ad, open_table
 from cello1.cells.h5ad.tenx import is_tenx, write_as_h5ad
 from cello1.cells.h5ad.write import RESERVED, can_create
+from cello1.engine import Engine, each_task
 from cello1.errors import InputError, UseError
-from cello1.runs import Watch, beside, replacing, sweep
+from cello1.recipes import SolveSettings
+from cello1.runs import Run, Watch, beside, file_hash, replacing, sweep
 
 KINDS = (".h5ad", ".zarr")
 
@@ -98,6 +108,155 @@ def _annotate(
 
             write_page(data, found, report)
     return found
+
+
+@dataclass(frozen=True)
+class FileJob:
+    """One of many files to be annotated.
+
+    Attributes
+    ----------
+    path, out
+        The file, and the copy to write.
+    report, labels
+        What is written beside it, if anything.
+    options
+        As for :func:`cello1.tl.annotate`.
+    """
+
+    path: Path
+    out: Path
+    report: Path | None
+    labels: Path | None
+    options: Mapping[str, Any]
+
+
+def annotate_files(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    report: Path | None = None,
+    labels: Path | None = None,
+    engine: Engine = "local",
+    address: str | None = None,
+    watch: Watch = lambda what, share: None,
+    **options: Any,
+) -> dict[Path, str | None]:
+    """Annotate files, each by itself, into a folder; what an earlier call finished is kept.
+
+    Parameters
+    ----------
+    paths
+        .h5ad files or .zarr stores.
+    out
+        Folder of the copies, which have the names of the files.
+    report, labels
+        Folders of pages and tables to write as well.
+    engine, address
+        ``ray`` makes a task of each file, on the cluster at an address or on this machine; files
+        and folders must lie where every machine reaches them. The labels are the same.
+    watch
+        Called with a file's name and the share of it that is done.
+    **options
+        As for :func:`cello1.tl.annotate`, but `run`: each file has a folder of its own there.
+
+    Returns
+    -------
+    dict
+        Copy -> None, or why there is none: a file that fails costs no other.
+
+    Raises
+    ------
+    UseError
+        When two files have one name, or a copy would be the file itself.
+    InputError
+        When the folder holds annotations made with other settings.
+    """
+    if out.suffix in KINDS or (out.exists() and not out.is_dir()):
+        raise UseError(f"--out is {out}; expected a folder for {len(paths)} files")
+    jobs = [_job(path, out, report, labels, options) for path in paths]
+    for a, b in combinations(jobs, 2):
+        if a.out == b.out:
+            raise UseError(f"{a.path} and {b.path} have one name; annotate them into two folders")
+    for job in jobs:
+        if not is_tenx(job.path):
+            check_place(job.path)
+        check_out(job.path, job.out, options.get("key_added") or "cello1")
+    told = {k: _plain_option(v) for k, v in options.items() if k != "run"}
+    failed: dict[Path, str | None] = {}
+    with Run(out, command="annotate", config=told, inputs=[]) as folder:
+        keys = {job.out: f"{job.out.name} {file_hash(job.path)}" for job in jobs}
+        finished = folder.finished()
+        todo = [job for job in jobs if keys[job.out] not in finished or not job.out.exists()]
+        for job, error in _annotate_all(todo, engine, address, watch):
+            failed[job.out] = error or None
+            record = {"id": keys[job.out]}
+            folder.append(record | {"failure": error} if error else record)
+            watch(job.path.name, 1.0)
+    return {job.out: failed.get(job.out) for job in jobs}
+
+
+def _job(
+    path: Path,
+    out: Path,
+    report: Path | None,
+    labels: Path | None,
+    options: Mapping[str, Any],
+) -> FileJob:
+    run = Path(options.get("run") or out) / f"{path.name}.run"
+    return FileJob(
+        path,
+        out / (path.name if path.suffix in KINDS else f"{path.stem}.h5ad"),
+        report and report / f"{path.stem}.html",
+        labels and labels / f"{path.stem}.csv",
+        {**options, "run": run},
+    )
+
+
+def _annotate_all(
+    jobs: Sequence[FileJob], engine: Engine, address: str | None, watch: Watch
+) -> Iterator[tuple[FileJob, str]]:
+    """Yield each job when it is done, and why it failed, if it did."""
+    if engine == "ray":
+
+        def work(job: FileJob) -> dict[str, str]:
+            return {"error": _try(job, lambda what, share: None)}
+
+        for place, row in each_task(work, jobs, address):
+            yield jobs[place], row["error"]
+        return
+    for job in jobs:
+        name = job.path.name
+        yield job, _try(job, lambda what, share, name=name: watch(name, 0.0))  # type: ignore[misc]
+
+
+def _try(job: FileJob, watch: Watch) -> str:
+    """Annotate one file; return what went wrong with it, or nothing."""
+    try:
+        annotate_file(
+            job.path, job.out, report=job.report, labels=job.labels, watch=watch, **job.options
+        )
+    except InputError as error:
+        return str(error)
+    except OSError as error:
+        return f"{error.strerror or error}"
+    except MemoryError:
+        return "out of memory"
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return f"unexpected {type(error).__name__} at {last.name}:{last.lineno}: {error}"
+    return ""
+
+
+def _plain_option(value: Any) -> Any:
+    """Return an option as JSON, to know a call with other options by it."""
+    if isinstance(value, SolveSettings):
+        return value.model_dump(mode="json", exclude={"engine", "address"})
+    if isinstance(value, pd.Series):
+        return sorted(map(str, value.dropna().unique()))
+    if isinstance(value, Path):
+        return {"path": str(value), "content": file_hash(value)} if value.exists() else str(value)
+    return value
 
 
 def check_out(path: Path, out: Path, key: str) -> None:

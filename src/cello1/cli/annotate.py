@@ -7,14 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from cello1.cli.options import AsJson, print_json
+from cello1.cli.options import AsJson, complain, print_json
 from cello1.errors import UseError
 from cello1.recipes import AnnotateRecipe, AnnotateSettings, AnnotateSolveSettings
 
 
 def annotate(
-    file: Annotated[Path, typer.Argument(help="Your cells: .h5ad or .zarr.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The annotated copy to write.")],
+    files: Annotated[list[Path], typer.Argument(help="Your cells: .h5ad or .zarr.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="The annotated copy to write; of several files, their folder."
+        ),
+    ],
     settings: AnnotateRecipe,
     groupby: Annotated[
         str | None, typer.Option(help="obs column of the clusters [found, or else computed].")
@@ -40,8 +45,13 @@ def annotate(
         str | None,
         typer.Option("--with", help="Pool a language model with the evidence of: atlas, markers."),
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="HTML page to write as well.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="CSV of all cells to write as well.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="HTML page to write as well; of several files, a folder.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="CSV of all cells to write as well; of several files, a folder."),
+    ] = None,
     puzzles: Annotated[
         Path | None,
         typer.Option(help="Folder of a build to learn from, or to fit the confidence on."),
@@ -60,7 +70,7 @@ def annotate(
 ) -> None:
     """Name the cell types of your data. Can be interrupted: rerun the same command to resume."""
     from cello1.annotate.data import open_data
-    from cello1.annotate.files import annotate_file, as_stored, check_out, read_reference
+    from cello1.annotate.files import KINDS, annotate_file, as_stored, check_out, read_reference
     from cello1.annotate.prepare import species
     from cello1.annotate.show import requests, show_annotation
     from cello1.annotate.table import opened
@@ -68,7 +78,9 @@ def annotate(
 
     if len([source for source in (candidates, candidate or None, reference) if source]) > 1:
         raise UseError("give --candidates, --candidate or --reference, not several of them")
-    check_out(file, out, key_added)
+    several = len(files) > 1 or (out.is_dir() and out.suffix not in KINDS)
+    if not several:
+        check_out(files[0], out, key_added)
     offered: Any = candidates or candidate or None
     if reference is not None:
         offered = read_reference(reference, reference_key)
@@ -81,18 +93,22 @@ def annotate(
     }  # fmt: skip
     if dry_run:
         columns = (groupby, settings.donor_key, settings.batch_key)
-        with (
-            as_stored(file, out) as stored,
-            open_data(
-                stored, layer=settings.layer, organism=species(organism), columns=columns
-            ) as data,
-        ):
-            for request in requests(data, options):
-                print_json(request)
+        for file in files:
+            with (
+                as_stored(file, out) as stored,
+                open_data(
+                    stored, layer=settings.layer, organism=species(organism), columns=columns
+                ) as data,
+            ):
+                for request in requests(data, options):
+                    print_json(request)
+        return
+    if several:
+        _annotate_many(files, out, report, labels, solver, options | {"run": run}, as_json)
         return
     with watching() as watch, telling():
         found = annotate_file(
-            file, out, report=report, labels=labels, watch=watch,
+            files[0], out, report=report, labels=labels, watch=watch,
             run=run or out.with_name(f"{out.name}.run"), **options,
         )  # fmt: skip
     if as_json:
@@ -100,3 +116,35 @@ def annotate(
     else:
         show_annotation(found.uns)
         typer.echo(f"written to {out}")
+
+
+def _annotate_many(
+    files: list[Path],
+    out: Path,
+    report: Path | None,
+    labels: Path | None,
+    solver: AnnotateSolveSettings,
+    options: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Annotate each file by itself; with the engine ray, they are its tasks and not the batches."""
+    from cello1.annotate.files import annotate_files
+    from cello1.terminal.progress import telling, watching
+
+    ray = solver.engine == "ray"
+    alone = solver.model_copy(update={"engine": "transformers", "address": None})
+    with watching() as watch, telling():
+        made = annotate_files(
+            files, out, report=report, labels=labels, engine="ray" if ray else "local",
+            address=solver.address, watch=watch,
+            **options | {"solver": alone if ray else solver},
+        )  # fmt: skip
+    if as_json:
+        print_json({str(copy): error for copy, error in made.items()})
+    for copy, error in made.items():
+        if error:
+            complain(f"{copy.name}: {error}")
+        elif not as_json:
+            typer.echo(f"written to {copy}")
+    if any(made.values()):
+        raise typer.Exit(1)
