@@ -6,15 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 
 import pytest
 
 import cello1
 from cello1.engine import connected, each_batch, each_task
 from cello1.errors import InputError, UseError
+from cello1.puzzles.table import read_puzzles, write_puzzles
 from cello1.recipes import BuildSettings, SolveSettings
 from cello1.recipes.section import checked
 from cello1.runs import read_records
+from cello1.solvers.choose import choose_solver, runs_models
+from cello1.solvers.on_ray import BATCH, OnRay
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'cello1[ray]'")
 pytest.importorskip("ray.data", reason="needs Ray Data: pip install 'cello1[ray]'")
@@ -52,18 +56,89 @@ def test_build_gives_the_same_bytes(cluster, files, local, tmp_path):
         assert (made.folder / name).read_bytes() == (local / name).read_bytes()
 
 
-@pytest.mark.parametrize("solver", ["markers"])
-def test_solve_gives_the_same_answers(cluster, local, solver, tmp_path):
-    path = local / "all.parquet"
-    cello1.solve(path, solver, tmp_path / "local")
+@pytest.fixture(scope="module")
+def few(local, tmp_path_factory):
+    """The smallest puzzles; more than one batch of them."""
+    path = tmp_path_factory.mktemp("few") / "few.parquet"
+    puzzles = read_puzzles(local / "all.parquet")
+    write_puzzles(sorted(puzzles, key=lambda p: len(p.cells))[: BATCH + 2], path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def solved(few, tmp_path_factory):
+    """Runs of the local engine, made once for each solver."""
+    return cache(lambda solver: cello1.solve(few, solver, tmp_path_factory.mktemp("runs") / "run"))
+
+
+SOLVERS = [
+    "atlas",
+    pytest.param("mini", marks=pytest.mark.skipif(not runs_models(), reason="needs cello1[local]")),
+]
+
+
+@pytest.mark.parametrize("solver", ["markers", *SOLVERS])
+def test_solve_gives_the_same_answers(cluster, few, solved, solver, tmp_path):
+    path = few
     cello1.solve(path, solver, tmp_path / "ray", engine="ray")
-    assert answers(tmp_path / "ray") == answers(tmp_path / "local")
+    assert answers(tmp_path / "ray") == answers(solved(solver))
     # One is the other's run: each goes on where the other was.
     config = [
-        json.loads((tmp_path / f / "run.json").read_text())["config"] for f in ("local", "ray")
+        json.loads((f / "run.json").read_text())["config"]
+        for f in (solved(solver), tmp_path / "ray")
     ]
     assert config[0] == config[1]
     cello1.solve(path, solver, tmp_path / "ray")
+
+
+def test_the_driver_loads_no_model(monkeypatch):
+    pytest.importorskip("torch", reason="needs cello1[local]")
+    from cello1.solvers.local import language
+
+    def refuse(*_, **__):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(language, "load_model", refuse)
+    monkeypatch.setattr(language, "Prompter", refuse)
+    for changes in ({}, {"samples": 3}, {"valid": True}, {"decode": "generate"}):
+        settings = SolveSettings(solver="mini", engine="ray", **changes)
+        solver = choose_solver(settings)
+        monkeypatch.undo()
+        here = choose_solver(SolveSettings(solver="mini", **changes))
+        assert (solver.name, solver.settings) == (here.name, here.settings)
+        monkeypatch.setattr(language, "load_model", refuse)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_the_puzzles_of_a_lost_worker_are_solved_again(cluster, few, solved, name, tmp_path):
+    mark, settings = tmp_path / "mark", SolveSettings(solver=name)
+
+    class DiesOnce:
+        """Its process is killed in the second batch, once."""
+
+        def __init__(self):
+            self.solver, self.batches = choose_solver(settings), 0
+
+        def solve(self, puzzles, on_done):
+            self.batches += 1
+            if not mark.exists() and (self.batches == 2 or len(puzzles) < BATCH):
+                mark.write_text("was here")
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.solver.solve(puzzles, on_done)
+
+    solver = OnRay(choose_solver(settings, load=False), DiesOnce)
+    cello1.solve(few, solver, tmp_path / "ray")
+    assert mark.exists()
+    assert answers(tmp_path / "ray") == answers(solved(name))
+
+
+def test_a_model_that_cannot_be_loaded_is_said_in_one_line(cluster, few, tmp_path):
+    def fails():
+        raise InputError("the weights are damaged; copy the model again")
+
+    solver = OnRay(choose_solver(SolveSettings(solver="chance")), fails)
+    with pytest.raises(InputError, match=r"^the weights are damaged; copy the model again$"):
+        cello1.solve(few, solver, tmp_path / "ray")
 
 
 def test_a_failed_file_is_reported_and_the_others_are_built(cluster, files, tmp_path):
@@ -100,9 +175,6 @@ def test_batches_come_back_whole(cluster):
 DRIVER = """
 import sys
 import cello1
-from pathlib import Path
-from cello1.solvers.classical.expert import ClassicalSolver
-from cello1.cells import jobs
 if sys.argv[1] == "build":
     from cello1.recipes import BuildSettings
     settings = BuildSettings(n_min=4, n_max=6, per_n=4, split="none", seed=1)
@@ -110,14 +182,14 @@ if sys.argv[1] == "build":
     cello1.build(sys.argv[3:], sys.argv[2], settings, engine="ray", watch=tell)
 else:
     tell = lambda n, of: print("part", n, of, flush=True)
-    cello1.solve(sys.argv[3], "chance", sys.argv[2], engine="ray", watch=tell)
+    cello1.solve(sys.argv[3], sys.argv[1], sys.argv[2], engine="ray", watch=tell)
 """
 
 
-@pytest.mark.parametrize("verb", ["build", "solve"])
-def test_a_killed_driver_resumes(verb, files, local, tmp_path):
-    given = [str(f) for f in files] if verb == "build" else [str(local / "all.parquet")]
-    call = [sys.executable, "-c", DRIVER, verb, str(tmp_path / "out"), *given]
+@pytest.mark.parametrize("what", ["build", *SOLVERS])
+def test_a_killed_driver_resumes(cluster, what, files, local, few, solved, tmp_path):
+    given, out = [str(f) for f in files] if what == "build" else [str(few)], tmp_path / "out"
+    call = [sys.executable, "-c", DRIVER, what, str(out), *given]
     killed = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     seen = 0
     for line in killed.stdout:
@@ -127,16 +199,18 @@ def test_a_killed_driver_resumes(verb, files, local, tmp_path):
     killed.kill()
     killed.wait()
     deadline = time.monotonic() + 60
-    while (held := _lock_is_held(tmp_path / "out")) and time.monotonic() < deadline:
+    while (held := _lock_is_held(out)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not held
-    subprocess.run(call, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    if verb == "build":
-        found = (tmp_path / "out" / "all.parquet").read_bytes()
-        assert found == (local / "all.parquet").read_bytes()
+    if what == "build":
+        assert not (out / "audit.json").exists()
+        cello1.build(files, out, BUILD, engine="ray")
+        assert (out / "all.parquet").read_bytes() == (local / "all.parquet").read_bytes()
     else:
-        cello1.solve(given[0], "chance", tmp_path / "whole")
-        assert answers(tmp_path / "out") == answers(tmp_path / "whole")
+        before = answers(out)
+        assert 0 < len(before) < BATCH + 2
+        cello1.solve(few, what, out, engine="ray")
+        assert answers(out) == answers(solved(what))
 
 
 def _lock_is_held(folder):
