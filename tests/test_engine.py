@@ -99,7 +99,7 @@ def test_the_driver_loads_no_model(monkeypatch):
         raise AssertionError("loaded")
 
     monkeypatch.setattr(language, "load_model", refuse)
-    monkeypatch.setattr(language, "Prompter", refuse)
+    monkeypatch.setattr(language.Prompter, "__init__", refuse)
     for changes in ({}, {"samples": 3}, {"valid": True}, {"decode": "generate"}):
         settings = SolveSettings(solver="mini", engine="ray", **changes)
         solver = choose_solver(settings)
