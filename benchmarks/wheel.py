@@ -62,9 +62,11 @@ co.merge(made, "tuned")
 """
 
 
-def uv(*arguments: object) -> None:
+def uv(*arguments: object, check: bool = True) -> bool:
     """Run uv, which makes environments and installs into them many times faster than pip."""
-    subprocess.run([sys.executable, "-m", "uv", *map(str, arguments)], check=True)
+    return not subprocess.run(
+        [sys.executable, "-m", "uv", *map(str, arguments)], check=check
+    ).returncode
 
 
 class Box:
@@ -75,14 +77,14 @@ class Box:
     folder
         New.
     python
-        Interpreter to make it with.
+        Version to make it with.
     """
 
     def __init__(self, folder: Path, python: str) -> None:
         self.work = folder / "work"
         self.work.mkdir(parents=True)
         self.venv = folder / "venv"
-        uv("venv", "--quiet", "--python", python, self.venv)
+        uv("venv", "--quiet", "--no-python-downloads", "--python", python, self.venv)
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         self.environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
 
@@ -201,11 +203,11 @@ class Case:
 
 
 CASES = {
-    "base-3.11": Case("python3.11", "", base),
-    "base-3.13": Case("python3.13", "", base),
-    "api": Case("python3.11", "[api]", api),
-    "local": Case("python3.11", "[local]", local),
-    "train": Case("python3.11", "[train]", train),
+    "base-3.11": Case("3.11", "", base),
+    "base-3.13": Case("3.13", "", base),
+    "api": Case("3.11", "[api]", api),
+    "local": Case("3.11", "[local]", local),
+    "train": Case("3.11", "[train]", train),
 }
 
 
@@ -260,8 +262,8 @@ def main() -> None:
         (folder / "pins.txt").write_text("\n".join(options.pin))
         for name in options.only:
             case = CASES[name]
-            if shutil.which(case.python) is None:
-                print(f"{name}: left out, no {case.python}")
+            if not uv("python", "find", "--no-python-downloads", case.python, check=False):
+                print(f"{name}: left out, no Python {case.python}")
                 continue
             print(f"{name}:")
             try:
