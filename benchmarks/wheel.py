@@ -50,15 +50,16 @@ MAKE_CELLS = (
     "a.obs['cell_type'] = a.obs['bulk_labels']; a.obs['donor_id'] = 'one'; a.write('cells.h5ad')"
 )
 ONE_STEP = """
-import cello1 as co
-from pathlib import Path
-folder = Path(co.__file__).parent / "models" / "mini"
-made = co.sft(None, "sft", model=str(folder), traces=["traces/traces.parquet"], rank=4, alpha=8,
-              max_length=2048, held_out=0.2, solve=0,
-              trainer={"max_steps": 1, "per_device_train_batch_size": 1,
-                       "gradient_accumulation_steps": 1, "use_cpu": True, "bf16": False,
-                       "gradient_checkpointing": False})
-co.merge(made, "tuned")
+sft:
+  model: {model}
+  traces: traces/reasoning.parquet
+  rank: 4
+  alpha: 8
+  max_length: 2048
+  held_out: 0.2
+  solve: 0
+  trainer: {{max_steps: 1, per_device_train_batch_size: 1, gradient_accumulation_steps: 1,
+             use_cpu: true, bf16: false, gradient_checkpointing: false}}
 """
 
 
@@ -129,8 +130,8 @@ def base(box: Box) -> None:
                "--out", "runs/m")  # fmt: skip
     box.refuse("cello1[api]", "cello1", "solve", "puzzles", "--solver", "openai:m",
                "--base-url", "http://127.0.0.1:9/v1", "--out", "runs/o")  # fmt: skip
-    box.refuse("cello1[train]", "cello1", "sft", "--traces", "puzzles/all.parquet",
-               "--model", "m", "--answers-only", "--out", "runs/sft")  # fmt: skip
+    (box.work / "sft.yaml").write_text("sft: {model: m, traces: puzzles/all.parquet}")
+    box.refuse("cello1[train]", "cello1", "sft", "sft.yaml", "--out", "runs/sft")
     box.refuse("cello1[gguf]", "cello1", "export", "gguf", "mini", "--out", "mini.gguf")
     box.refuse("cello1[census]", "cello1", "build", "census:2025-11-08", "--out", "census")
 
@@ -160,7 +161,11 @@ def train(box: Box) -> None:
     """Distil from the atlas, train one step, merge, and ask the result."""
     _cells(box)
     box.run("cello1", "distill", "puzzles", "--teacher", "atlas", "--out", "traces")
-    box.run("python", "-c", ONE_STEP)
+    embedded = "from cello1.solvers.local.mini import FOLDER; print(FOLDER)"
+    model = box.run("python", "-c", embedded).strip().splitlines()[-1]
+    (box.work / "sft.yaml").write_text(ONE_STEP.format(model=model))
+    box.run("cello1", "sft", "sft.yaml", "--out", "sft")
+    box.run("cello1", "merge", "sft", "--out", "tuned")
     box.run("cello1", "solve", "puzzles", "--solver", "hf:tuned", "--decode", "assign",
             "--out", "runs/tuned")  # fmt: skip
 
