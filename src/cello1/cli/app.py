@@ -45,6 +45,7 @@ from cello1.errors import InputError, UseError
 _ISSUES = "https://github.com/cello1/cello1/issues"
 _INTERRUPTED = "interrupted; rerun the same command to resume"
 # What may be missing, and the extra that brings it.
+_ROOT = Path(__file__).resolve().parents[2]
 _EXTRAS = {
     "api": ("openai", "httpx2", "tenacity"),
     "local": ("torch", "transformers"),
@@ -181,6 +182,8 @@ def _last_words(error: BaseException) -> tuple[str, int]:
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
         extra = next((e for e, packages in _EXTRAS.items() if package in packages), None)
+        if extra == "local" and any("/training/" in f.filename for f in _own_frames(error)):
+            extra = "train"  # torch alone would not do
         if extra:
             return (
                 f"this needs {package}, which is not installed; install it with: "
@@ -206,10 +209,12 @@ def _last_words(error: BaseException) -> tuple[str, int]:
 
 def _place(error: BaseException) -> str:
     """Return the last place in our own code that an error came through."""
-    root = Path(__file__).resolve().parents[2]
-    own = [
-        f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(f"{root}/")
-    ]
+    own = _own_frames(error)
     if not own:
         return "cello1"
-    return f"{Path(own[-1].filename).relative_to(root)}:{own[-1].lineno}"
+    return f"{Path(own[-1].filename).relative_to(_ROOT)}:{own[-1].lineno}"
+
+
+def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame for frame in frames if frame.filename.startswith(f"{_ROOT}/")]
