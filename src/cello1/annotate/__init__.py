@@ -1,7 +1,7 @@
-"""Your AnnData in, annotated AnnData out.
+"""Annotate an AnnData or a file: label every cluster, with confidence and reasons.
 
-A cluster is settled by several batches. A batch is a puzzle: one cell of each of some clusters,
-all of one donor, and the candidate types, each to be given once. What the solver says of the
-cells of a cluster is pooled into votes; the cluster takes the type with most of them, and the
-share of votes, with a temperature fitted on donors of known type, is the confidence.
+A classical solver rates the clusters by their genes. A language model answers batches: a batch is
+a puzzle with one cell of each of some clusters, all of one donor, and the candidate types, each to
+be given once. Its answers are pooled into votes. Evidence and votes become probabilities, with a
+temperature fitted on cells of known type.
 """

@@ -26,9 +26,9 @@ Records = Mapping[str, Mapping[str, Any]]
 def ask_all(
     prepared: Prepared, folder: Path, watch: Watch, *, resumes: bool
 ) -> tuple[Votes, Records, Fit]:
-    """Ask about all batches; return the votes, the answers, and what votes are worth.
+    """Ask about all batches; return the votes, the answers, and the fit of the votes.
 
-    `folder` holds the runs; with `resumes` a user named it, and can go on with it.
+    `folder` holds the runs; `resumes` says that the user named it, so that a later call can resume.
     """
     plan = prepared.plan
     assert plan is not None
@@ -64,9 +64,9 @@ def _ask(
     *,
     resumes: bool,
 ) -> tuple[Records, list[str]]:
-    """Have batches answered in a run folder; what an earlier call answered is not asked again.
+    """Ask about batches in a run folder; those that an earlier call answered are not asked again.
 
-    Returns the answers, and what they suffered from.
+    Returns the answers, and remarks on what is wrong with them.
     """
     path = folder / "puzzles.parquet"
     if path.exists() and [p.id for p in read_puzzles(path)] != [p.id for p in puzzles]:
@@ -91,7 +91,7 @@ def _ask(
 
 @contextmanager
 def workspace(run: str | Path | None) -> Iterator[Path]:
-    """Give the folder for questions and answers: the one named, else one that is removed."""
+    """Yield the folder for questions and answers: the one named, else a temporary one."""
     if run is not None:
         yield Path(run)
         return

@@ -1,4 +1,4 @@
-"""From clusters to batches: which cells are shown together, with the candidates in which order."""
+"""Draw batches from clusters: which cells are shown together, and the order of the candidates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cello1.puzzles.prompt import PROMPT_VERSION
 from cello1.puzzles.puzzle import Puzzle
 from cello1.runs import named_rng
 
-# As many as the puzzles that models are trained on have.
+# The largest size of the puzzles that models are trained on.
 MAX_CELLS = 15
 Genes = tuple[str, ...]
 
@@ -24,9 +24,9 @@ class Pool:
     key
         Unique; seeds the pool's generators.
     context, meta
-        What every puzzle of the pool says of the donor.
+        Context and metadata of every puzzle of the pool.
     cells
-        Cluster -> its cells (any whole numbers).
+        Cluster -> its cells (any integers).
     """
 
     key: str
@@ -37,7 +37,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Batch:
-    """A puzzle, and the cluster and cell behind each of its cells."""
+    """A puzzle, with the cluster and the cell of the data set that each of its cells shows."""
 
     puzzle: Puzzle
     clusters: tuple[int, ...]
@@ -56,26 +56,26 @@ def draw_batches(
 ) -> list[Batch]:
     """Draw batches until every cluster (or cell) has taken part in `rounds` of them.
 
-    Clusters that are owed most come first; cells of a cluster take turns, each round through them
-    in an order of its own; candidates are shuffled every time, so that a liking for places cancels
-    out. Nothing but the seed and the data decides.
+    Clusters with the most batches still to draw come first. The cells of a cluster take turns, in
+    a new order each round. Candidates are shuffled for every batch, so that a solver's position
+    bias cancels out. The batches depend on the seed and the data alone.
 
     Parameters
     ----------
     pools
-        Those with fewer than two clusters are passed over.
+        Those with fewer than two clusters are skipped.
     candidates
         The types on offer.
     genes
         (pool, cluster, cell, number of the draw) -> gene list.
     size
-        Clusters in a batch at most.
+        Most clusters in a batch.
     rounds
         Batches per cluster, or per cell with `each_cell`.
     each_cell
-        Count every cell of its own instead of the cluster.
+        Count batches per cell instead of per cluster.
     seed
-        Of all choices.
+        Seed for all random choices.
     """
     size = min(size, MAX_CELLS, len(candidates))
     able = [pool for pool in pools if len(pool.cells) > 1]

@@ -1,8 +1,8 @@
-"""How far an answer can be believed: a temperature fitted on cells whose types are known.
+"""Calibrate confidences: a temperature fitted on cells whose types are known.
 
 For the solvers that come with cello1 it is fitted once, on studies of known type and on cells
-simulated from tables that were left out of what the solver knew (`benchmarks/annotate.py`). With
-puzzles of donors of known type it is fitted on those, whoever answers.
+simulated from tables that the solver did not see (`benchmarks/annotate.py`). Where the user gives
+puzzles of donors of known type, it is fitted on those, for any solver.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cello1.solvers.assign import assign_jointly, probabilities
 from cello1.solvers.base import Floats, Solver
 from cello1.solvers.choose import choose_solver
 
-# With fewer clusters a temperature says more about chance than about the solver.
+# With fewer clusters a fitted temperature is mostly noise.
 MIN_CLUSTERS = 10
 _FOLDS, _MAX_POOLS = 5, 12
 Places = npt.NDArray[np.intp]
@@ -37,7 +37,7 @@ Ask = Callable[[list[Puzzle], Solver, str], Mapping[str, Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Fit:
-    """What an answer is worth.
+    """A fitted temperature, and what it was fitted on.
 
     Attributes
     ----------
@@ -46,10 +46,10 @@ class Fit:
     source
         What it was fitted on, or why it was not.
     coverage
-        (least confidence, share of clusters that have it, share of these that are right) on the
-        clusters it was fitted on, surest first; empty when not known.
+        (confidence threshold, share of clusters that reach it, share of these that are right) on
+        the clusters it was fitted on, highest threshold first; empty when not known.
     fitted
-        Whether it was fitted at all, and on data such as these.
+        Whether it was fitted, on data such as these.
     """
 
     temperature: float = 1.0
@@ -60,16 +60,16 @@ class Fit:
 
 @dataclass(frozen=True)
 class Fold:
-    """Some donors of known type, with what the solver that is asked about them learns from.
+    """Some donors of known type, and the puzzles that the solver asked about them learns from.
 
     Attributes
     ----------
     pools, lists
         Their cells by cluster, and the gene list of every cell.
     gold, owners
-        The candidate that is the type of each cluster, and the pool it is in.
+        For each cluster, the candidate that is its type, and its pool.
     train, validation
-        What the solver learns from.
+        Puzzles that the solver learns from.
     synthetic
         Whether any of the cells are simulated.
     """
@@ -83,7 +83,7 @@ class Fold:
     synthetic: bool
 
     def batches(self, plan: Plan) -> list[Batch]:
-        """Draw what a language model is asked, as it is asked about the data themselves."""
+        """Draw the batches for a language model, as they are drawn for the data to annotate."""
         largest = max(len(pool.cells) for pool in self.pools)
         return draw_batches(
             self.pools,
@@ -100,9 +100,9 @@ def make_folds(
 ) -> list[Fold]:
     """Divide the donors of known type into folds.
 
-    A language model may have been trained on the training split, so only validation donors are
-    asked about. What knows no donors (`markers`, the atlas) learns from neither. `centroids` are
-    learned anew from other folds. `most` clusters of a donor are used at most.
+    A language model may have been trained on the training split, so it is asked about validation
+    donors only. `markers` and the atlas learn from neither split. `centroids` are refitted on the
+    other folds. At most `most` clusters of a donor are used.
     """
     return list(_folds(splits, solver, candidates, most))
 
@@ -114,7 +114,7 @@ def _folds(
         known = [*splits["train"], *splits["validation"]]
         donors = sorted({_donor(p) for p in known})
         n = min(_FOLDS, len(donors))
-        if n < 3:  # one fold answers, one chooses the model, the others train
+        if n < 3:  # one fold is rated, one selects the model, the others train
             return
         part = {donor: i % n for i, donor in enumerate(donors)}
         for i in range(n):
@@ -134,7 +134,7 @@ def _fold(
     train: list[Puzzle],
     validation: list[Puzzle],
 ) -> Iterator[Fold]:
-    """Make one fold; none where no two candidate types share a donor."""
+    """Make one fold; None where no two candidate types share a donor."""
     pools, lists, gold, owners = _pools(puzzles, candidates, most)
     if pools:
         synthetic = any(puzzle.meta.get("synthetic") for puzzle in puzzles)
@@ -154,13 +154,13 @@ def fit_evidence(
     Parameters
     ----------
     folds
-        Of :func:`make_folds`; maybe none.
+        Folds of :func:`make_folds`; may be empty.
     asked, expert
-        Who rates. `centroids` are learned anew without the donors they are tried on.
+        The solver. `centroids` are refitted without the donors they are tested on.
     candidates, settings
-        As for the data at hand.
+        As for the data to annotate.
     otherwise
-        What holds where there are no or too few clusters of known type.
+        Returned where there are no or too few clusters of known type.
     """
     n = sum(len(fold.gold) for fold in folds)
     if not folds:
@@ -206,7 +206,7 @@ def _rate(
 def fit_votes(
     plan: Plan, folds: Sequence[Fold], asked: SolveSettings, solver: Solver, ask: Ask
 ) -> Fit:
-    """Fit the temperature of votes, for a solver that is asked in batches.
+    """Fit the temperature of the votes of a solver that answers batches.
 
     `ask` takes (puzzles, solver, name of a folder) and returns the answers.
     """
@@ -245,10 +245,9 @@ def _fitted(scores: list[Floats], gold: list[Places], folds: Sequence[Fold], uni
 def _pools(
     puzzles: Sequence[Puzzle], candidates: Sequence[str], most: int
 ) -> tuple[list[Pool], list[Genes], list[int], list[int]]:
-    """Collect the cells of known type by donor, of each donor the `most` frequent types.
+    """Collect the cells of known type by donor, for each donor those of the `most` frequent types.
 
-    Clusters of an algorithm are of frequent types; rare ones are harder, and would make it seem
-    that an answer is worth less.
+    Clustering finds frequent types; rare ones are harder, and would lower the fitted confidence.
 
     Returns
     -------
@@ -257,7 +256,7 @@ def _pools(
     lists
         Gene lists.
     gold, owners
-        Of each cluster: the candidate that is its type, and its pool.
+        For each cluster, the candidate that is its type, and its pool.
     """
     column = {label_key(label): j for j, label in enumerate(candidates)}
     homes: dict[str, dict[int, set[Genes]]] = {}
@@ -288,7 +287,7 @@ def _pools(
 def _coverage(
     logits: Sequence[Floats], gold: Sequence[Places], temperature: float, unique: bool
 ) -> Iterator[tuple[float, float, float]]:
-    """Tell how many validation clusters are at least as sure, and how many of them are right."""
+    """Return, per threshold, the share of validation clusters that reach it and their accuracy."""
     sure: list[float] = []
     right: list[bool] = []
     for rows, truth in zip(logits, gold, strict=True):

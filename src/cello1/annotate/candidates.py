@@ -1,7 +1,7 @@
 """The types on offer: a list, a file, a column of a reference, or the types of a tissue.
 
-Names are those of the Cell Ontology, its synonyms, or what the field calls them for short
-(`NK`, `CD14 Mono`, `cDC2`, `Treg`; the table `names.csv`).
+Names are labels or synonyms of the Cell Ontology, or common short names (`NK`, `CD14 Mono`,
+`cDC2`, `Treg`; the table `names.csv`).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Candidates:
     labels
         Each once, in the order given.
     given
-        Label -> what the user called it, where that is another name.
+        Label -> the user's name for it, where that differs.
     source
-        Where they come from, in words.
+        Where they come from, for messages.
     """
 
     labels: list[str]
@@ -53,15 +53,15 @@ def read_candidates(
     Parameters
     ----------
     given
-        Labels; or a file with one on each line (lines that start with ``#`` are passed over).
-        A pandas column counts as its different values, sorted.
+        Labels; or a file with one on each line (lines that start with ``#`` are skipped).
+        Of a pandas column the unique values are taken, sorted.
     unknown_types
         Accept labels that the Cell Ontology does not know.
 
     Raises
     ------
     InputError
-        When there are fewer than two, or one cannot be used or is not known.
+        When there are fewer than two, or one is invalid or unknown.
     """
     if isinstance(given, str | Path):
         names = read_lines(Path(given), "a text file with one cell type on each line")
@@ -94,10 +94,10 @@ def read_candidates(
 
 
 def understand(name: str) -> str | None:
-    """Return the label that a name stands for, or None when nobody knows it.
+    """Return the label that a name stands for, or None when it is unknown.
 
-    A label or synonym of the Cell Ontology stays as it is; a short name of the field becomes
-    the label of the ontology.
+    A label or synonym of the Cell Ontology is returned unchanged; a common short name becomes the
+    label of the ontology.
     """
     short = _short_names().get(_plain(name))
     term = term_id(name)
@@ -107,27 +107,27 @@ def understand(name: str) -> str | None:
 
 
 def close_names(name: str) -> list[str]:
-    """Return the labels that somebody may have meant, the likeliest first."""
+    """Return labels that an unknown name may stand for, the closest first."""
     plain = _plain(name)
     known = _short_names()
     close = [known[k] for k in difflib.get_close_matches(plain, known, _SUGGESTED, 0.8)]
     words = set(plain.split())
-    # A longer name that begins with a known short one: `NK proliferating` -> natural killer cell.
+    # A longer name that starts with a known short one: `NK proliferating` -> natural killer cell.
     inside = [known[k] for k in sorted(known, key=len, reverse=True) if set(k.split()) <= words]
-    # Of a few letters everything is close.
+    # Names of a few letters are close to everything.
     spelled = suggestions(name) if len(plain) > _SHORT else []
     return list(dict.fromkeys([*spelled, *close, *inside[:1]]))[:_SUGGESTED]
 
 
 def tissue_types(puzzles: Sequence[Puzzle], tissues: Sequence[str]) -> list[str]:
-    """Return the types that training puzzles show in some tissues, in alphabetical order.
+    """Return the types that training puzzles have in some tissues, in alphabetical order.
 
-    With no tissue named, the types of all puzzles.
+    Without a tissue, the types of all puzzles.
 
     Raises
     ------
     InputError
-        When the puzzles know none of the tissues.
+        When no puzzle is of any of the tissues.
     """
     known = {str(p.meta.get("tissue")) for p in puzzles}
     if tissues and not known & set(tissues):
@@ -146,7 +146,7 @@ def tissue_types(puzzles: Sequence[Puzzle], tissues: Sequence[str]) -> list[str]
 
 
 def _not_known(names: Sequence[str]) -> str:
-    """Say of all unknown names at once what may have been meant."""
+    """Return one message for all unknown names, with suggestions."""
     told = []
     for name in names:
         close = close_names(name)
@@ -160,13 +160,13 @@ def _not_known(names: Sequence[str]) -> str:
 
 @cache
 def _short_names() -> dict[str, str]:
-    """Read what the field calls types for short: plain name -> label of the Cell Ontology."""
+    """Read the common short names: plain name -> label of the Cell Ontology."""
     text = (files("cello1.annotate") / "names.csv").read_text("utf-8")
     return {_plain(row["name"]): row["cell_type"] for row in csv.DictReader(text.splitlines())}
 
 
 def _plain(name: str) -> str:
-    """Reduce a name to its words: `CD14+ Monocytes`, `CD14_mono` and `CD14 Mono` are close."""
+    """Normalise a name, so that `CD14+ Monocytes`, `CD14_mono` and `CD14 Mono` are close."""
     words = re.findall(r"[^\W_]+", name.casefold().replace("+", " "))
     words = [w.removesuffix("s") if len(w) > 3 else w for w in words]
     kept = [w for w in words if w not in ("cell", "positive", "pos")]

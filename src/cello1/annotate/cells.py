@@ -1,4 +1,4 @@
-"""Labels of single cells: each rated by its own genes, compared with all cells of the data set."""
+"""Label single cells: each is rated by its own genes, compared with all cells of the data set."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def label_cells(
     least: float,
     watch: Watch,
 ) -> PerCell:
-    """Label every cell that has a cluster, reading them once more.
+    """Label every cell that has a cluster, in a second pass over the matrix.
 
-    A cell has few genes; what its cluster is counts beforehand as much as one cell does.
+    A cell lists few genes, so the evidence of its cluster is added with the weight of one cell.
 
     Parameters
     ----------
     data, symbols, knowledge, evidence, clusters
         As for the clusters.
     tree, levels
-        The types, and what was decided of the clusters.
+        The types, and the labels of the clusters.
     k
         Length of the lists.
     temperature, other, least

@@ -1,4 +1,4 @@
-"""Which cell belongs to which cluster: a column of obs, or Leiden computed by scanpy."""
+"""Assign cells to clusters: a column of obs, or Leiden computed by scanpy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cello1.cells.loaded import obs_columns
 from cello1.errors import InputError, UseError
 from cello1.runs import Watch
 
-# Far more than any tissue has types: a column with more values holds something else.
+# More than any tissue has types: a column with more values holds something else.
 MAX_CLUSTERS = 500
 # Names under which clusterings are found in obs, the usual ones first.
 USUAL = (
@@ -32,7 +32,7 @@ _ALIKE = re.compile(
     r"(leiden|louvain|cluster)[_.\- ]|_snn_res\.|[_.](leiden|louvain|clusters?)$", re.I
 )
 _VARIABLE_GENES, _COMPONENTS, _NEIGHBOURS = 2_000, 50, 15
-# So many cells choose the variable genes; those genes of all cells are then held in memory.
+# Number of cells on which variable genes are selected; those genes of all cells are held in memory.
 _CHOOSING = 50_000
 
 
@@ -43,15 +43,15 @@ class Clusters:
     Attributes
     ----------
     names
-        Of the K clusters, in the order of their categories.
+        Names of the K clusters, in the order of their categories.
     codes
         The cluster of every cell, -1 for none, shape (cells,).
     key
-        Where they stand, or are to stand, in obs.
+        Their column of obs, existing or to be added.
     computed
-        They are new and not yet in obs.
+        Whether they are new and not yet in obs.
     note
-        How they were found, in words, where nobody named them.
+        How they were found, where the user did not name them.
     """
 
     names: list[str]
@@ -70,12 +70,12 @@ def find_clusters(
     key: str,
     watch: Watch,
 ) -> Clusters:
-    """Find the clusters: the column named, else Leiden if asked for, else what obs has.
+    """Find the clusters: the named column, else Leiden if requested, else a column that obs has.
 
     Raises
     ------
     UseError
-        When both are asked for.
+        When both are requested.
     InputError
         When a column cannot be used.
     """
@@ -113,12 +113,12 @@ def _clusterings(obs: pd.DataFrame) -> list[str]:
 
 
 def read_clusters(obs: pd.DataFrame, groupby: str) -> Clusters:
-    """Read the clusters from a column of obs; categories without cells are passed over.
+    """Read the clusters from a column of obs; categories without cells are dropped.
 
     Raises
     ------
     InputError
-        When it is missing, or holds measurements or cell names.
+        When the column is missing, or holds measurements or cell names.
     """
     if groupby not in obs:
         raise InputError(
@@ -147,9 +147,9 @@ def read_clusters(obs: pd.DataFrame, groupby: str) -> Clusters:
 def leiden(data: Data, resolution: float, seed: int, key: str, watch: Watch) -> Clusters:
     """Compute Leiden clusters; the data are not changed.
 
-    The neighbour graph that the data bring is used if there is one. Else values are normalised to
-    10,000 a cell if they are counts, then come log1p, 2,000 variable genes (chosen on up to
-    50,000 cells), 50 components, 15 neighbours.
+    A neighbour graph stored in the data is used. Otherwise counts are normalised to 10,000 per
+    cell, followed by log1p, 2,000 variable genes (selected on up to 50,000 cells), 50 principal
+    components and 15 neighbours.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def leiden(data: Data, resolution: float, seed: int, key: str, watch: Watch) -> 
 
 
 def _graph(data: Data, seed: int, watch: Watch) -> Any:
-    """Build the neighbour graph the usual way of scanpy."""
+    """Build the neighbour graph by scanpy's usual steps."""
     import scanpy as sc
     from anndata import AnnData
 
@@ -231,7 +231,7 @@ def _normalised(data: Data, columns: npt.NDArray[np.bool_], counts: bool) -> csr
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what other libraries say of small data sets and of their progress to themselves."""
+    """Silence warnings and progress output of other libraries."""
     logger = logging.getLogger("scanpy")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,6 +1,6 @@
-"""One data set, however it comes, read in chunks, so that memory does not grow with it.
+"""One interface to a data set, read in chunks, so that memory does not grow with its size.
 
-An .h5ad or .zarr on disk, or an AnnData that is held in memory, backed by a file, lazy or a view.
+An .h5ad or .zarr on disk, or an AnnData in memory, backed by a file, lazy or a view.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from cello1.errors import InputError, brief
 from cello1.runs import Watch
 
 _SAMPLE_VALUES, _PLACES = 200_000, 8
-# So many cells of a cluster speak for themselves; more would not change what the most of them are.
+# Number of cells of a cluster that vote one by one; more would not change the majority.
 VOTERS = 300
-# A cluster of so many cells counts half for the mean of all clusters.
+# A cluster of this size has half the weight of a large one in the mean of all clusters.
 FEW = 10
-# Columns that a data set says its tissue and its species in.
+# Columns in which data sets give the tissue and the species.
 TISSUE_COLUMNS = ("tissue", "organ", "Tissue", "tissue_general", "organ__ontology_label")
 ORGANISM_COLUMNS = ("organism", "species", "Species", "organism_label")
-# Mouse symbols have one capital: Cd3d, Lyz2. Human ones have none that are small, but for orfs.
+# Mouse symbols have one capital: Cd3d, Lyz2. Human ones have no small letters, except in `orf`.
 _TITLE = re.compile(r"[A-Z][a-z0-9][a-z0-9-]*$")
 Floats = npt.NDArray[np.float64]
 
@@ -59,13 +59,13 @@ class Data:
     Attributes
     ----------
     name
-        Of the file, or ``AnnData``.
+        Name of the file, or ``AnnData``.
     n_cells
         Number of observations.
     obs
-        Its table; of a file only the columns that can matter.
+        Table of observations; of a file, only the columns that annotation may use.
     organism
-        As the data say it, or None.
+        As given in the data, or None.
     matrix, values
         Which matrix is read, and whether it holds counts or normalised values.
     genes
@@ -75,13 +75,13 @@ class Data:
     cell_names
         () -> the names of the observations.
     graph
-        () -> neighbour graph (cells x cells) that the data bring, or None.
+        () -> neighbour graph (cells x cells) stored in the data, or None.
     embeddings
         Names of the two-dimensional embeddings in obsm.
     embedding
         (name) -> coordinates, shape (cells, 2).
     notes
-        What was decided that a user should know.
+        Decisions that the user should know.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Data:
     notes: list[str] = field(default_factory=list)
 
     def rows(self, wanted: npt.NDArray[np.intp], columns: Any = None) -> csr_matrix:
-        """Read some rows, ascending, as CSR; with `columns` (a mask), only those."""
+        """Read some rows, ascending, as CSR; with `columns` (a mask), only those columns."""
         parts: list[csr_matrix] = []
         for chunk in self.chunks():
             n = len(chunk.indptr) - 1
@@ -107,7 +107,7 @@ class Data:
             if low == high:
                 continue
             shape = (n, len(self.genes))
-            # Copied by the selection: the arrays of a chunk are used again.
+            # The selection copies: the arrays of a chunk are reused.
             block = csr_matrix((chunk.data, chunk.indices, chunk.indptr), shape=shape)
             block = block[wanted[low:high] - chunk.start]
             parts.append(block if columns is None else csr_matrix(block[:, columns]))
@@ -132,7 +132,7 @@ class Data:
         )
 
     def constant(self, columns: tuple[str, ...]) -> list[str]:
-        """Return the different values of the first of some columns that the data have."""
+        """Return the unique values of the first of these columns that obs has."""
         for name in columns:
             if name in self.obs:
                 found = self.obs[name].dropna().unique()
@@ -154,9 +154,9 @@ def open_data(
         ``X``, ``raw.X`` or the name of a layer. By default the first matrix of counts, else the
         first without negative values; but ``raw.X`` where the others hold only some of its genes.
     organism
-        Of the cells, where the data do not say it or are wrong.
+        Organism of the cells, where the data do not give it or are wrong.
     columns
-        Further columns of obs that are needed, for a file.
+        Further columns of obs to read from a file.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def _stored(path: Path, layer: str | None, organism: str | None, columns: Any) -
                 f"{path} has {source.n_cells} cells and {len(source.symbols)} genes; expected some"
             )
         wanted = {*columns, *_USUAL} - {None}
-        # A column that tells clusters may have any name; measurements are not read.
+        # A column of clusters may have any name; measurements are not read.
         names = [n for n in obs if n in wanted or not _is_measured(obs, n)]
         frame = pd.DataFrame({n: obs.column(n) for n in names}, index=pd.RangeIndex(source.n_cells))
         obsm = file.get("obsm", {})
@@ -215,20 +215,20 @@ def _stored(path: Path, layer: str | None, organism: str | None, columns: Any) -
         )
 
 
-# Columns that annotation looks at by itself.
+# Columns that annotation reads without being asked.
 _USUAL = (
     *FIELDS, *TISSUE_COLUMNS, *ORGANISM_COLUMNS, *BATCH_COLUMNS, "donor_id",
 )  # fmt: skip
 
 
 def _is_measured(obs: Table, name: str) -> bool:
-    """Say whether a column is of floats, which divide no cells."""
+    """Return whether a column holds floats, which cannot group cells."""
     kind = getattr(obs.node[name] if not is_array(obs.node) else None, "dtype", None)
     return kind is not None and kind.kind == "f"
 
 
 def _stored_sizes(file: Any) -> dict[str, tuple[int, bool]]:
-    """Return for X and raw.X of a file how many genes they have and whether they can be used."""
+    """Return the number of genes of X and raw.X of a file, and whether each is usable."""
     found: dict[str, tuple[int, bool]] = {}
     for name, places in (("X", ("X",)), ("raw.X", ("raw/X", "raw.X"))):
         node = next((file[place] for place in places if place in file), None)
@@ -243,7 +243,7 @@ def _stored_sizes(file: Any) -> dict[str, tuple[int, bool]]:
 
 
 def _prefer_raw(sizes: Mapping[str, tuple[int, bool]], notes: list[str]) -> str | None:
-    """Choose ``raw.X`` where everything else holds only some of its genes."""
+    """Choose ``raw.X`` where all other matrices hold only some of its genes."""
     few, more = sizes.get("X", (0, False))[0], sizes.get("raw.X", (0, False))
     if few and more[1] and more[0] > few:
         notes.append(
@@ -314,9 +314,9 @@ def _of_parts(
 
 
 class _BackedView:
-    """The matrix of a view of a file, of which only the rows that are asked for are read.
+    """The matrix of a view of a backed AnnData; only the requested rows are read.
 
-    anndata makes no view of such a view, and reads all of it for its `X`.
+    anndata cannot make a view of such a view, and its `X` reads the whole matrix.
     """
 
     def __init__(self, view: Any) -> None:
@@ -370,7 +370,7 @@ def _choose(nodes: Mapping[str, Any], layer: str | None) -> tuple[str, Values]:
 
 
 def _sample(node: Any) -> npt.NDArray[Any]:
-    """Return stored values from some places of a matrix."""
+    """Return a sample of the stored values of a matrix."""
     if issparse(node):
         stored: Any = node.data  # type: ignore[attr-defined]
         return np.asarray(stored[:: max(1, len(stored) // _SAMPLE_VALUES)])
@@ -404,33 +404,32 @@ def flat_embeddings(shapes: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def looks_like_mouse(genes: list[str]) -> bool:
-    """Say whether most symbols are spelled as those of mouse are: Cd3d, Ms4a1."""
+    """Return whether most symbols are spelled like mouse genes: Cd3d, Ms4a1."""
     letters = [g for g in genes if len(g) > 2 and g[0].isalpha()]
     return len(letters) > 0 and sum(bool(_TITLE.match(g)) for g in letters) > 0.5 * len(letters)
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What the cells of K clusters list and express, summed while reading; G symbols.
+    """Genes that the cells of K clusters list and express, summed while reading; G symbols.
 
     Attributes
     ----------
     symbols
-        The genes; those that are everywhere are left out.
+        The genes, without housekeeping genes.
     listed
-        Weighted share of cells whose list has the gene, the top of the list counting more,
-        shape (K, G).
+        Share of cells whose list has the gene, weighted by its rank, shape (K, G).
     everyone
-        The same over all clusters, whether large or not, shape (G,).
+        The mean over all clusters, large or small, shape (G,).
     detected
         Number of cells that express the gene, shape (K, G).
     sizes
-        Cells, shape (K,); `silent` of them express nothing.
+        Number of cells, shape (K,); `silent` of them express nothing.
     donors
         Number of donors with cells in the cluster, shape (K,).
     voters, owners
-        The lists of up to `VOTERS` cells of each cluster, symbols by rank and -1 where a list is
-        shorter, shape (V, k), and the clusters they are of, shape (V,).
+        The lists of up to `VOTERS` cells of each cluster, symbols by rank, padded with -1, shape
+        (V, k), and the cluster of each, shape (V,).
     """
 
     symbols: Symbols
@@ -462,7 +461,7 @@ def count(
     data
         The open data set.
     symbols
-        Of its genes.
+        Symbols of its genes.
     codes
         The cluster of every cell, -1 for none, shape (cells,).
     n_clusters
@@ -472,7 +471,7 @@ def count(
     k
         Length of the lists.
     places
-        What a gene counts for at each place of a list, shape (k, symbols); by default 1.
+        Weight of a gene at each rank of a list, shape (k, symbols); by default 1.
     watch
         Called with (what is being done, share done).
 
@@ -483,8 +482,8 @@ def count(
     """
     inside = codes >= 0
     per_donor = np.bincount(donors[inside], minlength=int(donors.max(initial=0)) + 1)
-    # Donors count by the root of their size: one with many cells must not drown the others, nor
-    # one with three speak as loudly as they.
+    # Donors are weighted by the square root of their size: one with many cells must not dominate,
+    # and one with three cells must not count as much as the others.
     weight = np.where(inside, 1.0 / np.sqrt(np.maximum(per_donor, 1))[donors], 0.0)
     shape = (n_clusters, len(symbols.names))
     listed, detected = np.zeros(shape), np.zeros(shape, dtype=np.int32)
@@ -535,13 +534,13 @@ def count(
 
 
 def average(listed: Floats, sizes: npt.NDArray[np.intp]) -> Floats:
-    """Return the mean of clusters, shape (G,): all count alike, but for those of a few cells."""
+    """Return the mean over clusters, shape (G,), with equal weights except for very small ones."""
     weight = sizes / (sizes + FEW)
     return np.asarray(weight @ listed / max(float(weight.sum()), 1e-12))
 
 
 def _choose_voters(codes: npt.NDArray[np.intp], n_clusters: int) -> npt.NDArray[np.bool_]:
-    """Choose up to `VOTERS` cells of every cluster, evenly spread over its cells."""
+    """Choose up to `VOTERS` cells of every cluster, evenly spaced among its cells."""
     chosen = np.zeros(len(codes), dtype=bool)
     order = np.argsort(codes, kind="stable")
     bounds = np.searchsorted(codes[order], np.arange(n_clusters + 1))
@@ -552,7 +551,7 @@ def _choose_voters(codes: npt.NDArray[np.intp], n_clusters: int) -> npt.NDArray[
 
 
 def _ahead(chunks: Iterator[Chunk], work: Callable[[Chunk], int]) -> Iterator[int]:
-    """Work on one chunk while the next is read; two are in memory at a time."""
+    """Process one chunk while the next is read; two are in memory at a time."""
     with ThreadPoolExecutor(1) as pool:
         waiting: Future[int] | None = None
         for chunk in chunks:

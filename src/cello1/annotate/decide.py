@@ -1,4 +1,4 @@
-"""Settle every cluster: from its evidence and the votes about it to a label and its reasons."""
+"""Decide every cluster: from evidence and votes to a label with its reasons."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from cello1.solvers.base import Floats
 
 @dataclass(frozen=True)
 class Fitted:
-    """What was fitted once for a solver.
+    """Constants that were fitted once for a solver.
 
     Attributes
     ----------
     temperature
-        Log-evidence is divided by it.
+        Divisor of the log-evidence.
     other
-        How probable beforehand a type that is not on offer is, against one that is.
+        Prior probability of a type that is not on offer, relative to one that is.
     cell_temperature
         The same for single cells.
     source
@@ -60,27 +60,27 @@ FITTED = {
         2.4,
         "clusters simulated from tables that were left out, of pancreas and of two donors of blood",
     ),
-    # Not fitted: every table of markers is another.
+    # Not fitted: marker tables differ too much.
     "markers": Fitted(2.0, 0.1, 2.4, ""),
 }
-# The least probability of a label, where the user names none.
+# Default of the lowest probability that a label may have.
 LEAST = 0.2
-# Above this share of answers that cannot be read, a language model is of no use here.
+# Above this share of unreadable answers the annotation fails.
 UNREADABLE = 0.5
 
 
 @dataclass(frozen=True)
 class Found:
-    """What speaks for the types: the evidence of a classical solver, votes, or both.
+    """What supports the types: the evidence of a classical solver, votes, or both.
 
     Attributes
     ----------
     counted
-        What the clusters list.
+        Genes that the clusters list.
     knowledge, evidence, fit
-        Of a classical solver; None where there is none. `fit` is what the evidence is worth.
+        Of a classical solver, with the temperature of its evidence; None without one.
     votes, records, voted
-        Of a language model, its answers, and what its votes are worth.
+        Of a language model: its votes, its answers, and the temperature of the votes.
     """
 
     counted: Counted = field(repr=False)
@@ -93,14 +93,14 @@ class Found:
 
     @property
     def confidence(self) -> Fit:
-        """What the probabilities were fitted on: with votes, they decide."""
+        """The fit behind the confidences: that of the votes, where there are any."""
         return self.fit if self.votes is None else self.voted
 
 
 def decide(
     data: Data, prepared: Prepared, options: Mapping[str, Any], folder: Path, watch: Watch
 ) -> Annotation:
-    """Read the cells, ask where somebody is to be asked, and settle every cluster."""
+    """Read the cells, ask the language model if there is one, and decide every cluster."""
     settings, clusters, notes = prepared.settings, prepared.clusters, prepared.notes
     found = _look(data, prepared, folder, watch, resumes=bool(options.get("run")))
     counted = found.counted
@@ -137,7 +137,7 @@ def decide(
 
 
 def _look(data: Data, prepared: Prepared, folder: Path, watch: Watch, *, resumes: bool) -> Found:
-    """Read the cells once, and ask."""
+    """Read the cells once, and ask the language model if there is one."""
     settings, notes, labels = prepared.settings, prepared.notes, prepared.candidates.labels
     knowledge: Knowledge | None = None
     if prepared.expert is not None:
@@ -175,7 +175,7 @@ def _look(data: Data, prepared: Prepared, folder: Path, watch: Watch, *, resumes
 
 
 def _probabilities(prepared: Prepared, found: Found) -> tuple[Floats, Tree]:
-    """Return how probable every type is, shape (K, L), and the types."""
+    """Return the probability of every type, shape (K, L), and the types."""
     labels, unique = prepared.candidates.labels, prepared.settings.unique
     m = len(labels)
     if found.votes is None and not unique:
@@ -192,7 +192,7 @@ def _probabilities(prepared: Prepared, found: Found) -> tuple[Floats, Tree]:
 
 
 def _logits(found: Found, m: int) -> Floats:
-    """Return what evidence and votes say of the candidates together, shape (K, M)."""
+    """Return the log-odds of the candidates from evidence and votes together, shape (K, M)."""
     logits = np.zeros((len(found.counted.sizes), m))
     if found.votes is not None:
         logits = logits + found.votes.logits / found.voted.temperature
@@ -202,7 +202,7 @@ def _logits(found: Found, m: int) -> Floats:
 
 
 def _levels(prepared: Prepared, found: Found, p: Floats, tree: Tree, least: float) -> list[Level]:
-    """Settle every cluster; those that express nothing, or got no answer, stay unknown."""
+    """Decide every cluster; those that express nothing, or got no answer, stay unknown."""
     m = len(prepared.candidates.labels)
     heard = found.counted.silent < found.counted.sizes
     if found.votes is not None:
@@ -233,7 +233,7 @@ def _name(prepared: Prepared) -> str:
 
 
 def _shipped(name: str, knowledge: Knowledge) -> Fit:
-    """Return the confidence that was fitted once for a solver, where it holds here."""
+    """Return the fit that comes with a solver, where it applies to these data."""
     if name not in FITTED or not FITTED[name].source:
         return Fit(
             FITTED[name].temperature if name in FITTED else 1.0,

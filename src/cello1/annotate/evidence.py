@@ -1,8 +1,9 @@
-"""What the genes of a cluster say of every type, compared with all other cells of the data set.
+"""Evidence for every type from the genes of a cluster, compared with all other cells.
 
 Classical solvers are linear: a type has a weight for every gene, and a cell is rated by the sum
 over its list. So the rating of a cluster follows from how often its cells list each gene, and the
-comparison with all other cells is a difference of such shares. Nothing is drawn; no seed matters.
+comparison with all other cells is a difference of such shares. It is deterministic: there are no
+random choices.
 """
 
 from __future__ import annotations
@@ -28,27 +29,27 @@ from cello1.solvers.classical.centroids import Centroids
 from cello1.solvers.classical.markers import Markers
 
 # Fitted by `benchmarks/annotate_fit.py` on simulated clusters of many tissues, pancreas and two
-# donors of blood. How much of a cluster's own level counts beside its difference from all: in a
-# data set of one kind of cells differences alone say nothing.
+# donors of blood. Weight of a cluster's own level beside its difference from all clusters: in a
+# data set of one kind of cells differences alone carry no information.
 OWN_LEVEL = 0.1
-# What the logarithm of a share of votes is worth beside pooled evidence. Where a cluster holds
-# cells of two types, what is pooled fits neither; most of its cells fit one.
+# Weight of the logarithm of a share of votes beside pooled evidence. Where a cluster holds cells
+# of two types, the pooled evidence fits neither, but most of its cells fit one.
 VOTE = 3.0
-# A cell's vote is shared by types that fit it nearly alike: the temperature of a single vote.
+# Temperature of a single vote: a cell's vote is shared by types that fit it almost equally.
 TIE = 0.5
-# Votes that are given beforehand, shared out among all types.
+# Prior votes, shared among all types.
 DOUBT = 4.0
-# How far the types' ratings are brought to one spread: 0 not at all, 1 wholly.
+# How far the ratings of the types are scaled to equal spread: 0 not at all, 1 fully.
 EVEN = 0.3
 # How much better a cell must fit a type that is not on offer to vote for it.
 UNASKED = 1.0
-# Cells whose votes are held in memory at a time.
+# Number of cells whose votes are held in memory at a time.
 BLOCK = 4_096
-# Fewer genes than this share of what a solver knows, and a fitted confidence does not transfer.
+# Below this share of the solver's genes measured, the fitted confidence does not transfer.
 PANEL = 0.5
 
 
-# Found everywhere: cells of the blood, and in tissues what lies around vessels and holds them.
+# Types found in every tissue: blood cells, and stromal cells and those around vessels.
 IN_BLOOD = (
     "B cell", "plasma cell", "CD4-positive, alpha-beta T cell", "CD8-positive, alpha-beta T cell",
     "regulatory T cell", "natural killer cell", "classical monocyte", "non-classical monocyte",
@@ -68,22 +69,22 @@ IN_TISSUES = (
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What a classical solver knows, for the genes of a data set.
+    """The weights of a classical solver, for the genes of a data set.
 
     Attributes
     ----------
     labels
-        The L types: first the candidates, then others that may be there instead.
+        The L types: first the candidates, then others that may be present instead.
     weights
-        Of every gene and type, shape (G, L).
+        Weight of every gene for every type, shape (G, L).
     known
-        Which types the solver knows anything of, shape (L,).
+        Which types the solver has any weights for, shape (L,).
     places
-        What a gene counts for at each place of a list, shape (k, G).
+        Weight of a gene at each rank of a list, shape (k, G).
     genes, measured
-        Genes with a weight for any type, and how many of them the data measure.
+        Number of genes with a weight for any type, and how many of them the data measure.
     name
-        Of the solver.
+        Name of the solver.
     """
 
     labels: list[str]
@@ -96,18 +97,18 @@ class Knowledge:
 
     @property
     def transfers(self) -> bool:
-        """Say whether the data measure enough of the genes for a fitted confidence to hold."""
+        """Return whether the data measure enough of the genes for the fitted confidence."""
         return self.measured >= PANEL * self.genes
 
 
 def telling(genes: Sequence[str]) -> list[str]:
-    """Return the current symbol of every gene; none for those that nearly all cells express."""
+    """Return the current symbol of every gene; empty for those that nearly all cells express."""
     names = [current(gene) for gene in genes]
     return ["" if is_housekeeping(name) else name for name in names]
 
 
 def knows(expert: Any, label: str) -> bool:
-    """Say whether an expert knows anything of a type."""
+    """Return whether an expert has any data on a type."""
     if isinstance(expert, Markers):
         return expert.entry(label) is not None
     if isinstance(expert, Centroids):
@@ -116,7 +117,7 @@ def knows(expert: Any, label: str) -> bool:
 
 
 def sources_of(expert: Any, labels: Iterable[str]) -> dict[str, str]:
-    """Return where an expert knows types from, in words."""
+    """Return the sources of an expert's data on types, as text."""
     found = {}
     for label in sorted(labels):
         if isinstance(expert, Markers):
@@ -133,7 +134,7 @@ def sources_of(expert: Any, labels: Iterable[str]) -> dict[str, str]:
 
 
 def tissue_candidates(expert: Any, tissues: Sequence[str]) -> tuple[list[str], str]:
-    """Return the types an expert knows of some tissues, and what is found in every tissue.
+    """Return the types an expert knows in some tissues, and those found in every tissue.
 
     Without a tissue, all types it knows.
     """
@@ -165,7 +166,7 @@ def know(
     tissue: str | None = None,
     others: bool = True,
 ) -> Knowledge:
-    """Ask an expert for its weights.
+    """Return the weights of an expert.
 
     Parameters
     ----------
@@ -178,9 +179,9 @@ def know(
     k
         Length of the lists.
     tissue
-        Of the cells, where it is one.
+        Tissue of the cells, if there is only one.
     others
-        Add the types that the expert knows beside the candidates.
+        Add the types that the expert knows besides the candidates.
 
     Raises
     ------
@@ -213,7 +214,7 @@ def _of_table(
     """Return genes, types, weights (genes x types), which types are known, and places (k x 1)."""
     if isinstance(expert, Markers):
         table, every = _of_markers(expert), list(expert.weights)
-        # A marker at the top of the list counts twice one at its end.
+        # A marker at the top of the list has twice the weight of one at its end.
         places = 2.0 - np.arange(k)[:, None] / k
         offered = [expert.entry(label) for label in candidates]
     else:
@@ -250,7 +251,7 @@ def _atlas(expert: Any) -> Atlas:
     Raises
     ------
     UseError
-        When it has none: it does not rate cells by their genes.
+        When it has none, so that it cannot rate cells by their genes.
     """
     found = getattr(expert, "atlas", None)
     if not isinstance(found, Atlas):
@@ -259,7 +260,7 @@ def _atlas(expert: Any) -> Atlas:
 
 
 def _of_markers(expert: Markers) -> dict[str, dict[str, float]]:
-    # Long marker lists are met more often by accident.
+    # Long marker lists are hit more often by chance.
     return {
         kind: {g: w / math.sqrt(1 + math.log(len(genes))) for g, w in genes.items()}
         for kind, genes in expert.weights.items()
@@ -277,21 +278,21 @@ def _of_centroids(expert: Centroids) -> dict[str, dict[str, float]]:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for the types, for K clusters and L types.
+    """Evidence for L types in K clusters.
 
     Attributes
     ----------
     scores
-        Log-evidence: what is pooled, and what single cells vote for, shape (K, L).
+        Log-evidence: pooled evidence and votes together, shape (K, L).
     pooled
-        Sum over genes of (share of cells that list it, above that of all clusters) times its
+        Sum over genes of (share of cells that list it, minus that of all clusters) times its
         weight, shape (K, L).
     votes
-        Share of the cells' votes, shape (K, L); a cell votes for what it fits best.
+        Share of the cells' votes, shape (K, L); a cell votes for the type it fits best.
     apart
-        How much oftener a gene is listed than by all clusters, shape (K, G).
+        Share of cells that list a gene, minus that of all clusters, shape (K, G).
     base, weights
-        What a list is compared with, shape (L,), and the weights, even over types, (G, L).
+        Rating that a list is compared with, shape (L,), and weights scaled over types, (G, L).
     """
 
     scores: Floats
@@ -310,16 +311,16 @@ def weigh(
     knowledge: Knowledge,
     offered: int,
 ) -> Evidence:
-    """Compare every cluster with all clusters of the data set, and ask its cells one by one.
+    """Compare every cluster with all clusters of the data set, and let its cells vote.
 
-    With a single cluster there is nothing to compare with, and its own level is all there is.
+    A single cluster has nothing to be compared with; only its own level counts.
 
     Parameters
     ----------
     listed, everyone, voters, owners
         As :class:`cello1.annotate.data.Counted` has them.
     knowledge
-        What the genes are worth.
+        The weights of the genes.
     offered
         Number of candidates; they are the first types.
     """
@@ -328,7 +329,7 @@ def weigh(
     weights = np.where(knowledge.known, knowledge.weights, 0.0)
     cells = listed_by(voters, knowledge.places)
     rated = np.asarray(cells @ weights.astype(np.float32))
-    # Types that are known by relatives alone have weak weights: no cell would be sure of them.
+    # Types known only by relatives have small weights, so that no cell would vote for them.
     spread = rated.std(axis=0)
     usual = np.median(spread[:offered][spread[:offered] > 0]) if spread[:offered].any() else 1.0
     even = np.where(spread > 0, (np.maximum(spread, usual / 10) / usual) ** -EVEN, 1.0)
@@ -348,7 +349,7 @@ def weigh(
 
 
 def listed_by(lists: npt.NDArray[np.int32], places: npt.NDArray[np.float32]) -> csr_matrix:
-    """Return what the genes of lists count for, shape (lists, G); a list ends at -1."""
+    """Return the weights of the genes of lists by rank, shape (lists, G); a list ends at -1."""
     there = lists >= 0
     at = np.broadcast_to(np.arange(lists.shape[1]), lists.shape)[there]
     indptr = np.concatenate([[0], np.cumsum(there.sum(axis=1))])

@@ -19,14 +19,14 @@ BLUE, GREY, RED, INK = "#2a6f97", "#b8b8b8", "#c1121f", "#23262b"
 # A candidate that no cluster has with this probability is not drawn.
 _SEEN = 0.05
 _WRAP = 30
-# Inches: a row or column of a figure, a letter, and what stands around.
+# Inches: a row or column of a figure, a letter, and the margins.
 ROW, COLUMN, LETTER = 0.27, 0.27, 0.072
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a figure needs of space, in inches."""
+    """The space that a figure needs, in inches."""
 
     width: float
     height: float
@@ -37,11 +37,11 @@ class Drawn:
 
     @property
     def size(self) -> tuple[float, float]:
-        """Of the whole figure."""
+        """Size of the figure, width and height."""
         return self.left + self.width + self.right, self.bottom + self.height + self.top
 
     def place(self, figure: Any) -> Axes:
-        """Return Axes of just this size in a figure of :attr:`size`."""
+        """Return Axes of exactly this size in a figure of :attr:`size`."""
         w, h = self.size
         axes: Axes = figure.add_axes(
             (self.left / w, self.bottom / h, self.width / w, self.height / h)
@@ -66,7 +66,7 @@ def row_name(row: dict[str, Any]) -> str:
 
 
 def order_of(rows: Sequence[dict[str, Any]]) -> list[int]:
-    """Return the clusters so that those of one broad type and label stand together."""
+    """Return the clusters sorted so that those of one broad type and label are adjacent."""
     last = {NONE: 1, UNKNOWN: 2}
     return sorted(
         range(len(rows)),
@@ -83,7 +83,7 @@ def _extent(names: Sequence[str]) -> float:
 
 
 def assignment_space(found: dict[str, Any]) -> Drawn:
-    """Return what :func:`assignment` needs."""
+    """Return the space that :func:`assignment` needs."""
     _, columns = _drawn_candidates(found)
     names = [wrapped(found["candidates"][j]) for j in columns]
     rows = row_names(found["clusters"])
@@ -121,13 +121,13 @@ def assignment(axes: Axes, found: dict[str, Any]) -> Any:
 
 
 def _drawn_candidates(found: dict[str, Any]) -> tuple[list[int], list[int]]:
-    """Return clusters and candidates in the order they are drawn in."""
+    """Return clusters and candidates in drawing order."""
     rows = found["clusters"]
     p = np.array(found["probabilities"]).reshape(len(rows), -1)
     order = order_of(rows)
     best = [found["candidates"].index(r["best"]) for r in rows if r["best"] in found["candidates"]]
     seen = [j for j in range(p.shape[1]) if p[:, j].max(initial=0) >= _SEEN or j in best]
-    # By the first cluster that has it most, so that what is chosen runs down the diagonal.
+    # Sorted by the first cluster that favours it, so that the chosen types run down the diagonal.
     rank = {k: i for i, k in enumerate(order)}
     first = {j: min((rank[k] for k in order if rows[k]["best"] == found["candidates"][j]),
                     default=len(rows)) for j in seen}  # fmt: skip
@@ -135,13 +135,13 @@ def _drawn_candidates(found: dict[str, Any]) -> tuple[list[int], list[int]]:
 
 
 def confidence_space(found: dict[str, Any]) -> Drawn:
-    """Return what :func:`confidence` needs."""
+    """Return the space that :func:`confidence` needs."""
     rows = row_names(found["clusters"])
     return Drawn(3.2, max(1.0, ROW * len(rows)), _extent(rows), 0.6, right=0.3)
 
 
 def confidence(axes: Axes, found: dict[str, Any]) -> None:
-    """Draw how sure each label is, the surest on top."""
+    """Draw the probability of each label, the highest on top."""
     rows = sorted(found["clusters"], key=lambda row: (row["confidence"], row["cluster"]))
     colours = [
         BLUE if row["level"] == "type" else "#8fb8d0" if row["level"] == "ancestor" else GREY
@@ -174,13 +174,13 @@ def evidence_genes(found: dict[str, Any], n_genes: int) -> list[str]:
 
 
 def evidence_space(found: dict[str, Any], genes: Sequence[str]) -> Drawn:
-    """Return what :func:`evidence` needs."""
+    """Return the space that :func:`evidence` needs."""
     rows = row_names(found["clusters"])
     return Drawn(0.2 * len(genes), 0.24 * len(rows), _extent(rows), _extent(genes) + 0.25)
 
 
 def evidence(axes: Axes, found: dict[str, Any], genes: Sequence[str]) -> Any:
-    """Draw which share of the cells of every cluster expresses the genes that decided."""
+    """Draw the share of cells of every cluster that express the deciding genes."""
     order = order_of(found["clusters"])
     rows = [found["clusters"][k] for k in order]
     at = [found["dots"]["genes"].index(gene) for gene in genes]
@@ -210,7 +210,7 @@ def evidence(axes: Axes, found: dict[str, Any], genes: Sequence[str]) -> Any:
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
-    """Give every label a colour; what is not known is grey."""
+    """Give every label a colour; unknown is grey."""
     from matplotlib import colormaps
     from matplotlib.colors import hsv_to_rgb, to_hex
 
@@ -218,7 +218,7 @@ def colours(names: Sequence[str]) -> dict[str, str]:
     some = [to_hex(c) for c in (*colormaps["tab20"].colors[::2], *colormaps["tab20"].colors[1::2])]  # type: ignore[attr-defined]
     some = [c for c in some if c not in ("#7f7f7f", "#c7c7c7")]
     if len(named) > len(some):
-        # Neighbours far apart: hue by the golden ratio, light and dark in turn.
+        # Distinct neighbours: hues by the golden ratio, alternating light and dark.
         n = np.arange(len(named))
         hsv = np.stack(
             [(0.61803 * n) % 1, 0.85 - 0.35 * (n % 3 == 1), 0.95 - 0.3 * (n % 2)], axis=1
@@ -231,7 +231,7 @@ def colours(names: Sequence[str]) -> dict[str, str]:
 def embedding(
     axes: Axes, coordinates: Floats, labels: Any, palette: dict[str, str], *, legend: bool = True
 ) -> None:
-    """Draw cells by label; the names stand beside, the most frequent first.
+    """Draw cells by label, with a legend that lists the most frequent first.
 
     `labels` are categories of the cells.
     """
@@ -261,7 +261,7 @@ def embedding(
 
 
 def embedding_confidence(axes: Axes, coordinates: Floats, sure: Floats) -> Any:
-    """Draw cells by the probability of their label; return what a colour bar needs."""
+    """Draw cells by the probability of their label; return the artist for a colour bar."""
     order = np.argsort(-np.nan_to_num(sure, nan=2.0), kind="stable")
     dots = axes.scatter(
         coordinates[order, 0], coordinates[order, 1], c=sure[order], s=_dot(len(order)), vmin=0,

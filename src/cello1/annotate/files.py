@@ -1,7 +1,7 @@
-"""Files in and out for `cello1 annotate`: the input is copied, and the labels are added to it.
+"""Files in and out for `cello1 annotate`: labels are added to a copy of the input.
 
-Of many files each is annotated by itself, here one after the other or as tasks of a Ray cluster.
-What is finished is noted in the folder of the copies, so that an interrupted call resumes.
+Several files are annotated independently, one after the other or as tasks of a Ray cluster.
+Finished files are recorded in the output folder, so that an interrupted call can be resumed.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def annotate_file(
 
 @contextmanager
 def as_stored(path: Path, out: Path) -> Iterator[Path]:
-    """Give the file itself, or, for a matrix of Cell Ranger, an .h5ad file of it beside `out`."""
+    """Yield the file itself, or for a matrix of Cell Ranger a temporary .h5ad made of it."""
     if not is_tenx(path):
         yield path
         return
@@ -94,7 +94,7 @@ def as_stored(path: Path, out: Path) -> Iterator[Path]:
 def _annotate(
     path: Path, *, report: Path | None, labels: Path | None, watch: Watch, **options: Any
 ) -> Annotation:
-    """Annotate a stored data set, and write what does not go into its copy."""
+    """Annotate a stored data set, and write the page and the table of cells."""
     columns = [options.get(k) for k in ("groupby", "donor_key", "batch_key")]
     columns += list(options.get("context_columns") or {})
     organism = species(options.get("organism"))
@@ -119,7 +119,7 @@ class FileJob:
     path, out
         The file, and the copy to write.
     report, labels
-        What is written beside it, if anything.
+        Page and table to write as well, or None.
     options
         As for :func:`cello1.tl.annotate`.
     """
@@ -142,33 +142,33 @@ def annotate_files(
     watch: Watch = lambda what, share: None,
     **options: Any,
 ) -> dict[Path, str | None]:
-    """Annotate files, each by itself, into a folder; what an earlier call finished is kept.
+    """Annotate files independently into a folder; files that an earlier call finished are skipped.
 
     Parameters
     ----------
     paths
         .h5ad files or .zarr stores.
     out
-        Folder of the copies, which have the names of the files.
+        Folder of the copies, named like the files.
     report, labels
         Folders of pages and tables to write as well.
     engine, address
-        ``ray`` makes a task of each file, on the cluster at an address or on this machine; files
-        and folders must lie where every machine reaches them. The labels are the same.
+        ``ray`` runs each file as a task, on the cluster at an address or on this machine; every
+        machine must be able to reach files and folders. The labels are the same.
     watch
-        Called with a file's name and the share of it that is done.
+        Called with (file name, share done).
     **options
-        As for :func:`cello1.tl.annotate`, but `run`: each file has a folder of its own there.
+        As for :func:`cello1.tl.annotate`, except that `run` holds a folder for each file.
 
     Returns
     -------
     dict
-        Copy -> None, or why there is none: a file that fails costs no other.
+        Copy -> None, or why it failed; the other files are annotated all the same.
 
     Raises
     ------
     UseError
-        When two files have one name, or a copy would be the file itself.
+        When two files have the same name, or a copy would replace its input.
     InputError
         When the folder holds annotations made with other settings.
     """
@@ -216,7 +216,7 @@ def _job(
 def _annotate_all(
     jobs: Sequence[FileJob], engine: Engine, address: str | None, watch: Watch
 ) -> Iterator[tuple[FileJob, str]]:
-    """Yield each job when it is done, and why it failed, if it did."""
+    """Yield each job when it is done, with the reason if it failed."""
     if engine == "ray":
 
         def work(job: FileJob) -> dict[str, str]:
@@ -231,7 +231,7 @@ def _annotate_all(
 
 
 def _try(job: FileJob, watch: Watch) -> str:
-    """Annotate one file; return what went wrong with it, or nothing."""
+    """Annotate one file; return why it failed, or an empty string."""
     try:
         annotate_file(
             job.path, job.out, report=job.report, labels=job.labels, watch=watch, **job.options
@@ -249,7 +249,7 @@ def _try(job: FileJob, watch: Watch) -> str:
 
 
 def _plain_option(value: Any) -> Any:
-    """Return an option as JSON, to know a call with other options by it."""
+    """Return an option as JSON, to detect calls with other options."""
     if isinstance(value, SolveSettings):
         return value.model_dump(mode="json", exclude={"engine", "address"})
     if isinstance(value, pd.Series):
@@ -260,7 +260,7 @@ def _plain_option(value: Any) -> Any:
 
 
 def check_out(path: Path, out: Path, key: str) -> None:
-    """See beforehand that the copy can be written.
+    """Check that the copy can be written, before the work starts.
 
     Raises
     ------
@@ -316,7 +316,7 @@ def _add_to_zarr(path: Path, out: Path, found: Annotation) -> None:
 
 
 def sweep_stores(out: Path) -> None:
-    """Remove what killed processes of this machine left of a store beside it."""
+    """Remove temporary stores that killed processes of this machine left beside `out`."""
     sweep(out.parent, out.name)
     for left in out.parent.glob(f".{out.name}.*.parts"):
         owner = left.name.removeprefix(f".{out.name}.").split(".")[0]
@@ -358,7 +358,7 @@ def _add(store: Any, found: Annotation) -> None:
 
 
 def _plain(values: Any) -> Any:
-    """Return categories as text that every reader knows, whatever pandas holds them in."""
+    """Return categories as plain strings, which every reader of .h5ad supports."""
     if not isinstance(values, pd.Categorical):
         return values
     names = pd.Index(values.categories.astype(object), dtype=object)
@@ -366,7 +366,7 @@ def _plain(values: Any) -> Any:
 
 
 def write_labels(data: Data, found: Annotation, path: Path) -> None:
-    """Write a table of all cells as CSV, as R and Seurat read it."""
+    """Write a table of all cells as CSV that R and Seurat can read."""
     columns = found.columns()
     key = found.key
     named = {

@@ -1,7 +1,7 @@
-"""The right level: a label that the evidence carries, and its common ancestor where it does not.
+"""Choose the level of a label: a candidate, or a common ancestor where the evidence is too weak.
 
-Every type is a term of the Cell Ontology. Where the evidence cannot tell the subtypes of a type
-apart, their common ancestor has the sum of their probabilities, and is the answer.
+Types are terms of the Cell Ontology. Where the evidence cannot separate the subtypes of a type,
+their common ancestor is the answer, with the sum of their probabilities.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cello1.puzzles.puzzle import label_key
 from cello1.scoring.ontology import LINEAGES, ancestors, distance, lineage, term_id, term_label
 from cello1.solvers.base import Floats
 
-# The broad types of the field; a type belongs to the most special one above it.
+# Broad types; a type belongs to the most specific one above it.
 BROAD = (
     "CL:0000084",  # T cell
     "CL:0000945",  # lymphocyte of B lineage
@@ -47,10 +47,10 @@ BROAD = (
     "CL:0000738",  # leukocyte
     "CL:0002320",  # connective tissue cell
 )
-# How much of a close relative's probability a candidate has that is on offer: below a half, so that
-# such a label is never called sure.
+# Share of a close relative's probability that goes to a candidate: below a half, so that such a
+# label never has a high confidence.
 RELATIVE = 0.45
-# Above these nothing is said: a "cell" is no answer.
+# Terms too general to be an answer, such as "cell".
 _TOP = frozenset(("CL:0000000", "CL:0000003", "CL:0000255", "CL:0000548"))
 
 
@@ -61,13 +61,13 @@ class Level:
     Attributes
     ----------
     label, confidence
-        What is said of it, and how probable that is.
+        The label, and its probability.
     coarse, coarse_confidence
-        Its broad type.
+        The broad type, and its probability.
     fine, fine_confidence
-        The candidate that fits best.
+        The candidate that fits best, and its probability.
     runner_up, runner_up_probability
-        The next candidate.
+        The second-best candidate, and its probability.
     level
         ``type`` (a candidate), ``ancestor`` (of several candidates), ``none`` or ``unknown``.
     """
@@ -84,7 +84,7 @@ class Level:
 
 
 class Tree:
-    """The types on offer and those that may be there instead, in the Cell Ontology.
+    """The types on offer and those that may be present instead, in the Cell Ontology.
 
     Parameters
     ----------
@@ -100,16 +100,16 @@ class Tree:
         self.above = [frozenset() if t is None else ancestors(t) | {t} for t in self.terms]
         self.broad = [broad_type(label) for label in labels]
         self.share = self._shares()
-        # What of a type counts for no single candidate, only for their broad type.
+        # Share of a type that counts for no single candidate, only for their broad type.
         self.left = 1.0 - self.share.sum(axis=1)
 
     def _shares(self) -> Floats:
-        """Return to which candidates the probability of each type goes, shape (L, M).
+        """Return the share of each type's probability that goes to each candidate, shape (L, M).
 
-        A subtype of a candidate counts for it. What is wider than candidates counts for all of
-        them alike. A close relative, of the same broad type, counts in part for those of that
-        type: it may be what the candidate means, but not so surely that the label is. Any other
-        type counts for none.
+        A subtype of a candidate counts for it. An ancestor of several candidates counts for them
+        equally. A close relative, of the same broad type, counts in part for the candidates of
+        that type: the candidate may mean it, but not with certainty. Any other type counts for
+        none.
         """
         share = np.zeros((len(self.labels), self.offered))
         share[: self.offered] = np.eye(self.offered)
@@ -118,7 +118,7 @@ class Tree:
             if term is None:
                 continue
             over = [c for c in range(self.offered) if self.terms[c] in self.above[h]]
-            if over:  # the most special of them
+            if over:  # the most specific of them
                 deepest = max(over, key=lambda c: len(self.above[c]))
                 share[h, deepest] = 1.0
                 continue
@@ -133,16 +133,16 @@ class Tree:
     def settle(
         self, p: Floats, least: float, *, chosen: int | None = None, allowed: bool = True
     ) -> Level:
-        """Find the level for one cluster.
+        """Choose the level for one cluster.
 
         Parameters
         ----------
         p
             Probability of every type, shape (L,).
         least
-            The least probability a label must have.
+            The lowest probability that a label may have.
         chosen
-            The candidate it must be, where labels are unique.
+            The assigned candidate, where labels are unique.
         allowed
             Whether any candidate fits better than chance.
         """
@@ -165,7 +165,7 @@ class Tree:
             return Level(NONE, in_none if allowed else float(fine[best]), *facts, "none")
         inside = [j for j in order.tolist() if self.broad[j] == coarse]
         if chosen is None and inside and inside[0] != best:
-            # The broad type is settled first: many close subtypes together outweigh one stranger.
+            # The broad type is decided first: several close subtypes together outweigh one outlier.
             best = inside[0]
             second = next(j for j in order.tolist() if j != best)
             facts = (
@@ -183,7 +183,7 @@ class Tree:
     def _broad(self, p: Floats, fine: Floats) -> dict[str, float]:
         """Return the probability of every broad type among the candidates.
 
-        Close relatives of the candidates that are not on offer count for it.
+        Close relatives of the candidates count for it, although they are not on offer.
         """
         found: dict[str, float] = {}
         for j in range(self.offered):
@@ -194,7 +194,7 @@ class Tree:
         return found
 
     def _wider(self, best: int, p: Floats, fine: Floats) -> list[tuple[str, float]]:
-        """Return ancestors of a candidate that stand above more than it, the nearest first."""
+        """Return ancestors that a candidate shares with others, the nearest first."""
         term = self.terms[best]
         if term is None:
             return []
@@ -228,7 +228,7 @@ def broad_type(label: str) -> str:
 
 
 def _is_said(term: str) -> bool:
-    """Say whether anybody would answer so: not "motile cell", true as it may be."""
+    """Return whether a term is specific enough to be a label: "motile cell" is not."""
     return term in LINEAGES or any(root in ancestors(term) | {term} for root in BROAD)
 
 
@@ -242,9 +242,9 @@ def probabilities(scores: Floats, offered: int, *, temperature: float, other: fl
     offered
         Number of candidates; they come first.
     temperature
-        Evidence is divided by it.
+        Divisor of the evidence.
     other
-        How probable beforehand a type that is not on offer is, against one that is.
+        Prior probability of a type that is not on offer, relative to one that is.
     """
     prior = np.zeros(scores.shape[1])
     prior[offered:] = np.log(other) if other > 0 else -np.inf
@@ -252,5 +252,5 @@ def probabilities(scores: Floats, offered: int, *, temperature: float, other: fl
 
 
 def better_than_chance(scores: Floats, offered: int) -> npt.NDArray[np.bool_]:
-    """Say which clusters fit any candidate better than the average cell does, shape (K,)."""
+    """Return which clusters fit any candidate better than the average cell does, shape (K,)."""
     return np.asarray(scores[:, :offered].max(axis=1) > 0)

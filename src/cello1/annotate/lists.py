@@ -1,4 +1,4 @@
-"""What a language model is shown of a cluster: one cell, a sum of cells, or its own genes."""
+"""Gene lists that show a cluster to a language model: one cell, a pseudobulk, or its own genes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GenesOf = Callable[[Pool, int, int, int], Genes]
 
 
 def cell_lists(data: Data, clusters: Clusters, settings: AnnotateSettings) -> tuple[Mask, GenesOf]:
-    """Rank the genes of every cell; shallow cells are used only where a cluster has no others.
+    """Rank the genes of every cell; cells with few genes are used only where there are no others.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def cell_lists(data: Data, clusters: Clusters, settings: AnnotateSettings) -> tu
         mine = np.flatnonzero(clusters.codes[members] == c)
         deep = mine[expressed[mine] >= settings.min_genes]
         any_gene = mine[expressed[mine] > 0]
-        # When cells themselves are labelled, every one that says anything is asked about.
+        # When single cells are labelled, every cell that expresses anything is asked about.
         good = deep if len(deep) and settings.unit == "cluster" else any_gene
         usable[members[good]] = True
     names = symbols.names
@@ -65,7 +65,7 @@ def cell_lists(data: Data, clusters: Clusters, settings: AnnotateSettings) -> tu
 def pseudobulk_lists(
     data: Data, clusters: Clusters, settings: AnnotateSettings
 ) -> tuple[Mask, GenesOf]:
-    """Sum the counts of up to 50 cells of the cluster and donor, drawn anew for every batch.
+    """Sum the counts of up to 50 cells of the cluster and donor, a new draw for every batch.
 
     Raises
     ------
@@ -95,12 +95,12 @@ def pseudobulk_lists(
 def specific_lists(
     data: Data, clusters: Clusters, settings: AnnotateSettings
 ) -> tuple[Mask, GenesOf]:
-    """List the genes that set a cluster apart from the rest by scanpy's t-test, strongest first.
+    """List the genes that distinguish a cluster from the rest by scanpy's t-test, strongest first.
 
     Raises
     ------
     InputError
-        When nothing sets a cluster apart.
+        When no gene distinguishes a cluster.
     """
     usable, _ = cell_lists(data, clusters, settings)
     expression = data.expression()
@@ -123,7 +123,7 @@ def specific_lists(
 
 
 def _rank_genes(expression: Expression, clusters: Clusters) -> Any:
-    """Run scanpy's t-test on normalised values; genes are named by their column."""
+    """Run scanpy's t-test on normalised values; genes are named by their column number."""
     import pandas as pd
     import scanpy as sc
     from anndata import AnnData

@@ -1,4 +1,4 @@
-"""One self-contained page of an annotation: map, table of clusters, evidence, what to know."""
+"""A self-contained page for an annotation: embedding, table of clusters, evidence, notes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cello1.errors import InputError
 from cello1.pages.templating import page_of
 from cello1.runs import replacing
 
-# More cells than this are not told apart on a map, and only make the page large.
+# More cells than this cannot be told apart in a figure, and only make the page large.
 MOST_CELLS = 60_000
 _GENES = 3
 _STEP_X, _STEP_Y, _DOT = 22, 22, 8.5

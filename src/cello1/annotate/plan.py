@@ -1,4 +1,4 @@
-"""Everything that a language model will be asked about a data set, before anything is sent."""
+"""Plan all questions to a language model about a data set, before anything is sent."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from cello1.recipes import AnnotateSettings
 
 @dataclass(frozen=True)
 class Plan:
-    """The batches to be asked, and what they were made of.
+    """The batches to ask, and what they were made from.
 
     Attributes
     ----------
     clusters
-        Which cell belongs to which.
+        The cluster of every cell.
     candidates
         The types on offer.
     batches
-        What is asked; the same question may stand there twice.
+        All batches; a question may occur twice.
     contexts
-        The different contexts, in the order of their donors.
+        The distinct contexts, in the order of their donors.
     left_out
-        Names of clusters that share no donor with another one, so that no batch holds them.
+        Names of clusters that share no donor with another cluster, so that no batch holds them.
     """
 
     settings: AnnotateSettings
@@ -45,7 +45,7 @@ class Plan:
 
     @property
     def puzzles(self) -> list[Puzzle]:
-        """The different questions, in order."""
+        """The distinct questions, in order."""
         return list({batch.puzzle.id: batch.puzzle for batch in self.batches}.values())
 
 
@@ -86,10 +86,10 @@ def make_plan(
 
 
 def batch_size(n_clusters: int, n_candidates: int, settings: AnnotateSettings) -> int:
-    """Return how many clusters a batch shows at most.
+    """Return the largest number of clusters in a batch.
 
-    With labels that must be unique, as many as possible. Else about half of them, so that two
-    clusters of one type, which cannot both have it within a batch, often do not meet.
+    If labels must be unique, as many as possible. Otherwise about half of them, so that two
+    clusters of one type, which cannot both get it within a batch, are often in different batches.
     """
     most = min(n_clusters, n_candidates, MAX_CELLS)
     if settings.batch_size is not None:
@@ -100,7 +100,7 @@ def batch_size(n_clusters: int, n_candidates: int, settings: AnnotateSettings) -
 def _pools(
     data: Data, clusters: Clusters, places: Sequence[Home], settings: AnnotateSettings
 ) -> tuple[list[Pool], Callable[[Pool, int, int, int], Genes]]:
-    """Divide the usable cells of every donor by cluster, and choose where lists come from."""
+    """Group the usable cells of every donor by cluster, and choose how lists are made."""
     usable: npt.NDArray[np.bool_]
     if settings.rank == "specific":
         usable, genes = specific_lists(data, clusters, settings)

@@ -1,4 +1,4 @@
-"""From the answers to many batches to one verdict for each cluster (or cell)."""
+"""Pool the answers to many batches into votes for each cluster (or cell)."""
 
 from __future__ import annotations
 
@@ -18,32 +18,31 @@ from cello1.puzzles.puzzle import label_key
 from cello1.scoring.calibration import positions
 from cello1.solvers.base import Floats
 
-# With fewer cells in a batch, their median says hardly anything.
+# With fewer cells in a batch, their median carries little information.
 _COMPARED = 4
-_PRIOR = 0.5  # votes that every unit has beforehand, shared out among the candidates
+_PRIOR = 0.5  # prior votes of every unit, shared among the candidates
 LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Votes:
-    """What was said of K units (clusters or cells) and M candidates.
+    """The votes on K units (clusters or cells) for M candidates.
 
     Attributes
     ----------
     shares
-        Summed one-to-one probabilities, or whole votes where a solver only writes text, (K, M).
+        Summed one-to-one probabilities, or counts of votes where a solver only writes text, (K, M).
     chosen
         How often the solver gave the unit the candidate, shape (K, M).
     ahead, compared
-        In how many batches the unit fitted the candidate better than most others did, (K, M), of
-        how many in which it could be compared, (K,): with scores, and four cells at least.
+        Number of batches in which the unit fitted the candidate better than most others did,
+        (K, M), and in which it could be compared (with scores, and at least four cells), (K,).
     counts
-        Answers that could be read, shape (K,).
+        Number of readable answers, shape (K,).
     unread
-        Answers that could not, shape (K,).
+        Number of unreadable answers, shape (K,).
     tolerated
-        Responses that were read only because faults of their form were overlooked, of all that
-        could be read.
+        Responses that are readable only tolerantly, with faults of format, and all readable ones.
     """
 
     shares: Floats
@@ -69,18 +68,18 @@ def count_votes(
     candidates: Sequence[str],
     records: Mapping[str, Mapping[str, Any]],
 ) -> Votes:
-    """Add up the answers.
+    """Count the votes of the answers.
 
     Parameters
     ----------
     batches
-        What was asked.
+        The batches that were asked.
     units
         The unit behind each cell of each batch.
     n_units
         Their number, K.
     candidates
-        In the order of the columns.
+        The types on offer, in the order of the columns.
     records
         Puzzle id -> answer as :func:`cello1.solvers.run.read_solved` gives it.
 
@@ -123,19 +122,19 @@ def count_votes(
 
 
 def _rivals(scores: Floats) -> Floats:
-    """Return what each cell has to beat: the median of the other cells of its column."""
+    """Return the score that each cell is compared with: the median of the other cells' scores."""
     n = len(scores)
     others = [np.median(np.delete(scores, i, axis=0), axis=0) for i in range(n)]
     return np.asarray(others)
 
 
 def by_chance(votes: Votes, candidates: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Say for which units neither a candidate nor a broad type is given more often than by chance.
+    """Return which units got neither a candidate nor a broad type more often than by chance.
 
-    That is, not significantly more often than the candidates' share of it (binomial test at 5 %,
-    for any of them). So few answers that even full agreement proves nothing prove nothing. Or,
-    where there are scores, the unit fitted its best candidate no better than the median cell of
-    its batches in half of them: then it only took what the others had left over.
+    That is, no candidate or broad type is significantly more frequent than its share of the
+    candidates (binomial test at 5 %); with very few answers even full agreement is not significant.
+    Where there are scores, it also holds for a unit that in at least half of its batches fitted its
+    best candidate no better than the median cell: it only got the type that was left over.
     """
     m = len(candidates)
     broad = [broad_type(label) for label in candidates]

@@ -1,4 +1,4 @@
-"""What is known of a data set before anybody is asked: clusters, candidates, solver, questions."""
+"""Prepare an annotation: find clusters and candidates, make the solver, draw the questions."""
 
 from __future__ import annotations
 
@@ -28,32 +28,33 @@ from cello1.solvers.choose import choose_solver
 from cello1.solvers.told import Told
 from cello1.solvers.vote import VotingSolver
 
-# Solvers that rate cells by their genes; all others are asked in batches.
+# Solvers that rate cells by their genes; all others answer batches.
 CLASSICAL = ("markers", "centroids", "atlas")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is known before anything is asked.
+    """Everything that is known before the cells are read and questions are asked.
 
     Attributes
     ----------
     settings, asked
-        How, and of whom.
+        Settings of the annotation, and of the solver.
     clusters, places
         The clusters, and the donors.
     candidates
         The types on offer.
     symbols
         The genes, without those that every cell lists.
-    solver
-        Who answers; `expert` is who rates (the solver itself, or the one beside it), or None.
+    solver, expert
+        The solver, and the one that rates cells by their genes (the solver itself or the one
+        beside it), or None.
     plan
-        What a language model will be asked, or None.
+        The questions to a language model, or None.
     folds
-        Donors of known type, for the confidence.
+        Donors of known type, to fit the confidence on.
     learned
-        Files that the solver and the confidence are learned from.
+        Files that the solver and the confidence are fitted on.
     notes
         What was decided or guessed.
     """
@@ -74,12 +75,12 @@ class Prepared:
 
     @property
     def sends(self) -> bool:
-        """Say whether prompts leave this machine."""
+        """Return whether prompts leave this machine."""
         return isinstance(self.solver, RemoteSolver)
 
 
 def prepare(data: Data, options: Mapping[str, Any], watch: Watch) -> Prepared:
-    """Check everything, find clusters and candidates, and draw what a language model is asked."""
+    """Check the options, find clusters and candidates, and draw a language model's questions."""
     settings = checked(AnnotateSettings, _fields(options))
     asked = options.get("solver")
     if not isinstance(asked, SolveSettings):
@@ -151,7 +152,7 @@ def human_symbols(data: Data, organism: str | None, notes: list[str]) -> Symbols
     Raises
     ------
     InputError
-        When the data look like mouse, or say another species, and nobody said what to do.
+        When the data seem to be of mouse, or name another species, and no organism is given.
     """
     said = organism or data.organism
     is_human = said is not None and said.casefold() in HUMAN
@@ -179,7 +180,7 @@ def human_symbols(data: Data, organism: str | None, notes: list[str]) -> Symbols
 
 
 def species(organism: str | None) -> str | None:
-    """Return how data name the species that a user names.
+    """Return the name that data use for the user's species.
 
     Raises
     ------
@@ -202,7 +203,7 @@ def _training(puzzles: str | Path | None) -> tuple[dict[str, list[Puzzle]], list
 
 
 def make_solver(asked: SolveSettings, splits: Mapping[str, list[Puzzle]]) -> Solver:
-    """Make the solver, with what it has to learn from."""
+    """Make the solver, fitted on the splits if it needs them."""
     if asked.who == "centroids":
         if not splits["train"]:
             raise UseError(
@@ -214,20 +215,20 @@ def make_solver(asked: SolveSettings, splits: Mapping[str, list[Puzzle]]) -> Sol
     solver = choose_solver(asked)
     votes = solver.solver if isinstance(solver, Told) else solver
     if isinstance(votes, VotingSolver):
-        votes.tolerant = True  # as single answers are read here
+        votes.tolerant = True  # as single answers are read
     return solver
 
 
 @lru_cache(2)
 def _solver(settings: str, kind: type[SolveSettings]) -> Solver:
-    """Make a solver that takes seconds to make, once in a session."""
+    """Make a solver once per session, since it takes seconds to load."""
     return choose_solver(kind.model_validate_json(settings))
 
 
 def _expert(
     solver: Solver, asked: SolveSettings, beside: str | None, splits: Mapping[str, list[Puzzle]]
 ) -> Any:
-    """Return who rates clusters by their genes: the solver, the one beside it, or None."""
+    """Return what rates clusters by their genes: the solver, the one beside it, or None."""
     if asked.who in CLASSICAL:
         if beside is not None:
             raise UseError(

@@ -1,4 +1,4 @@
-"""Whether `annotate` can use a file, in words for people who only want labels."""
+"""Report whether `annotate` can use a file, in plain words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOTHING_KNOWN = (
 
 @dataclass(frozen=True)
 class Prospect:
-    """What `annotate` would make of a file.
+    """How `annotate` would use a file.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Prospect:
     found
         What it would use, line by line.
     problem
-        Why it cannot be used, with the mend; empty where it can.
+        Why it cannot be used and how to fix it; empty where it can.
     """
 
     usable: bool
@@ -37,14 +37,14 @@ class Prospect:
     problem: str = ""
 
     def told(self) -> list[str]:
-        """Return it in sentences."""
+        """Return it as sentences."""
         if not self.usable:
             return [f"annotate cannot use this file: {self.problem}"]
         return [f"annotate can use this file: {'; '.join(self.found)}"]
 
 
 def prospect(path: Path, layer: str | None = None, donor_key: str = "donor_id") -> Prospect:
-    """Look at a file as `annotate` would, without reading its cells."""
+    """Examine a file as `annotate` would, without reading its cells."""
     try:
         if is_tenx(path):
             matrix = look_at_tenx(path)

@@ -1,8 +1,8 @@
-"""Why a cluster has its label: one verdict from all its evidence, in words.
+"""Explain the label of a cluster: one verdict from all its evidence, as text.
 
-The genes that set the cluster apart and speak for the type, what speaks against it, what would
-tell it from the runner-up. What a language model wrote is quoted as such, and genes that it cites
-and that are in no list are struck through.
+It names the genes that distinguish the cluster and support the type, the genes against it, and
+those that separate it from the runner-up. The text of a language model is quoted as such; genes
+that it cites but that are in no list are struck through.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from cello1.solvers.classical.markers import Markers
 
 _SHOWN, _IN_WORDS, _BETWEEN = 12, 6, 3
 _DOTS, _MOST_DOTS = 5, 200
-# Cited as speaking against: a gene of the type that so few cells of the cluster express.
+# A gene of the type counts against it below this share of cells that express it.
 _RARE, _COMMON = 0.05, 0.2
-# From this share of its cells on, a second broad type is worth a sentence.
+# From this share of cells on, a second broad type is mentioned.
 _MIXED = 0.25
 _CELL = re.compile(r"\b([Cc])ell (\d+)\b")
-# In every cell, or in every cell that is stressed or dividing: no reason for any type.
+# Expressed in every cell, or in every stressed or dividing cell: no evidence for any type.
 _EVERYWHERE = re.compile(
     r"^(MT-|M?RP[LS]\d|RPLP\d|RPSA|MALAT1$|NEAT1$|XIST$|ACTB$|ACTG1$|B2M$|EEF1|EEF2$|TMSB4X$|"
     r"TMSB10$|FTL$|FTH1$|GAPDH$|TPT1$|PTMA$|UB[BC]$|HSP|FOS[B]?$|JUN[BD]?$|MT[12][A-Z]$)",
@@ -47,7 +47,7 @@ Records = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Shares:
-    """How many cells express each gene, shape (clusters, symbols)."""
+    """Shares of cells that express each gene, shape (clusters, symbols)."""
 
     inside: Floats
     outside: Floats
@@ -67,18 +67,18 @@ def verdicts(
     counted: Counted, knowledge: Knowledge, evidence: Evidence, levels: Sequence[Level],
     names: Sequence[str], sources: Mapping[str, str],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Return evidence and reason of every cluster, from what a classical solver knows.
+    """Return evidence and reason for every cluster, from a classical solver.
 
     Parameters
     ----------
     counted, knowledge, evidence
-        What the cells list, what the solver knows, what it makes of it.
+        Genes that the cells list, weights of the solver, and the evidence from both.
     levels
-        What was decided.
+        The labels.
     names
-        Of the clusters.
+        Names of the clusters.
     sources
-        Type -> where the solver knows it from, in words.
+        Type -> sources of the solver's data on it, as text.
     """
     share = shares(counted)
     symbols = counted.symbols.names
@@ -147,7 +147,7 @@ def verdicts(
 
 
 def dots(counted: Counted, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the share of every cluster that expresses the first genes of each: for a dot plot."""
+    """Return the share of cells of every cluster that express each cluster's first genes."""
     place = {symbol: g for g, symbol in enumerate(counted.symbols.names)}
     genes = list(dict.fromkeys(
         gene for n in range(_DOTS) for row in rows for gene in row.get("supported", [])[n : n + 1]
@@ -158,7 +158,7 @@ def dots(counted: Counted, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def headline(name: str, level: Level, counted: Counted, k: int) -> str:
-    """Say what a cluster is, in a sentence."""
+    """Return the label of a cluster as a sentence."""
     cells, donors = int(counted.sizes[k]), int(counted.donors[k])
     who = f"Cluster {name} ({cells:,} cell{'s' * (cells != 1)}"
     who += f", {donors} donors)" if donors > 1 else ")"
@@ -189,16 +189,16 @@ def quotes(
     markers: Path | None,
     aliases: Path | None,
 ) -> dict[int, dict[str, Any]]:
-    """Return what a language model cites and says for every cluster, checked.
+    """Return the reasons of a language model for every cluster, with its citations checked.
 
     Parameters
     ----------
     plan, records
-        What was asked and said.
+        Questions and answers.
     best
-        The candidate that each cluster was given.
+        The candidate of each cluster.
     counted
-        What the cells express.
+        Genes that the cells list and express.
     markers, aliases
         Tables; by default those of the package.
 
@@ -207,7 +207,7 @@ def quotes(
     dict
         Cluster -> ``supported`` genes (in the lists, and more frequent in the cluster than
         elsewhere), ``unsupported`` ones (cited, but never in a list), ``evidence`` (every gene
-        with its figures), and ``reason``: what was written in the surest batch that gives the
+        with its figures), and ``reason``: the text of the most confident batch that gives the
         cluster its label, quoted, with false citations struck through.
     """
     known = read_aliases(aliases)
@@ -246,7 +246,7 @@ def _read(
     aliases: Aliases,
     vocabulary: frozenset[str],
 ) -> tuple[list[list[Citation]], dict[int, tuple[str, int]]]:
-    """Collect the citations for each cluster where it was given its label, and the best reason."""
+    """Collect the citations from batches that gave each cluster its label, and the best reason."""
     cited: list[list[Citation]] = [[] for _ in labels]
     surest: dict[int, tuple[float, str]] = {}
     answers = np.zeros(len(labels), dtype=np.intp)
@@ -277,7 +277,7 @@ def _sureness(batch: Batch, record: Mapping[str, Any], i: int, label: str) -> fl
 
 
 def _name(text: str, batch: Batch, plan: Plan) -> str:
-    """Name clusters instead of the numbers that cells have in a batch."""
+    """Replace the numbers of cells in a batch by the names of their clusters."""
 
     def named(match: re.Match[str]) -> str:
         i = int(match[2]) - 1
@@ -289,7 +289,7 @@ def _name(text: str, batch: Batch, plan: Plan) -> str:
 
 
 def _best(values: npt.NDArray[Any], n: int) -> list[int]:
-    """Return the places of the n highest positive values, highest first."""
+    """Return the positions of the n highest positive values, highest first."""
     some = np.argsort(-values, kind="stable")[:n]
     return [int(i) for i in some if values[i] > 0]
 
@@ -303,7 +303,7 @@ def _percent(share: float) -> str:
 
 
 def _mixed(votes: Floats, broad: Sequence[str]) -> str:
-    """Say so where many cells of a cluster fit another broad type than most of them do."""
+    """Return a remark where many cells of a cluster fit another broad type than the majority."""
     shares: dict[str, float] = {}
     for kind, share in zip(broad, votes.tolist(), strict=True):
         shares[kind] = shares.get(kind, 0.0) + share

@@ -1,4 +1,4 @@
-"""Annotate a data set: read it, compare its clusters, decide, say why."""
+"""Annotate a data set: read it, compare its clusters, decide, and give reasons."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ def annotate(
         :class:`cello1.recipes.AnnotateSettings`, and its fields by keyword, such as
         ``unit="cell"``. Classical solvers make no random choices.
     groupby
-        Column of obs with the clusters. By default the first of the usual ones (``leiden``,
-        ``louvain``, ``seurat_clusters``, ...); where there is none, clusters are computed.
+        Column of obs with the clusters. By default the first common one (``leiden``,
+        ``louvain``, ``seurat_clusters``, ...); without any, clusters are computed.
     leiden
         Compute Leiden clusters at this resolution instead, into ``obs[key_added + "_leiden"]``.
     candidates
         Types on offer: a list, a text file with one on each line, or a column such as
-        ``reference.obs["cell_type"]``; short names of the field (``NK``, ``CD14 Mono``) are
-        understood. By default the types that are known of the tissue.
+        ``reference.obs["cell_type"]``; common short names (``NK``, ``CD14 Mono``) are
+        understood. By default the known types of the tissue.
     tissue
-        Tissue of the cells; by default as obs says.
+        Tissue of the cells; by default that of obs.
     organism
-        ``human`` or ``mouse``; by default as the data say. Genes of mouse are taken for the human
+        ``human`` or ``mouse``; by default that of the data. Mouse genes are mapped to the human
         genes of the same symbol.
     solver
         ``atlas``, ``markers``, ``centroids`` (learns from `puzzles`), ``mini``, ``hf:FOLDER``,
@@ -72,22 +72,22 @@ def annotate(
         Folder of a build: `centroids` learn from its training split, and the confidence is fitted
         on its validation split.
     aliases
-        HGNC's table of alias and previous symbols, to read reasons with; by default the names of
-        some 100 proteins are known.
+        HGNC's table of alias and previous symbols, to recognise genes in reasons; by default the
+        names of some 100 proteins are known.
     key_added
         Name of the result in obs and uns.
     run
         Folder for questions and answers of a language model, from which an interrupted call
         resumes.
     copy
-        Return an annotated copy, in memory, and leave `adata` alone.
+        Return an annotated copy, in memory, and leave `adata` unchanged.
     watch
         Called with (what is being done, share done).
 
     Returns
     -------
     AnnData or None
-        The copy, if asked for. Else `adata` has new fields: categorical ``obs[key_added]``,
+        The copy, if requested. Otherwise `adata` has new fields: categorical ``obs[key_added]``,
         ``obs[key_added + "_ontology_term_id"]``, ``obs[key_added + "_coarse"]`` (broad type) and
         ``obs[key_added + "_fine"]`` (the best candidate); ``obs[key_added + "_confidence"]`` in
         [0, 1], of the label, or of the best candidate where that is ``unknown`` or ``none of
@@ -96,9 +96,9 @@ def annotate(
     Raises
     ------
     UseError
-        When settings make no sense together.
+        When settings contradict each other.
     InputError
-        When the data cannot be used, or batches stay without an answer.
+        When the data cannot be used, or batches remain unanswered.
     """
     chosen = resolve(AnnotateSettings, settings, changes)
     options = chosen.model_dump() | {

@@ -1,4 +1,4 @@
-"""What `cello1 annotate` prints: prompts beforehand, the labels afterwards."""
+"""Output of `cello1 annotate`: the prompts of a dry run, and the labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GENES = 3
 
 
 def requests(data: Data, options: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield every prompt, then to whom it would go, tokens and cost as far as they are known."""
+    """Yield every prompt, then the recipient, and tokens and cost as far as they are known."""
     prepared = prepare(data, options, lambda what, share: None)
     plan = prepared.plan
     asked: list[Puzzle] = []
@@ -53,7 +53,7 @@ def requests(data: Data, options: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def show_annotation(uns: Mapping[str, Any]) -> None:
-    """Show the clusters with their labels, and what was decided, guessed or not known."""
+    """Show the clusters with their labels, and the notes."""
     found = opened(uns)
     table = Table(
         "cluster", "cells >", "label", "confidence >", "runner-up", "evidence",

@@ -1,4 +1,4 @@
-"""What an annotation says, as fields of an AnnData, and how it is read back."""
+"""Store an annotation in the fields of an AnnData, and read it back."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class PerCell:
     Attributes
     ----------
     names
-        Every label that is given.
+        All labels in use.
     label, coarse, fine
         Positions in `names`.
     confidence
-        Of the label.
+        Probability of the label.
     """
 
     names: list[str]
@@ -54,7 +54,7 @@ class PerCell:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What was found out about a data set.
+    """The annotation of a data set.
 
     Attributes
     ----------
@@ -65,17 +65,17 @@ class Annotation:
     candidates
         The types on offer.
     levels
-        What is said of each cluster.
+        The label of each cluster.
     probabilities
-        Of every candidate for every cluster.
+        Probability of every candidate for every cluster.
     rows
         The table of the clusters, as JSON values.
     uns
-        What goes into uns[key].
+        Content of uns[key].
     cells
-        Labels of single cells, where they were asked for.
+        Labels of single cells, if requested.
     notes
-        What was decided, guessed or not known, for people to read.
+        What was decided, guessed or not known, as sentences.
     """
 
     key: str
@@ -121,7 +121,7 @@ class Annotation:
         return found
 
     def write_to(self, adata: Any) -> None:
-        """Put everything into an AnnData; nothing else of it is changed."""
+        """Write everything into an AnnData; nothing else in it is changed."""
         for name, values in self.columns().items():
             adata.obs[name] = values
         adata.uns[self.key] = self.uns
@@ -135,7 +135,7 @@ _NOTHING = Level(
 def _categories(
     names: Sequence[str], codes: npt.NDArray[np.intp], candidates: Sequence[str]
 ) -> Any:
-    """Return one category a name that is used: candidates in their order, then all others."""
+    """Return one category per name in use: candidates in their order, then all others."""
     used = {names[c] for c in np.unique(codes).tolist()}
     order = dict.fromkeys([*candidates, *sorted(used - {NONE, UNKNOWN}), NONE, UNKNOWN])
     shown = [name for name in order if name in used]
@@ -151,7 +151,7 @@ def _from_codes(codes: npt.NDArray[np.intp], names: Sequence[str]) -> Any:
 def row_of(
     name: str, cells: int, donors: int, level: Level, said: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return one row of the table of the clusters."""
+    """Return one row of the cluster table."""
     is_type = level.level in ("type", "ancestor")
     return {
         "cluster": name,
@@ -189,7 +189,7 @@ def make_uns(
     notes: Sequence[str],
     dots: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return how an annotation was made and its table of clusters; nested values as JSON text."""
+    """Return the settings and the table of clusters of an annotation; nested values as JSON."""
     return {
         "cello1_version": metadata.version("cello1"),
         "prompt_version": solver_settings.get("prompt", PROMPT_VERSION),
@@ -212,7 +212,7 @@ def make_uns(
 
 
 def read_uns(adata: Any, key: str = "cello1") -> dict[str, Any]:
-    """Return what an annotation wrote into uns, with its JSON read.
+    """Return what an annotation wrote into uns, with JSON decoded.
 
     Raises
     ------
@@ -230,12 +230,12 @@ def read_uns(adata: Any, key: str = "cello1") -> dict[str, Any]:
 
 
 def opened(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the JSON in what stands in uns."""
+    """Decode the JSON texts of a stored annotation."""
     return {k: json.loads(v) if k in _NESTED else v for k, v in stored.items()}
 
 
 def fingerprint(solver: Solver, learned: Mapping[str, str]) -> str:
-    """Hash what answers depend on: settings, what was learned from, and a local model's files."""
+    """Hash what answers depend on: settings, training files, and the files of a local model."""
     name = str(solver.settings.get("solver", ""))
     folder = Path(name.removeprefix("hf:"))
     files = sorted(folder.glob("*")) if name.startswith("hf:") and folder.is_dir() else []
