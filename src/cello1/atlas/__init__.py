@@ -1,4 +1,4 @@
-"""The atlas: what public tables know about which genes the cells of a type list."""
+"""The atlas: gene frequencies and markers of cell types from public tables."""
 
 from cello1.atlas.atlas import Atlas, Knowledge, Weights
 from cello1.atlas.source import Column, Source

@@ -1,18 +1,18 @@
-"""The atlas: one log-odds per gene and type, from all sources, whatever the type is called.
+"""The atlas: log-odds of genes for cell types, combined from all sources.
 
-A source's column says how often each gene reaches a cell's list; against the other types of that
-source this is a log-ratio. Three steps make the row of a type of them:
+A column of a source gives how often each gene reaches a cell's list; compared with the other types
+of that source, this is a log-ratio. The row of a type is made from log-ratios in three steps:
 
-1. *Markers.* For every list of markers a regression over all types that have tables tells what it
-   is worth: how far the log-ratio of a gene moves when the list names it for the type, for a type
-   above it, or for types below it. So every type gets an expected row, with or without a table.
-2. *Tables.* What the columns say beyond that is carried to the type by kriging over the Cell
-   Ontology: own columns count most, relatives less the farther they are; columns of one study,
-   which share its errors, count less than as many studies; the puzzle's tissue counts more.
-3. A gene that a source did not measure says nothing.
+1. *Markers.* For every list of markers, a regression over all types with tables estimates how far
+   the log-ratio of a gene moves when the list names it for the type, for a type above it, or for
+   types below it. This gives an expected row for every type, with or without a table.
+2. *Tables.* The residuals of the columns are carried to the type by kriging over the Cell
+   Ontology: own columns have the largest weights, relatives smaller ones with distance; columns of
+   one study, which share its errors, count less than columns of several studies.
+3. A gene that a source did not measure contributes nothing.
 
 The score of a cell is the sum over its listed genes, without those that nearly all cells express.
-Where the genes that were measured are known, one that is not listed speaks as well.
+Where the measured genes are known, a measured gene that is not listed counts as well.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from cello1.errors import InputError
 from cello1.scoring.ontology import above_of, information, likeness, term_id, term_label
 
 Floats = npt.NDArray[np.float32]
-# Shares of cells that list a gene, which part seldom from often.
+# Bounds on the share of cells that list a gene, from rare to common.
 COMMON = (0.003, 0.01, 0.03, 0.08)
 FIRST, LAST = 6, 18
 EMBEDDED = Path(str(files("cello1.atlas") / "embedded"))
@@ -47,35 +47,36 @@ How = Literal["source", "relative", "markers only", "not at all"]
 
 @dataclass(frozen=True)
 class Weights:
-    """What the sources are worth; fitted on studies that no reported figure is about.
+    """Weights of the sources; fitted on studies that are in no reported result.
 
     Attributes
     ----------
     marked, measured
-        What a gene's expected row, and what tables say beyond it, count for: by how often cells
-        of any type list the gene, from seldom to often (bounds: `COMMON`). What is listed by
-        many types is often ambient, or shared by a programme of genes that counts once.
+        Weights of the expected row, and of the residuals of tables, by how often cells of any
+        type list the gene, from rare to common (bounds: `COMMON`). Genes that many types list are
+        often ambient, or belong to one programme of correlated genes.
     marked_alone, measured_alone
-        The same for a type that no table tells anything of; between the two by `Parts.known`.
+        The same for a type without data in any table; interpolated between the two by
+        `Parts.known`.
     first, last
-        What a gene among the first `FIRST` of a list counts more, and one after `LAST` less, by
-        how common it is: of a gene that most cells list, its place says most.
+        Increase of the weight among the first `FIRST` genes of a list, and decrease after `LAST`,
+        by how common the gene is: for a common gene its rank is most informative.
     temperature
-        Divides the scores, so that probabilities under one-to-one are calibrated.
+        Divisor of the scores, so that probabilities under one-to-one are calibrated.
     pseudo
         Added to every frequency before the logarithm.
     decline
-        Power of the likeness of two types in the ontology: how fast relatives lose their say.
+        Power of the similarity of two types in the ontology: how fast relatives lose weight.
     noise, study
-        Variance of one column, and what columns of one study share, in units of that of types.
+        Variance of one column, and variance shared within a study, in units of that of types.
     tissue, disease
-        How much more columns of the puzzle's tissue (disease) share with the type that is asked.
+        Additional covariance of columns of the puzzle's tissue (disease) with the type.
     ridge
         Penalty of the regression on markers.
     floor
-        The lowest log-odds of a listed gene: what is listed against all expectation may be ambient.
+        The lowest log-odds of a listed gene: an unexpected gene in a list may be ambient.
     absence
-        What a measured gene that is not listed counts for, of what it says by its frequency.
+        Weight of a measured gene that is not listed, relative to its log-odds by frequency.
     """
 
     marked: tuple[float, ...]
@@ -122,17 +123,17 @@ class Knowledge(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What the rows of types are made of.
+    """The parts of the rows of types.
 
     Attributes
     ----------
     expected
-        What lists of markers lead one to expect, shape (types, genes).
+        Log-ratio predicted from lists of markers, shape (types, genes).
     beyond
-        What tables say beyond that, carried over the ontology, shape (types, genes).
+        Residual of the tables, carried over the ontology, shape (types, genes).
     known
-        Share of what a type does beyond its markers that tables tell, within [0, 1], shape
-        (types,): some .8 with columns of many studies, 0 without a relative.
+        Share of a type's residual variance that tables explain, within [0, 1], shape (types,):
+        about .8 with columns of many studies, 0 without a relative.
     """
 
     expected: Floats
@@ -141,7 +142,7 @@ class Parts(NamedTuple):
 
 
 class _Places(dict[str, int]):
-    """Name of a gene -> its place in the atlas; -1 where it has none, or is never evidence."""
+    """Gene symbol -> its position in the atlas; -1 where it has none, or is never evidence."""
 
     def __init__(self, at: Mapping[str, int]) -> None:
         super().__init__()
@@ -164,9 +165,9 @@ class Atlas:
     Parameters
     ----------
     sources
-        Tables and lists of markers; names must differ.
+        Tables and lists of markers; names must be unique.
     weights
-        What they are worth.
+        Weights of the sources; by default the fitted ones.
     """
 
     def __init__(self, sources: Sequence[Source], weights: Weights | None = None) -> None:
@@ -195,14 +196,14 @@ class Atlas:
         without: Iterable[str] = (),
         weights: Weights | None = None,
     ) -> Atlas:
-        """Read the embedded atlas, and a folder on top of it.
+        """Read the embedded atlas, and the sources of a folder.
 
         Parameters
         ----------
         folder
             Made by ``cello1 atlas build``; its sources join the embedded ones.
         only
-            Take the folder alone.
+            Read the folder alone.
         without
             Names of sources or studies to leave out.
         weights
@@ -211,7 +212,7 @@ class Atlas:
         Raises
         ------
         InputError
-            When the folder is no atlas, or a name to leave out is of no source.
+            When the folder is no atlas, or no source or study has a name to leave out.
         """
         sources: list[Source] = []
         if folder is None or not only:
@@ -234,11 +235,11 @@ class Atlas:
         kept = [s for s in sources if s.name not in out and s.study not in out]
         return cls(kept, weights)
 
-    # --- what is in it ---------------------------------------------------------------------
+    # --- contents --------------------------------------------------------------------------
 
     @cached_property
     def genes(self) -> tuple[str, ...]:
-        """Every gene that some source has a value for, sorted."""
+        """All genes that any source has a value for, sorted."""
         return tuple(sorted({g for s in self.sources for g in _valued(s)}))
 
     @cached_property
@@ -247,7 +248,7 @@ class Atlas:
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """Types that have a table: Cell Ontology ids, or labels the ontology does not know."""
+        """Types with a table: Cell Ontology ids, or labels that the ontology does not have."""
         return tuple(sorted({c.key for s in self._tables for c in s.columns}))
 
     @cached_property
@@ -256,7 +257,7 @@ class Atlas:
 
     @cached_property
     def _list_keys(self) -> dict[str, list[tuple[int, int]]]:
-        """Type -> (list of markers, row) that have an entry for it."""
+        """Type -> its entries in lists of markers, as (list, row)."""
         found: dict[str, list[tuple[int, int]]] = {}
         for k, source in enumerate(self._lists):
             for row, column in enumerate(source.columns):
@@ -264,7 +265,7 @@ class Atlas:
         return found
 
     def knows(self, label: str) -> Knowledge:
-        """Say how a label is known: by sources of its own, relatives, markers, or not at all."""
+        """Return how a label is known: by its own sources, relatives, markers, or not at all."""
         entry = self._entry(label)
         if entry.key in self._key_at:
             own = [s.name for s in self._tables if any(c.key == entry.key for c in s.columns)]
@@ -281,7 +282,7 @@ class Atlas:
         return Knowledge("not at all", ())
 
     def relatives(self, label: str) -> list[str]:
-        """Return the labels below a type that have tables, else its nearest ancestors that do."""
+        """Return the descendants of a type that have tables, else its nearest ancestors that do."""
         term = self._entry(label).term
         if term is None:
             return []
@@ -316,12 +317,12 @@ class Atlas:
 
     @cached_property
     def _gain(self) -> Floats:
-        """How far a gene's log-ratio moves from type to type, shape (genes,)."""
+        """Spread of a gene's log-ratio between types, shape (genes,)."""
         return self._gain_and_worth[0]
 
     @property
     def _worth(self) -> Floats:
-        """What each way of being named by a list of markers is worth, then of not being named."""
+        """Regression weights of each way a list of markers names a gene, then of not naming it."""
         return self._gain_and_worth[1]
 
     @cached_property
@@ -353,7 +354,7 @@ class Atlas:
         return gain, _to_grid(prior + change).astype(np.float32)
 
     def _named(self, keys: Sequence[str]) -> list[csr_array]:
-        """For every list: who is named for the type, above it, below it; then named against.
+        """For every list: genes named for the type, for types above and below it, and against it.
 
         Each of shape (types, genes).
         """
@@ -385,7 +386,7 @@ class Atlas:
         ]
 
     def _kinship(self, keys: Sequence[str]) -> tuple[csr_array, csr_array, csr_array]:
-        """Which types with markers are a type itself, above it, below it: (types, marker types)."""
+        """Marker types equal to, above, and below each type, shape (types, marker types) each."""
         shape = (len(keys), len(self._marker_keys))
         place = {key: i for i, key in enumerate(self._marker_keys)}
         over = {key: above_of(key) for key in (*self._marker_keys, *keys)}
@@ -406,7 +407,7 @@ class Atlas:
         return made[0], made[1], made[2]
 
     def _expected(self, keys: Sequence[str]) -> Floats:
-        """Return what the markers lead one to expect of types, shape (types, genes)."""
+        """Return the log-ratios that markers predict for types, shape (types, genes)."""
         rows = self._named_worth(keys).toarray()
         rows += self._worth[-1]
         rows *= self._gain
@@ -414,32 +415,32 @@ class Atlas:
         return np.asarray(rows, dtype=np.float32)
 
     def _named_worth(self, keys: Sequence[str]) -> csr_array:
-        """Return what the lists that name a gene for a type are worth together."""
+        """Return the summed weights of the lists that name a gene for a type."""
         named = csr_array((len(keys), len(self.genes)), dtype=np.float32)
         for worth, feature in zip(self._worth, self._named(keys), strict=False):
             named = named + feature * worth
         return csr_array(named)
 
     def _relevant(self, key: str) -> bool:
-        """Whether tables or markers have anything to say of a type."""
+        """Whether tables or markers have any data on a type."""
         if key in self._key_at or key in self._list_keys or not key.startswith("CL:"):
             return key in self._key_at or key in self._list_keys
         return True
 
     def _beyond(self, share: Floats) -> Floats:
-        """Add up by shares what columns say beyond what markers lead one to expect.
+        """Sum the residuals of columns against the markers' predictions, with weights.
 
         Parameters
         ----------
         share
-            Of every column, shape (types, columns).
+            Weight of every column, shape (types, columns).
 
         Returns
         -------
         beyond
             Shape (types, genes).
         """
-        # Sparse products add in a fixed order: a row is the same whatever is asked with it.
+        # Sparse products add in a fixed order: a row does not depend on the others requested.
         columns, named = self._columns, self._worth_of_keys
         beyond = (csr_array(share) @ columns.rise).toarray()
         of_table = csr_array(csr_array(share) @ columns.of_table)
@@ -448,7 +449,7 @@ class Atlas:
         for measured, start, end in zip(columns.measured, ends, ends[1:], strict=False):
             expected = csr_array(share[:, start:end]) @ named[columns.key[start:end]]
             beyond -= expected.toarray() * (measured * self._gain)
-        # A gene that some columns did not measure leans on those that did.
+        # A gene that some columns did not measure is rescaled to those that did.
         size = csr_array(abs(csr_array(share)) @ columns.of_table)
         heard = size @ columns.measured.astype(np.float32)
         heard /= np.array(size.sum(axis=1))[:, None] + np.float32(1e-9)
@@ -475,14 +476,14 @@ class Atlas:
     def rows(
         self, labels: Sequence[str], *, tissue: str | None = None, disease: str | None = None
     ) -> Floats:
-        """Return the log-odds that a gene in a cell's list gives for each label.
+        """Return the log-odds of each label given a gene in a cell's list.
 
         Parameters
         ----------
         labels
-            Cell types by any name the ontology or a source knows. Others get a row of zeros.
+            Cell types by any name in the ontology or a source. Others get a row of zeros.
         tissue, disease
-            Raise the columns that match; those that do not keep their say.
+            Columns that match get more weight; the others keep theirs.
 
         Returns
         -------
@@ -521,14 +522,14 @@ class Atlas:
         return np.asarray(np.maximum(rows, weights.floor), dtype=np.float32)
 
     def parts(self, keys: Sequence[str], tissue: str = "", disease: str = "") -> Parts:
-        """Return what rows are weighed together of.
+        """Return the parts that rows are weighted sums of.
 
         Parameters
         ----------
         keys
             Types, as `keys` names them.
         tissue, disease
-            What raises columns.
+            As for :meth:`rows`.
         """
         expected = self._expected(keys)
         if not self._tables:
@@ -542,21 +543,21 @@ class Atlas:
         return Parts(expected, self._beyond(share.astype(np.float32)), known)
 
     def by_commonness(self, worth: Sequence[float]) -> Floats:
-        """Spread what genes of each part of `COMMON` count for over the genes."""
+        """Interpolate weights given at the bounds of `COMMON` to every gene."""
         return np.array(worth, dtype=np.float32)[np.digitize(self._usual, COMMON)]
 
     @property
     def _usual(self) -> Floats:
-        """How often cells of any type list a gene, shape (genes,)."""
+        """Share of cells of any type that list a gene, shape (genes,)."""
         known = self._columns.usual if self._tables else np.zeros(len(self.genes), np.float32)
         return np.where(known > 0, known, np.float32(0.02))
 
     def indicator(self, cells: Sequence[Sequence[str]]) -> csr_array:
         """Turn gene lists, highest expression first, into a matrix, shape (cells, genes).
 
-        Housekeeping genes and genes that no source knows are left out; old symbols are renamed.
-        An entry is what the gene's place counts for: more among the first, less among the last.
-        A matrix of ones does as well where places are not known.
+        Housekeeping genes and genes of no source are left out; old symbols are renamed. An entry
+        is the weight of the gene's rank: higher at the top of the list, lower at the end. Where
+        ranks are not known, a matrix of ones can be used instead.
         """
         places = [self._listed(genes) for genes in cells]
         lengths = np.array([len(p) for p in places], dtype=np.int64)
@@ -569,7 +570,7 @@ class Atlas:
         return csr_array((data.astype(np.float32), indices, indptr), shape=shape)
 
     def places(self, k: int) -> Floats:
-        """Return what a gene counts for at each place of a list, shape (k, genes)."""
+        """Return the weight of a gene at each rank of a list, shape (k, genes)."""
         first, last = (self.by_commonness(w) for w in (self.weights.first, self.weights.last))
         rank = np.arange(k)[:, None]
         counts = 1 + first[None, :] * (rank < FIRST) + last[None, :] * (rank >= LAST)
@@ -595,21 +596,21 @@ class Atlas:
     ) -> Floats:
         """Return how well each candidate explains each cell, in nats, not centred.
 
-        Only comparisons mean something: of one cell with others for the same candidate (centre
-        over the cells of the batch or data set: ``scores - scores.mean(axis=0)``), then of
+        Only differences are meaningful: first between cells for the same candidate (centre over
+        the cells of the batch or data set: ``scores - scores.mean(axis=0)``), then between
         candidates for one cell. A candidate that is known ``not at all`` scores 0 everywhere.
 
         Parameters
         ----------
         cells
-            Gene lists, highest expression first, or what :meth:`indicator` made of them.
+            Gene lists, highest expression first, or their matrix from :meth:`indicator`.
         candidates
             Labels.
         universe
-            The genes that the data set measured, where they are known: a gene among them that is
-            not listed then counts as evidence against. Without it unlisted genes say nothing.
+            The genes that the data set measured, if known: those that a cell does not list then
+            count as well. Without it unlisted genes contribute nothing.
         tissue, disease
-            Of the cells.
+            Tissue and disease of the cells.
 
         Returns
         -------
@@ -634,10 +635,10 @@ class Atlas:
         return np.asarray(scores, dtype=np.float32)
 
     def absent(self, rows: Floats, universe: Iterable[str]) -> Floats:
-        """Return the log-odds that a measured gene gives by not being listed, shape of `rows`.
+        """Return the log-odds of a label given that a measured gene is not listed, shape of `rows`.
 
-        With b, how often cells list the gene at all, a type lists it with f = b exp(row), and the
-        absence is worth log((1 - f) / (1 - b)); 0 outside the universe.
+        With b, the share of all cells that list the gene, a type lists it with f = b exp(row), and
+        the log-odds are log((1 - f) / (1 - b)); 0 for genes outside the universe.
         """
         measured = np.zeros(len(self.genes), dtype=bool)
         measured[[i for gene in universe if (i := self._places[gene]) >= 0]] = True
@@ -655,10 +656,10 @@ class Atlas:
         tissue: str | None = None,
         disease: str | None = None,
     ) -> list[str]:
-        """Return the listed genes that speak for a label (against a rival), strongest first.
+        """Return the listed genes that support a label (against a rival), strongest first.
 
-        Every gene returned raises the odds of the label itself, and more than those of the rival;
-        housekeeping genes are never among them.
+        Every gene returned raises the odds of the label, and more than those of the rival.
+        Housekeeping genes are excluded.
         """
         rows = self._known_rows([label] if rival is None else [label, rival], tissue, disease)
         names, places = self._named_places(tuple(genes))
@@ -669,7 +670,7 @@ class Atlas:
         return [gene for _, gene in sorted(found)]
 
     def _named_places(self, genes: tuple[str, ...]) -> tuple[list[str], list[int]]:
-        """Return the genes that may be evidence and their places; asked often of one cell."""
+        """Return the genes that may be evidence and their positions; cached per cell."""
         if self._asked[0] != genes:
             place = self._places
             names = [gene for gene in dict.fromkeys(genes) if place[gene] >= 0]
@@ -677,15 +678,15 @@ class Atlas:
         return self._asked[1:]
 
     def with_weights(self, **changes: Any) -> Atlas:
-        """Return the same sources with other weights."""
+        """Return an atlas of the same sources with other weights."""
         return Atlas(self.sources, replace(self.weights, **changes))
 
 
-# What a list is worth that names the type, one above it, one below it; for it and against it:
-# where tables cannot tell, these hold.
+# Prior weights of a list that names the type, one above it, one below it, for and against: used
+# where tables cannot determine them.
 _USUAL_WORTH = [0.3, 0.15, 0.1]
 _USUAL_AGAINST = [-0.25, -0.15, 0.0]
-_TELLING = 0.3  # information of a term below which (cell, native cell) it tells nothing
+_TELLING = 0.3  # terms of less information content (cell, native cell) are ignored
 _LEAST_HEARD = 0.3
 _OFTEN = 0.95
 _SPEAKS = 0.2
@@ -698,8 +699,8 @@ _MOST_ABSENT = 500
 class _Columns:
     """All columns of all tables, over the genes of the atlas.
 
-    The log-ratio of a gene against the other types of the source is ``floor`` of its table, plus
-    ``rise`` where cells of the column list it at all; 0 where the table did not measure it.
+    The log-ratio of a gene against the other types of the source is the ``floor`` of its table,
+    plus ``rise`` where any cells of the column list it; 0 where the table did not measure it.
     """
 
     rise: csr_array  # (columns, genes)
@@ -711,7 +712,7 @@ class _Columns:
     tissue: npt.NDArray[np.str_]
     disease: npt.NDArray[np.str_]
     measured: npt.NDArray[np.bool_]  # (tables, genes)
-    usual: Floats  # how often cells list a gene, over all tables that measured it
+    usual: Floats  # share of cells that list a gene, over all tables that measured it
     keys: int
 
     @classmethod
@@ -732,7 +733,7 @@ class _Columns:
             number = np.bincount(of)
             base = (share.T @ (1 / number[of] / len(number))).astype(np.float64)
             usual += base
-            if len(number) <= 3:  # too few types to say what is usual
+            if len(number) <= 3:  # too few types to estimate the usual share
                 base = base * 0.5 + 0.02
             floor[k] = np.where(measured[k], np.log(pseudo) - np.log(base + pseudo), 0)
             share.data = np.log1p(share.data / pseudo, dtype=np.float32)
@@ -755,18 +756,18 @@ class _Columns:
 
     @cached_property
     def of_table(self) -> csr_array:
-        """Which table a column is of, shape (columns, tables)."""
+        """Indicator of the table of each column, shape (columns, tables)."""
         ones = np.ones(len(self.table), np.float32)
         shape = (len(self.table), len(self.measured))
         return csr_array((ones, (np.arange(len(ones)), self.table)), shape=shape)
 
     def blocks(self) -> Iterator[slice]:
-        """Cut the genes into parts of which all types fit into little memory."""
+        """Split the genes into blocks that fit into little memory for all types."""
         for start in range(0, self.floor.shape[1], _GENES_AT_ONCE):
             yield slice(start, start + _GENES_AT_ONCE)
 
     def by_key(self, genes: slice) -> tuple[Floats, Floats]:
-        """Mean log-ratio of every type, studies counting alike, and how many measured the gene."""
+        """Mean log-ratio of every type over studies, and how many studies measured the gene."""
         by_table = csr_array(self._mean_of @ self.of_table)
         seen = by_table @ self.measured[:, genes].astype(np.float32)
         mean = (self._mean_of @ self.rise[:, genes]).toarray()
@@ -782,18 +783,18 @@ class _Columns:
         return csr_array((part, places), shape=(self.keys, len(part)))
 
     def spread(self) -> Floats:
-        """How far a gene's log-ratio moves from type to type, shape (genes,)."""
+        """Spread of a gene's log-ratio between types, shape (genes,)."""
         size, known = np.zeros((2, self.floor.shape[1]), np.float32)
         for some in self.blocks():
             mean, seen = self.by_key(some)
             size[some], known[some] = (mean**2).sum(axis=0), (seen > 0).sum(axis=0)
         gain = np.sqrt(size / np.maximum(known, 1))
-        # Of a gene that no table measured nothing is known: it is taken for a usual one.
+        # A gene that no table measured gets the usual value.
         return np.where(known > 0, gain, np.median(gain[known > 0])).astype(np.float32)
 
 
 def _to_grid(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Round what a linear solve found so that it does not depend on threads: its last digits do."""
+    """Round the result of a linear solve, whose last digits depend on the number of threads."""
     return np.asarray(np.rint(values * _GRID) / _GRID)
 
 
@@ -803,7 +804,7 @@ def _valued(source: Source) -> list[str]:
 
 
 def _spread(source: Source, at: Mapping[str, int]) -> csr_array:
-    """Put the values of a source over the genes of the atlas."""
+    """Map the values of a source to the genes of the atlas."""
     place = np.array([at.get(gene, 0) for gene in source.genes], dtype=np.int32)
     values = source.values
     shape = (len(source.columns), len(at))
@@ -811,5 +812,5 @@ def _spread(source: Source, at: Mapping[str, int]) -> csr_array:
 
 
 def _matching(a: npt.NDArray[np.str_], b: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
-    """Which known values are equal, shape (a, b)."""
+    """Return which known values are equal, shape (a, b)."""
     return np.asarray((a[:, None] == b[None, :]) & (a != "")[:, None])

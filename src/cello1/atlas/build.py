@@ -1,4 +1,4 @@
-"""From tables, cells and markers to the sources of an atlas."""
+"""Build an atlas from mean profiles, annotated cells and lists of markers."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from cello1.recipes.atlas import AtlasSettings, AtlasSource
 from cello1.runs import Watch, beside, replacing
 from cello1.scoring.ontology import suggestions
 
-# How far down a list a gene must stand: the mean over these is kept, so that a gene that is
-# always at the very top weighs more than one that just gets in.
+# Lengths of lists over which frequencies are averaged, so that a gene that is always at the top
+# has a higher value than one that barely gets in.
 TOPS = (10, 25, 50)
-# Noise from cell to cell and counts per cell of the draws from a mean profile.
+# Cell-to-cell noise and counts per cell of draws from a mean profile.
 CELL_SD, DEPTH, DEPTH_SD = 0.5, 2_000.0, 0.5
 _CONTENDERS = 2_500  # genes of a profile that can reach a list
 _SELDOM = 0.01  # mean share below which a gene is not kept
@@ -39,16 +39,16 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass
 class Match:
-    """What of a source was recognised.
+    """How much of a source was recognised.
 
     Attributes
     ----------
     name, kind
-        Of the source.
+        Name and kind of the source.
     genes, genes_known, types, types_known
-        Symbols and types it names, and how many of them are known.
+        Number of symbols and types in it, and how many of them are known.
     unknown_types
-        Names of types the Cell Ontology does not have; kept under their own names.
+        Names of types that the Cell Ontology does not have; they keep their names.
     dropped
         Reason -> how many columns or cells were left out.
     """
@@ -63,7 +63,7 @@ class Match:
     dropped: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return it as one line."""
         text = (
             f"{self.name}: {self.genes_known:,} of {self.genes:,} genes, "
             f"{self.types_known} of {self.types} types"
@@ -81,23 +81,23 @@ class Match:
 def build_atlas(
     settings: AtlasSettings, out: Path, base: Path, watch: Watch = lambda what, share: None
 ) -> list[Match]:
-    """Build an atlas into a folder: written beside it and moved into place when it is done.
+    """Build an atlas into a folder; it is written beside it and moved into place when complete.
 
     Parameters
     ----------
     settings
         The sources.
     out
-        The folder; one that is there and is no atlas is refused.
+        The folder; an existing folder that is no atlas is refused.
     base
-        What relative paths of files begin at, where the settings do not say.
+        Folder that relative paths refer to, where the settings do not name one.
     watch
-        Called with what is being done and the share that is done.
+        Called with (what is being done, share done).
 
     Raises
     ------
     InputError
-        When a file cannot be used; it is named.
+        When a file cannot be used; the message names it.
     """
     if not settings.sources and settings.aliases is None:
         raise InputError("the recipe names no source; expected a section atlas with sources")
@@ -134,7 +134,7 @@ def build_atlas(
 def read_source(
     asked: AtlasSource, data: Path, *, draws: int = 100, seed: int = 0
 ) -> tuple[Source, Match]:
-    """Make one source of a file.
+    """Make one source from a file.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def read_profiles(
     Returns
     -------
     columns
-        What each column is about, one per column of the table that is kept.
+        Type, tissue and disease of each column of the table that is kept.
     genes
         Current symbols, housekeeping genes among them.
     means
@@ -208,7 +208,7 @@ def read_profiles(
     first = ~pd.Index(symbols).duplicated()
     kept = [symbol for symbol, is_first in zip(symbols, first, strict=True) if is_first]
     means = means[:, first]
-    _tell_types(match, [column.label for column in columns.values()])
+    _count_known_types(match, [column.label for column in columns.values()])
     return list(columns.values()), kept, means / means.sum(axis=1, keepdims=True)
 
 
@@ -231,9 +231,9 @@ def _profile_frame(path: Path) -> pd.DataFrame:
 
 
 def _curated(asked: AtlasSource, data: Path, path: Path, frame: pd.DataFrame) -> dict[str, Column]:
-    """Return the columns to take, with what is known of each."""
+    """Return the columns to keep, with type, tissue and disease of each."""
     if asked.cell_types is None:
-        # Of several columns with one name pandas calls the second `B cell.1`: samples of one type.
+        # pandas renames a second column `B cell` to `B cell.1`: these are samples of one type.
         names = {name: _REPEATED.sub("", name) for name in frame.columns if name != "gene"}
         return {
             name: _column(label if label in names else name, asked.tissue, asked.disease)
@@ -275,9 +275,9 @@ def _from_profiles(
 
 
 def listed_share(mean: FloatArray, draws: int, rng: np.random.Generator) -> FloatArray:
-    """Return how often genes reach the top of cells drawn from a mean profile, shape (genes,).
+    """Return how often genes reach the lists of cells drawn from a mean profile, shape (genes,).
 
-    A cell is a Poisson draw of some 2,000 counts after log-normal noise; the mean over `TOPS`.
+    A cell is a Poisson draw of some 2,000 counts after log-normal noise; averaged over `TOPS`.
     """
     top = np.argsort(-mean, kind="stable")[:_CONTENDERS]
     rates, found = mean[top], np.zeros(len(mean))
@@ -323,7 +323,7 @@ def _from_cells(
     for column, genes in cells:
         groups.setdefault(column, []).append(genes)
     match.genes, match.genes_known = len(universe), sum(map(names.is_known, universe))
-    _tell_types(match, [column.label for column in groups])
+    _count_known_types(match, [column.label for column in groups])
     telling = sorted({g for g in universe if not names.is_housekeeping(g)})
     at = {gene: i for i, gene in enumerate(telling)}
     shares = np.zeros((len(groups), len(telling)))
@@ -356,7 +356,7 @@ def _cells_of_puzzles(
             )
     if not seen:
         raise InputError(f"no puzzle of {path} has an answer, so no type can be learned from it")
-    # What no cell lists may not have been measured.
+    # A gene that no cell lists may not have been measured.
     return list(seen.values()), {gene for _, genes in seen.values() for gene in genes}
 
 
@@ -410,7 +410,7 @@ def _from_markers(
     table = read_markers(path, asked.resources)
     symbols = {gene: resolve(gene) for genes in table.values() for gene in genes}
     match.genes, match.genes_known = len(symbols), sum(map(names.is_known, symbols.values()))
-    _tell_types(match, list(table))
+    _count_known_types(match, list(table))
     if not match.genes_known:
         raise InputError(
             f"{path}: none of its {len(symbols)} genes is a known symbol (such as "
@@ -442,7 +442,7 @@ def _from_markers(
 # --- shared ------------------------------------------------------------------------------------
 
 
-def _tell_types(match: Match, labels: Sequence[str]) -> None:
+def _count_known_types(match: Match, labels: Sequence[str]) -> None:
     """Count the types that the Cell Ontology knows; a source without any is refused."""
     distinct = sorted({" ".join(label.split()) for label in labels})
     match.types = len(distinct)
@@ -469,9 +469,9 @@ def resolve(symbol: str) -> str:
 
 
 def _trimmed(sources: Sequence[Source]) -> list[Source]:
-    """Keep of every universe the genes that some source lists, or the embedded atlas does.
+    """Restrict measured genes to those that some source or the embedded atlas lists.
 
-    The others are never listed by anyone, so that knowing them measured says nothing.
+    The others are never listed, so that knowing that they were measured adds nothing.
     """
     from cello1.atlas.atlas import EMBEDDED
 
@@ -499,7 +499,7 @@ def _trimmed(sources: Sequence[Source]) -> list[Source]:
 
 
 def _notice(sources: Sequence[Source]) -> str:
-    """Name every source with its licence and what to cite."""
+    """Return the NOTICE: every source with its licence and what to cite."""
     head = (
         "What this atlas was made of. It holds numbers derived from these sources (how often\n"
         "genes reach the top of a list, which genes are named as markers), not the sources.\n"
@@ -512,7 +512,7 @@ def _notice(sources: Sequence[Source]) -> str:
 
 
 def _write_symbols(aliases: Path, approved: Path, out: Path) -> None:
-    """Write what symbols are current, and which older ones mean exactly one of them."""
+    """Write the table of current symbols, and of older ones that mean exactly one of them."""
     try:
         table = pd.read_csv(aliases, sep="\t", dtype=str).fillna("")
         valid = set(pd.read_csv(approved, dtype=str)["symbol"].dropna())

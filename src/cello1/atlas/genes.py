@@ -1,4 +1,4 @@
-"""The genes of the atlas: one current symbol for every name, and genes that tell no types apart."""
+"""The genes of the atlas: current symbols, and housekeeping genes that are never evidence."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 SYMBOLS = Path(str(files("cello1.atlas") / "embedded" / "symbols.tsv.gz"))
 
 _SUFFIX = re.compile(r"_ENS[A-Z]*G\d+(?:\.\d+)?$")
-# What fills the top of nearly every list whatever the cell is: ribosomal proteins, mitochondrial
-# genes and their pseudogenes, translation factors, the respiratory chain, the cytoskeleton.
+# Genes at the top of nearly every list, whatever the type: ribosomal proteins, mitochondrial genes
+# and their pseudogenes, translation factors, the respiratory chain, the cytoskeleton.
 _HOUSEKEEPING = re.compile(
     r"^(?:M?RP[LS](?:P?\d+|A)[AXYLK]?\d*(?:P\d+)?|RPLP[012](?:P\d+)?|RPSA\d?(?:P\d+)?"
     r"|MT-.+|MT(?:ND|CO|ATP|CYB|RNR|T)\w*P\d+|MTRNR.*|MALAT1|FT[LH]1?(?:P\d+)?"
@@ -33,9 +33,9 @@ def _renamed() -> dict[str, str]:
 
 @cache
 def current(symbol: str) -> str:
-    """Return the current symbol of a gene: `SEPP1` is `SELENOP`; unknown names stay as they are.
+    """Return the current symbol of a gene: `SEPP1` is `SELENOP`; unknown names are unchanged.
 
-    Blanks around it and an Ensembl suffix do not count.
+    Surrounding blanks and an Ensembl suffix are ignored.
     """
     name = symbol.strip()
     if "_ENS" in name:
@@ -44,13 +44,13 @@ def current(symbol: str) -> str:
 
 
 def is_known(symbol: str) -> bool:
-    """Tell whether a symbol is a current one."""
+    """Return whether a symbol is a current one."""
     return _renamed().get(symbol) == symbol
 
 
 @cache
 def is_housekeeping(symbol: str) -> bool:
-    """Tell whether a gene (current symbol) is expressed by nearly all cells and never evidence."""
+    """Return whether a gene (current symbol) is expressed by nearly all cells: never evidence."""
     return _HOUSEKEEPING.match(symbol) is not None
 
 

@@ -1,7 +1,7 @@
-"""Marker tables: PanglaoDB, ScType, the Cell Marker Accordion, or a plain CSV, read as one thing.
+"""Marker tables: PanglaoDB, ScType, the Cell Marker Accordion, or a plain CSV, in one format.
 
-A plain CSV has the columns ``cell_type`` and ``gene``, maybe ``weight`` (negative: speaks against
-the type). One field may name several genes.
+A plain CSV has the columns ``cell_type``, ``gene`` and optionally ``weight`` (negative: evidence
+against the type). A field may name several genes.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _BETWEEN = re.compile(r"[,;|/\s]+")
 
 
 def read_markers(path: Path, resources: Collection[str] = ()) -> Table:
-    """Read a marker table: type -> gene -> weight (negative: speaks against the type).
+    """Read a marker table: type -> gene -> weight (negative: evidence against the type).
 
     Parameters
     ----------
     path
-        TSV, CSV (maybe compressed) or XLSX.
+        TSV, CSV (also compressed) or XLSX.
     resources
-        Collections of the Accordion to take; by default all of them. There the weight is the
-        number of collections that agree.
+        Collections of the Accordion to use; by default all of them. The weight is then the number
+        of collections that agree.
 
     Raises
     ------
     InputError
-        When it cannot be read, its layout is none of those known, it has no pair of a type and a
-        gene, a weight is not a number, or none of the resources occurs.
+        When it cannot be read, its layout is unknown, it has no pair of a type and a gene, a weight
+        is not a number, or none of the resources occurs.
     """
     frame = read_table(path, "a marker table such as cell_type,gene")
     columns = set(frame.columns)
@@ -84,7 +84,7 @@ def read_markers(path: Path, resources: Collection[str] = ()) -> Table:
 
 
 def _header(name: object) -> str:
-    """Return a column's name as ours are: `Cell Type` and `cell-type` are cell_type."""
+    """Return a column's name in our spelling: `Cell Type` and `cell-type` are cell_type."""
     plain = re.sub(r"[\s_-]+", "_", str(name).strip().casefold())
     return plain if plain in ("cell_type", "gene", "weight") else str(name)
 
@@ -123,6 +123,6 @@ def _add(table: Table, kind: object, genes: object, weight: float, *, more: bool
 
 
 def _spelled(gene: str) -> str:
-    """Return the symbol that was meant: `cd79a` and `Cd79a` are CD79A."""
+    """Return the symbol in its usual case: `cd79a` and `Cd79a` are CD79A."""
     known = human_genes()
     return gene.upper() if gene not in known and gene.upper() in known else gene

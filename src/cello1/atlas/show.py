@@ -1,4 +1,4 @@
-"""What the atlas holds, for people: a type with its genes, sources, tissues and neighbours."""
+"""Show the contents of the atlas: types with their genes, sources, tissues and neighbours."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _GENES, _NEAREST = 20, 5
 
 
 def describe(atlas: Atlas, label: str, *, tissue: str | None = None) -> dict[str, Any]:
-    """Describe a type: how it is known, the genes that speak for it, where it was seen.
+    """Describe a type: how it is known, the genes that support it, where it was observed.
 
     Raises
     ------
     InputError
-        When nothing is known of it; names that are spelled alike are told.
+        When the atlas does not know it; the message suggests similar names.
     """
     known = atlas.knows(label)
     if known.how == "not at all":
@@ -61,7 +61,7 @@ def list_types(atlas: Atlas, tissue: str | None = None) -> list[dict[str, Any]]:
     Raises
     ------
     InputError
-        When no source is of the tissue; those there are told.
+        When no source is of the tissue; the message lists those there are.
     """
     where = None if tissue is None else system(checked_tissue(atlas, tissue))
     found: dict[str, dict[str, Any]] = {}
@@ -79,7 +79,7 @@ def list_types(atlas: Atlas, tissue: str | None = None) -> list[dict[str, Any]]:
 
 
 def list_sources(atlas: Atlas) -> list[dict[str, Any]]:
-    """List the sources: what each is, of how many types and genes, and under which licence."""
+    """List the sources: kind, number of types and genes, and licence of each."""
     return [
         {
             "name": s.name,
@@ -95,7 +95,7 @@ def list_sources(atlas: Atlas) -> list[dict[str, Any]]:
 
 
 def checked_tissue(atlas: Atlas, tissue: str) -> str:
-    """Return a tissue of which the atlas has a table.
+    """Return the tissue if the atlas has a table of it.
 
     Raises
     ------

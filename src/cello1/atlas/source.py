@@ -1,9 +1,9 @@
-"""A source: what one public table says of the genes of its cell types, and how it is kept.
+"""Sources of an atlas, and their files.
 
-There are two kinds. A *table* was made of mean profiles or of annotated cells: for every column
-(a type in a tissue) how often a gene reaches the top of a cell's list. A list of *markers* names
-genes that speak for a type, or against it. A folder of sources is two files: ``atlas.json`` says
-where everything comes from, ``atlas.npz`` holds the numbers. Nothing is pickled.
+There are two kinds. A *table* is made from mean profiles or annotated cells: for every column (a
+type in a tissue) it holds how often a gene reaches a cell's list. A list of *markers* names genes
+that are evidence for a type, or against it. A folder of sources has two files: ``atlas.json``
+describes the sources, ``atlas.npz`` holds the numbers. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scipy.sparse import csr_array, vstack
 from cello1.errors import InputError
 
 FORMAT = 1
-# Frequencies are kept as bytes: 1/250 is finer than 100 draws can tell.
+# Frequencies are stored as bytes: 1/250 is finer than the resolution of 100 draws.
 STEPS = 250
 
 Kind = Literal["profiles", "cells", "markers"]
@@ -29,7 +29,7 @@ Kind = Literal["profiles", "cells", "markers"]
 
 @dataclass(frozen=True)
 class Column:
-    """What one row of a source is about.
+    """Type, tissue and disease of one row of a source.
 
     Attributes
     ----------
@@ -38,9 +38,9 @@ class Column:
     term
         Its Cell Ontology id, or None.
     tissue, disease
-        Where the cells came from; empty when it is not known.
+        Tissue and disease of the cells; empty when unknown.
     samples
-        How many columns or groups of cells were pooled.
+        Number of columns or groups of cells that were pooled.
     """
 
     label: str
@@ -51,7 +51,7 @@ class Column:
 
     @property
     def key(self) -> str:
-        """What equal types share: the term, else the label without case."""
+        """Identity of the type: the term, else the label without case."""
         return self.term or self.label.strip().casefold()
 
 
@@ -66,18 +66,18 @@ class Source:
     kind
         ``profiles``, ``cells`` (both are tables) or ``markers``.
     study
-        The study the numbers come from; sources of one study are not independent, and are left
-        out together when that study is tested.
+        The study that the numbers come from; sources of one study are not independent, and are
+        left out together when that study is tested.
     licence, citation
         For the NOTICE.
     genes
-        Current symbols that the values speak of. For a table all genes it measured that can
-        reach a list: what is not here, the source says nothing of.
+        Current symbols of the genes of `values`. For a table these are all measured genes that can
+        reach a list; other genes count as not measured.
     columns
-        What each row is about.
+        Type, tissue and disease of each row.
     values
-        Tables: share of cells that list the gene, within [0, 1]. Markers: +1 (speaks for the type)
-        or -1 (against it). Shape (columns, genes).
+        Tables: share of cells that list the gene, within [0, 1]. Markers: +1 (evidence for the
+        type) or -1 (against it). Shape (columns, genes).
     """
 
     name: str
@@ -96,7 +96,7 @@ class Source:
 
 
 def write_sources(folder: Path, sources: Sequence[Source], about: dict[str, Any]) -> None:
-    """Write sources into a folder (which must exist), with what else is known about them."""
+    """Write sources into an existing folder, with further metadata."""
     genes = sorted({gene for source in sources for gene in source.genes})
     at = {gene: i for i, gene in enumerate(genes)}
     rows, universe = [], np.zeros((len(sources), len(genes)), dtype=bool)
@@ -139,12 +139,12 @@ def write_sources(folder: Path, sources: Sequence[Source], about: dict[str, Any]
 
 
 def read_sources(folder: Path) -> tuple[list[Source], dict[str, Any]]:
-    """Read a folder of sources, and what else was written about them.
+    """Read a folder of sources, and their further metadata.
 
     Raises
     ------
     InputError
-        When the folder is no atlas, or of a format that this version does not know.
+        When the folder is no atlas, or has a format that this version cannot read.
     """
     try:
         about = json.loads((folder / "atlas.json").read_text("utf-8"))

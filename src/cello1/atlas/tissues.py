@@ -1,11 +1,11 @@
-"""Tissues by organ system: the lung of a puzzle is near the trachea of a table."""
+"""Map tissues to organ systems, so that the lung of a puzzle is near the trachea of a table."""
 
 from __future__ import annotations
 
 import re
 from functools import cache
 
-# Words of tissue names (UBERON labels, contexts) -> what they belong to; the first that fits.
+# Words of tissue names (UBERON labels, contexts) -> organ system; the first match is used.
 _SYSTEMS = (
     ("blood", r"blood|pbmcs?|leukocytes?"),
     ("bone marrow", r"bone marrow"),
@@ -41,7 +41,7 @@ _SYSTEMS = (
 
 @cache
 def system(tissue: str | None) -> str | None:
-    """Return the organ system of a tissue, its own name where none fits, or None without one."""
+    """Return the organ system of a tissue, its own name where none matches, or None without one."""
     if tissue is None or not tissue.strip() or tissue.strip().casefold() == "unknown":
         return None
     name = tissue.strip().casefold()
@@ -49,6 +49,6 @@ def system(tissue: str | None) -> str | None:
 
 
 def tissue_of_context(context: str) -> str | None:
-    """Return the tissue a context names (`originating from the lung.`), or None."""
+    """Return the tissue that a context names (`originating from the lung.`), or None."""
     found = re.search(r"originat\w+ from (?:the )?([^.;,]+)|(?:tissue|organ): ?([^.;,]+)", context)
     return None if found is None else (found.group(1) or found.group(2)).strip()

@@ -1,7 +1,7 @@
-"""What every harness is told of a response: the metrics of `cello1 eval`, for one row.
+"""The metrics of `cello1 eval` for one row, as evaluation harnesses need them.
 
-A harness carries puzzles as rows (:mod:`cello1.puzzles.table`). The puzzle is read back from the
-row and scored by the one scorer, so that a mean over rows is the figure that `cello1 eval` prints.
+A harness stores puzzles as rows (:mod:`cello1.puzzles.table`). The puzzle is read back from the row
+and scored by the same scorer, so that the mean over rows is the figure that `cello1 eval` prints.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ def figures(row: Mapping[str, Any], text: str, *, opened: bool = False) -> dict[
     text
         The whole response.
     opened
-        The model's chat template ends in ``<think>``, so that the text begins behind it.
+        The model's chat template ends in ``<think>``, so that the text starts after it.
     """
     missing = opened and "<think>" not in text
     return as_figures(score(puzzle_from_row(row), "<think>" + text if missing else text))
 
 
 def as_figures(scored: Score) -> dict[str, float]:
-    """Name the parts of a score as `cello1 eval` does."""
+    """Return the metrics of a score under the names of `cello1 eval`."""
     values = (scored.cell_accuracy, scored.exact, scored.format_valid, scored.uniqueness)
     return dict(zip(METRICS, map(float, values), strict=True))
 
 
 def answered(puzzles: Iterable[Puzzle], where: object) -> list[Puzzle]:
-    """Return puzzles to be scored.
+    """Return puzzles with answers, so that responses can be scored.
 
     Raises
     ------

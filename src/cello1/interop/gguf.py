@@ -1,9 +1,9 @@
-"""Models as GGUF files, which llama.cpp, Ollama and their like run.
+"""Models as GGUF files, which llama.cpp, Ollama and similar programs run.
 
-llama.cpp cuts text into pieces by rules of its own, known by name, and has none for the tokenizer
-of `cello1 base`. Its pieces with blanks or punctuation in them (``CD3D, ``, ``Cell 12``) are
-therefore written as tokens that are found in a text before it is cut, and for the rest the rule is
-named that cuts most like it. What remains different is said in docs/interop.md.
+llama.cpp pre-tokenizes text by a fixed set of named rules, none of which fits the tokenizer of
+`cello1 base`. Tokens with blanks or punctuation in them (``CD3D, ``, ``Cell 12``) are therefore
+written as user-defined tokens, which are matched before text is split, and the closest rule is
+named for the rest. docs/interop.md describes the remaining differences.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# How a tokenizer cuts text -> llama.cpp's name for it.
+# Pre-tokenization pattern -> llama.cpp's name for it.
 _RULES = {
     PIECES: _OURS,
     _QWEN2: "qwen2",
@@ -53,7 +53,7 @@ def export_gguf(source: str | Path, path: Path, *, dtype: DType | None = None) -
     path
         The file.
     dtype
-        Of the matrices; by default that of the model's own files. Vectors are float32.
+        Data type of the matrices; by default that of the model's files. Vectors are float32.
 
     Returns
     -------
@@ -63,8 +63,8 @@ def export_gguf(source: str | Path, path: Path, *, dtype: DType | None = None) -
     Raises
     ------
     InputError
-        When gguf is not installed, there is no such model, or it is of a kind that llama.cpp's own
-        program must convert.
+        When gguf is not installed, there is no such model, or its architecture must be converted
+        by llama.cpp's own program.
     """
     if find_spec("gguf") is None:
         raise InputError("GGUF files need the package gguf: pip install 'cello1[gguf]'")
@@ -168,13 +168,13 @@ def _write_tokenizer(writer: Any, tokenizer: Any, rule: str, size: int) -> None:
 
 
 def _is_whole(text: str) -> bool:
-    """Say whether a word of ours has blanks or marks in it at which llama.cpp would cut."""
+    """Return whether a token has blanks or punctuation at which llama.cpp would split it."""
     cut = re.fullmatch(r" ?[^\s,|:.!?()]+|\s+|.", text) is None
     return text == ", " or (cut and re.fullmatch(PIECES, text) is not None)
 
 
 def _rule(core: dict[str, Any], source: str) -> str:
-    """Name the way in which a tokenizer cuts text."""
+    """Return llama.cpp's name for the pre-tokenization rule of a tokenizer."""
     steps = core["pre_tokenizer"] or {}
     steps = steps.get("pretokenizers", [steps])
     found = [step for step in steps if step.get("type") == "Split"]
@@ -197,7 +197,7 @@ def _rule(core: dict[str, Any], source: str) -> str:
 
 
 def _permuted(name: str, array: np.ndarray[Any, Any], config: Any) -> np.ndarray[Any, Any]:
-    """Order the rows of queries and keys as llama.cpp rotates them."""
+    """Permute the rows of queries and keys to llama.cpp's layout of rotary embeddings."""
     if name.endswith("q_proj.weight"):
         heads = config.num_attention_heads
     elif name.endswith("k_proj.weight"):

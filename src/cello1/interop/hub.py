@@ -1,4 +1,4 @@
-"""Repositories for the Hugging Face hub: a data set or a model, complete with its card."""
+"""Repositories for the Hugging Face hub: a data set or a model with its card."""
 
 from __future__ import annotations
 
@@ -60,19 +60,19 @@ def export_puzzles(
     repo
         ``owner/name`` on the hub.
     licence
-        Of the data, by its name on the hub.
+        Licence of the data, by its name on the hub.
     published
         Date of publication, ``YYYY-MM-DD``.
 
     Returns
     -------
     Audit
-        What the card says of leaks.
+        The findings on leaks, as in the card.
 
     Raises
     ------
     InputError
-        When the folder is there already or there is no puzzle.
+        When the folder exists or there is no puzzle.
     UseError
         When `repo` is not ``owner/name``.
     """
@@ -111,7 +111,7 @@ def export_model(
     Raises
     ------
     InputError
-        When the folder is there already, or the model has no safetensors.
+        When the folder exists, or the model has no safetensors.
     """
     _check_repo(repo)
     if not (model / "config.json").is_file() or not any(model.glob("*.safetensors")):
@@ -131,7 +131,7 @@ def export_model(
 
 
 def metrics_of(runs: Sequence[Path]) -> dict[str, Any]:
-    """Read what `cello1 eval` measured of some runs.
+    """Read the metrics of evaluated runs.
 
     Raises
     ------
@@ -151,7 +151,7 @@ _MODEL_FILES = {".json", ".safetensors", ".jinja", ".txt", ".model", ".md"}
 
 
 def push(folder: Path, repo: str, kind: str) -> str:
-    """Upload a repository and return its address; whoever calls this has asked the user.
+    """Upload a repository and return its address; the caller must have asked the user.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def _split_card(card: str) -> tuple[dict[str, Any], str]:
 
 
 def _results(results: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Write metrics as the hub's schema of model cards has them."""
+    """Yield metrics in the hub's schema of model cards."""
     names = {"batch_accuracy": "Batch-level accuracy", "cell_accuracy": "Cell-level accuracy"}
     for where, measured in results.items():
         overall = measured.get("overall")
@@ -296,7 +296,7 @@ def _list(names: Sequence[str], most: int = 12) -> str:
 
 
 def _leaks(findings: Audit) -> str:
-    """Say what splits share, and what cannot be known."""
+    """Return the section of the card on what splits share, and what cannot be checked."""
     if not findings.shared:
         return "There is one split, so nothing can leak from one to another."
 

@@ -29,7 +29,7 @@ def cellpuzzles(puzzles: str, max_tokens: int = 3_500, opened: bool = False) -> 
     max_tokens
         Budget of a response.
     opened
-        The model's chat template ends in ``<think>``, so that its texts begin behind it.
+        The model's chat template ends in ``<think>``, so that its texts start after it.
     """
     samples = [_sample(puzzle, opened) for puzzle in answered(read_puzzles(Path(puzzles)), puzzles)]
     return Task(
@@ -43,7 +43,7 @@ def cellpuzzles(puzzles: str, max_tokens: int = 3_500, opened: bool = False) -> 
 def _sample(puzzle: Puzzle, opened: bool) -> Sample:
     system, user = messages(puzzle)
     row = row_from_puzzle(puzzle)
-    # Rows without a donor stand for themselves: nothing is known that they share.
+    # A row without a donor is a cluster of its own.
     donor = "/".join(str(row[key]) for key in ("dataset", "donor_id") if row[key]) or puzzle.id
     return Sample(
         input=[ChatMessageSystem(content=system.content), ChatMessageUser(content=user.content)],
@@ -54,7 +54,7 @@ def _sample(puzzle: Puzzle, opened: bool) -> Sample:
 
 
 def _response(output: ModelOutput) -> str:
-    """Return the whole text; providers of reasoning models take its reasoning out."""
+    """Return the full text with its reasoning, which some providers send separately."""
     content = output.message.content if output.choices else ""
     parts = [] if isinstance(content, str) else content
     thought = "".join(part.reasoning for part in parts if part.type == "reasoning")
@@ -72,7 +72,7 @@ def _scorer_of(name: str) -> Scorer:
 
 @scorer(metrics=[accuracy(), stderr(cluster="donor_id")])  # type: ignore[untyped-decorator]
 def batch_accuracy() -> Scorer:
-    """Say whether every cell is right; errors are clustered by donor."""
+    """Return whether every cell is right; standard errors are clustered by donor."""
     return _scorer_of("batch_accuracy")
 
 
@@ -84,11 +84,11 @@ def cell_accuracy() -> Scorer:
 
 @scorer(metrics=[mean()])  # type: ignore[untyped-decorator]
 def format_validity() -> Scorer:
-    """Say whether the response is in the exact format."""
+    """Return whether the response is in the exact format."""
     return _scorer_of("format_validity")
 
 
 @scorer(metrics=[mean()])  # type: ignore[untyped-decorator]
 def uniqueness() -> Scorer:
-    """Return different labels / labels."""
+    """Return the share of distinct labels."""
     return _scorer_of("uniqueness")

@@ -30,7 +30,7 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
 
 
 def process_opened_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Score the text of a model whose chat template has opened ``<think>`` already."""
+    """Score the text of a model whose chat template ends in ``<think>``."""
     return figures(doc, results[0], opened=True)
 
 
@@ -39,20 +39,20 @@ def export_lm_eval(
 ) -> list[Path]:
     """Write the task: rows, settings and a link to the scorer.
 
-    The chat is ours to the byte (system and user message of each row), so `--apply_chat_template`
-    is needed. A model whose context is shorter than prompt and budget together must be given a
-    smaller budget: lm-eval cuts the prompt from the left without a word.
+    The chat is the system and user message of each row, so `--apply_chat_template` is needed. A
+    model whose context is shorter than prompt and budget together needs a smaller budget: lm-eval
+    silently truncates the prompt from the left.
 
     Parameters
     ----------
     puzzles
-        With their answers.
+        Puzzles with answers.
     folder
-        A new folder, or one that such a task lies in.
+        A new folder, or one that holds such a task.
     max_new_tokens
         Budget of a response.
     opened
-        The model's chat template ends in ``<think>``, so that its texts begin behind it.
+        The model's chat template ends in ``<think>``, so that its texts start after it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Batch files of servers of the OpenAI kind: all questions in one file, all answers in another."""
+"""Batch files of OpenAI-compatible servers: all requests in one file, all responses in another."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ URL = "/v1/chat/completions"
 def export_openai_batch(
     puzzles: Iterable[Puzzle], path: Path, *, model: str, max_new_tokens: int = 3_500
 ) -> int:
-    """Write one request a line; `custom_id` is the puzzle's id. Returns how many.
+    """Write one request per line, with the puzzle's id as `custom_id`; return their number.
 
     Raises
     ------
     InputError
-        When two puzzles are the same, for their answers could not be told apart.
+        When two puzzles are the same, since their answers could not be told apart.
     """
     lines: dict[str, str] = {}
     for puzzle in puzzles:
@@ -39,7 +39,7 @@ def export_openai_batch(
 
 
 class BatchFile:
-    """A solver whose answers stand in a batch file that came back.
+    """A solver that reads its answers from the output file of a batch.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class BatchFile:
     Raises
     ------
     InputError
-        When a line is no record of a batch.
+        When a line is not a record of a batch.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,7 +58,7 @@ class BatchFile:
         self.records = _read(path)
 
     def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
-        """Hand out the answers; what the file lacks or calls failed is owed."""
+        """Return the answers; a puzzle that is missing or failed in the file is a failure."""
         for puzzle in puzzles:
             record = self.records.get(puzzle.id)
             found = Failure("the batch file has no such custom_id") if record is None else record
@@ -87,7 +87,7 @@ def _read(path: Path) -> dict[str, Response | Failure]:
 
 
 def _answer(record: Mapping[str, Any]) -> Response | Failure:
-    """Read one record as the endpoint's own replies are read."""
+    """Read one record like a reply of the endpoint."""
     from cello1.solvers.endpoint.reply import CallFailedError, read_completion, server_message
 
     response = record.get("response") or {}

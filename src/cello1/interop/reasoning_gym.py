@@ -21,18 +21,18 @@ NAME = "cellpuzzles"
 
 @dataclass
 class CellPuzzlesConfig:
-    """Which puzzles are asked.
+    """Settings of the data set.
 
     Attributes
     ----------
     puzzles
         A file of puzzles with answers.
     permute
-        Show the cells of a puzzle in an order drawn anew for every item.
+        Shuffle the cells of a puzzle for every item.
     opened
-        The model's chat template ends in ``<think>``, so that its answers begin behind it.
+        The model's chat template ends in ``<think>``, so that its answers start after it.
     seed, size
-        Item i is puzzle ``seed + i``, counted round and round.
+        Item i is puzzle ``seed + i``, modulo the number of puzzles.
     """
 
     puzzles: str = "test.parquet"
@@ -42,7 +42,7 @@ class CellPuzzlesConfig:
     size: int = 500
 
     def validate(self) -> None:
-        """Refuse a size that is no size."""
+        """Check that the size is positive."""
         assert self.size > 0, "size must be positive"
 
 
@@ -58,7 +58,7 @@ class CellPuzzles(ProceduralDataset):  # type: ignore[misc]
         return answered(read_puzzles(Path(self.config.puzzles)), self.config.puzzles)
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
-        """Return one item: question, answer and the row that scores are made of."""
+        """Return one item: question, answer, and the row to score with."""
         puzzle = self.puzzles[(self.seed + idx) % len(self.puzzles)]
         if self.config.permute:
             order = list(range(len(puzzle.cells)))
@@ -77,7 +77,7 @@ class CellPuzzles(ProceduralDataset):  # type: ignore[misc]
         }
 
     def score_answer(self, answer: str | None, entry: dict[str, Any]) -> float:
-        """Return 1 when every cell is right, else 0; the answer is the whole response."""
+        """Return 1 when every cell is right, else 0; the answer is the full response."""
         return self.figures(answer, entry)["batch_accuracy"]
 
     def figures(self, answer: str | None, entry: dict[str, Any]) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Rewards for TRL's own command line: `trl grpo --reward_funcs cello1.interop.trl.batch`.
 
-The data are rows as `cello1 export trl` writes them: `prompt` as a list of messages, beside the
+The data are rows as `cello1 export trl` writes them: `prompt` as a list of messages, and the
 columns that the puzzle is read back from.
 """
 
@@ -30,7 +30,7 @@ def trl_row(puzzle: Puzzle) -> dict[str, Any]:
 
 
 def export_trl(puzzles: Iterable[Puzzle], path: Path) -> None:
-    """Write rows as JSON Lines, as `trl grpo --dataset_name json` and its like read them."""
+    """Write rows as JSON Lines, for `trl grpo --dataset_name json` and similar programs."""
     lines = [json.dumps(trl_row(p), ensure_ascii=False) + "\n" for p in answered(puzzles, path)]
     write_atomic(path, "".join(lines).encode())
 

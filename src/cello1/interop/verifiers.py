@@ -1,6 +1,6 @@
 """Puzzles as a taskset of verifiers (v1): `vf-eval cello1-cellpuzzles`.
 
-verifiers finds tasksets by the name of a module without dots, which is `cello1_cellpuzzles`.
+verifiers finds tasksets by a module name without dots, which is `cello1_cellpuzzles`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from cello1.puzzles.table import read_puzzles, row_from_puzzle
 
 
 class CellPuzzlesConfig(vf.TasksetConfig):  # type: ignore[misc]
-    """Which puzzles are asked.
+    """Settings of the taskset.
 
     Attributes
     ----------
     puzzles
         A file of puzzles with answers.
     opened
-        The model's chat template ends in ``<think>``, so that its texts begin behind it. Servers
-        that know this send the reasoning in a field of its own, and then it is not needed.
+        The model's chat template ends in ``<think>``, so that its texts start after it. Not needed
+        for servers that send the reasoning in a separate field.
     """
 
     puzzles: str = "test.parquet"
@@ -36,7 +36,7 @@ class CellPuzzlesConfig(vf.TasksetConfig):  # type: ignore[misc]
 
 
 class PuzzleData(vf.TaskData):  # type: ignore[misc]
-    """What goes over the wire: the chat, and the row that scores are made of."""
+    """The data of a task: the chat, and the row to score with."""
 
     row: dict[str, Any]
     opened: bool = False
@@ -62,7 +62,7 @@ class PuzzleTask(vf.Task[PuzzleData]):  # type: ignore[misc]
 
     @vf.metric  # type: ignore[untyped-decorator]
     async def uniqueness(self, trace: vf.Trace) -> float:
-        """Return different labels / labels."""
+        """Return the share of distinct labels."""
         return self._figure("uniqueness", trace)
 
     def _figure(self, name: str, trace: vf.Trace) -> float:
@@ -93,7 +93,7 @@ def _data(puzzle: Puzzle, opened: bool) -> PuzzleData:
 
 
 class OneAnswer(vf.Harness[vf.HarnessConfig]):  # type: ignore[misc]
-    """Asks once and takes what comes: no tools, no program, nothing to install."""
+    """A harness that asks once: no tools, no program, nothing to install."""
 
     APPENDS_SYSTEM_PROMPT = True
     EXECUTES_CODE = False
