@@ -1,10 +1,10 @@
 """`cello1 base`: a small model from scratch, which rates candidates and writes its reasons.
 
-Mean profiles and training puzzles in, a Hugging Face folder out: what practice is drawn from is
-gathered into one small file (`sources.py`), endless puzzles are drawn from it (`practice.py`) and
-laid out in tokens (`layout.py`, `tokens.py`), and a Qwen3 model of a few million parameters
-learns from them (`pretrain.py`), on a laptop or a GPU. Killed and called again, it resumes and
-ends with the same weights.
+The input is mean profiles and training puzzles, the output a Hugging Face model folder. The sources
+are gathered into one small file (`sources.py`), puzzles are simulated from it without end
+(`practice.py`) and tokenized (`layout.py`, `tokens.py`), and a Qwen3 model of a few million
+parameters is trained on them (`pretrain.py`), on a laptop or a GPU. An interrupted training
+resumes and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from cello1.training.run.model_identity import RECORD
 from cello1.training.run.run_training import new_record, run_training
 
 SOURCES = "sources.npz"
-_LISTED = 0.05  # share of the lists of some type from which on a gene is one token
-_CONTEXTS = 300  # whose words the tokenizer learns
-_OFTEN = 60  # times that short standing texts are shown to the tokenizer
+_LISTED = 0.05  # a gene in at least this share of the lists of some type is one token
+_CONTEXTS = 300  # number of contexts that the tokenizer is trained on
+_OFTEN = 60  # repeats of short fixed texts in the training text of the tokenizer
 _FAR_STEP = 1 << 30  # far from any step of training
 
 
@@ -53,7 +53,7 @@ def base(
     out
         The run folder.
     watch
-        Called with what is going on and the share of it that is done.
+        Called with (what is being done, share done).
 
     Returns
     -------
@@ -63,7 +63,7 @@ def base(
     Raises
     ------
     InputError
-        When what it is to learn from cannot be used, the loss is not finite, or the disk is full.
+        When the sources cannot be used, the loss is not finite, or the disk is full.
     """
     settings = resolve(BaseModelSettings, settings, changes)
     if not settings.stages or not (settings.sources or settings.profiles or settings.puzzles):
@@ -104,7 +104,7 @@ def base(
 
 
 def _sources(settings: BaseModelSettings, folder: Path, watch: Watch) -> Sources:
-    """Read what practice is drawn from, or gather it."""
+    """Read the sources of practice, or gather them."""
     if settings.sources is not None:
         return Sources.load(Path(settings.sources))
     path = folder / SOURCES
@@ -131,7 +131,7 @@ def _prepare(settings: BaseModelSettings, sources: Sources, folder: Path) -> Any
     if settings.model is not None:
         tokenizer: Any = load_tokenizer(settings.model)
         model: Any = load_model(settings.model, "float32")
-        tokenizer.chat_template = CHAT_TEMPLATE  # of older models it opens the thinking
+        tokenizer.chat_template = CHAT_TEMPLATE  # that of older models opens the think block
         layout = Layout(tokenizer, practice, telling)
         if not getattr(model.config, "rates_candidates", False) or not layout.knows_types():
             raise InputError(
@@ -163,7 +163,7 @@ def _prepare(settings: BaseModelSettings, sources: Sources, folder: Path) -> Any
 
 
 def _words(practice: Practice) -> list[str]:
-    """Return the texts whose words become tokens: names of types, contexts, what stands around."""
+    """Return the training texts of the tokenizer: names of types, contexts, parts of prompts."""
     sources = practice.sources
     contexts = [practice.draw(_FAR_STEP, i, Size(2, 5, 0)).context for i in range(_CONTEXTS)]
     contexts += [group.context for group in sources.lists]
@@ -175,7 +175,7 @@ def _words(practice: Practice) -> list[str]:
 
 
 def _publish(trainer: Any, sources: Sources, record: dict[str, Any], final: Path) -> None:
-    """Write the model folder, whole or not at all."""
+    """Write the model folder atomically."""
     record = {
         **record,
         "tables": [table.name for table in sources.tables],

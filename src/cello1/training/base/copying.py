@@ -1,12 +1,12 @@
-"""One more layer that begins as a copyist: what is to be said next is taken from the prompt.
+"""Add a layer initialised to copy: the next token is looked up in the prompt.
 
-A model that only rates what is on offer need not know what is on offer. To write freely it has
-to, and a small one is slow to find out that it can look it up: a label among the candidates, a
-gene in the list of its cell. So the model is widened by a few dimensions that hold the identity
-of each token and that no other layer touches, and gets a layer that is solved for, not searched:
-by least squares on what the model makes of some worked puzzles, its queries tell what kind of
-token comes next, its keys of what kind a token of the prompt is, and its values hand on who it
-is. Training goes on from there.
+A model that only rates the given candidates need not know which candidates are given. To write
+freely it has to, and a small model is slow to learn the look-up: a label among the candidates, a
+gene in the list of its cell. So the model is widened by a few dimensions that hold the identity of
+each token and that no other layer uses, and gets an attention layer with closed-form weights: by
+least squares on the model's states for some worked puzzles, queries encode the kind of token that
+comes next, keys the kind of each token of the prompt, and values its identity. Training continues
+from there.
 """
 
 from __future__ import annotations
@@ -26,46 +26,46 @@ from cello1.training.base.tokens import MOST_CELLS, START
 
 _WORKED, _FAR_STEP = 120, 1 << 29  # puzzles to solve on; far from any step of training
 _SIZE = ((3, 9), (15, 50), 3)  # cells, genes, distractors
-_MARKS = 3  # dimensions that tell what is copied from the first token and from all else
+_MARKS = 3  # dimensions that separate copied tokens from the first token and from all others
 _LABEL, _LISTED, _ELSE = 0, 1, 2
 _SHARPNESS = 0.9  # weight of the norms of queries and keys
-_CONTENT = 0.1  # how much more a token that fits what is believed is attended to
-_GAIN = 30.0  # by how much a token is handed on
+_CONTENT = 0.1  # weight of content: tokens that the model itself predicts get more attention
+_GAIN = 30.0  # scale of the copied identity
 _RIDGE = 3.0
 
 
 class _Seen(NamedTuple):
-    """Tokens of one worked puzzle: states, what each is, and what each says next."""
+    """Tokens of one worked puzzle: states, the kind of each, and the kind of the next."""
 
     states: torch.Tensor
     ids: list[int]
     kinds: list[int]
     cells: list[int]
-    next_kinds: list[int]  # -1 where nothing is said
+    next_kinds: list[int]  # -1 where nothing follows
     next_cells: list[int]
 
 
 def add_copying(model: Any, layout: Layout, practice: Practice) -> Any:
-    """Return a wider model with one layer more.
+    """Return a wider model with an additional layer.
 
     Parameters
     ----------
     model
         A model of `cello1 base`.
     layout, practice
-        How puzzles are worded, and where they come from.
+        How puzzles are tokenized, and where they come from.
 
     Raises
     ------
     InputError
-        When the heads of the model are too few or too small.
+        When the model has too few heads, or they are too small.
     """
     wider = _widened(model, layout)
     old = model.config.hidden_size
     size, heads = wider.config.head_dim, wider.config.num_attention_heads
-    # Only where rotation by position is slow are queries and keys alike at any distance.
+    # Only in dimensions of slow rotation do queries and keys match at any distance.
     slow = [*range(size // 4, size // 2), *range(3 * size // 4, size)]
-    number = len(slow) // 4  # dimensions that tell cells apart
+    number = len(slow) // 4  # dimensions that identify the cell
     told = len(slow) - number - _MARKS
     if heads < 2 or told < 1:
         raise InputError(
@@ -97,7 +97,7 @@ def add_copying(model: Any, layout: Layout, practice: Practice) -> Any:
         kind = _LABEL if head < heads // 2 else _LISTED
         theirs, mine = kinds == kind, wanted == kind
         known = embedded[torch.unique(ids[theirs])]
-        part = head % (heads // 2) * told  # each head compares by other dimensions
+        part = head % (heads // 2) * told  # each head compares other dimensions
         basis = torch.linalg.svd(known - known.mean(dim=0), full_matrices=False).Vh
         basis = basis[part : part + told].T
         content = (embedded[ids] - known.mean(dim=0)) @ basis
@@ -105,7 +105,7 @@ def add_copying(model: Any, layout: Layout, practice: Practice) -> Any:
         key = torch.zeros(len(ids), len(slow))
         key[theirs, :told] = content[theirs]
         key[:, told + number] = theirs.float()
-        key[:, told + number + 1] = (ids == start).float()  # what is not copied looks there
+        key[:, told + number + 1] = (ids == start).float()  # attended to when nothing is copied
         key[:, told + number + 2] = (~theirs & (ids != start)).float()
         query = torch.zeros(len(ids), len(slow))
         query[:, told + number] = mine.float()
@@ -114,7 +114,7 @@ def add_copying(model: Any, layout: Layout, practice: Practice) -> Any:
             key[theirs, told : told + number] = codes[cells[theirs]]
             query[mine, told : told + number] = codes[about[mine]]
         asking, telling = _solve(states[asks], query[asks]), _solve(states, key)
-        # What a state would say is what its candidates are compared with.
+        # Candidates for copying are compared with the token that the state predicts.
         belief = reads * basis
         spread = (states[mine][:, :old] @ belief).norm(dim=1).mean()
         asking[:old, :told] = _CONTENT * belief / spread
@@ -132,9 +132,9 @@ def add_copying(model: Any, layout: Layout, practice: Practice) -> Any:
 
 
 def keep_identity(model: Any) -> None:
-    """Let no gradient reach the dimensions that hold who a token is, but in the last layer.
+    """Stop gradients to the identity dimensions, except in the last layer.
 
-    What the copyist hands on it has made much larger, and any noise with it.
+    The copying layer amplifies these dimensions, and so any noise in them.
     """
     old = model.config.hidden_size - getattr(model.config, "identity_size", 0)
     if old == model.config.hidden_size:
@@ -153,14 +153,14 @@ def keep_identity(model: Any) -> None:
 
 
 def _widened(model: Any, layout: Layout) -> Any:
-    """Return the same model with dimensions that hold who a token is, for nobody yet."""
+    """Return the same model with identity dimensions, which no layer reads yet."""
     config = copy.deepcopy(model.config)
     old = config.hidden_size
-    config.identity_size = config.head_dim  # as much as a head can hand on
+    config.identity_size = config.head_dim  # as much as a head can copy
     config.hidden_size = old + config.identity_size
     wider: Any = Qwen3ForCausalLM(config)
     weights, narrow = dict(wider.named_parameters()), dict(model.named_parameters())
-    # A norm is over more dimensions, most of which are small beside those before.
+    # A norm now averages over more dimensions, whose values are mostly small.
     scale = (old / config.hidden_size) ** 0.5
     for name, parameter in weights.items():
         given = narrow[name].detach()
@@ -174,7 +174,7 @@ def _widened(model: Any, layout: Layout) -> Any:
         1.0
     )
     table[layout.encode(START), old:] = 0.0
-    # At first the identity is as large as all the rest.
+    # At the input the identity has the same norm as the other dimensions.
     first = table[:, :old].norm(dim=1)
     first = first[first > 0]
     weights["model.layers.0.input_layernorm.weight"].data[:old] *= float(
@@ -184,9 +184,9 @@ def _widened(model: Any, layout: Layout) -> Any:
 
 
 def _shared_out(table: torch.Tensor, layout: Layout, count: int) -> torch.Tensor:
-    """Give each token one of so many dimensions, so that types which are alike never share one.
+    """Assign each token one of `count` dimensions, so that similar types never share one.
 
-    A word has the same one with the blank before it as without.
+    A word has the same dimension with and without a leading blank.
     """
     tokenizer = layout.tokenizer
     names = [str(tokenizer.decode([t])).strip(" ") for t in range(len(table))]
@@ -209,13 +209,13 @@ def _shared_out(table: torch.Tensor, layout: Layout, count: int) -> torch.Tensor
 
 
 def _read(model: Any, layout: Layout, practice: Practice, i: int) -> _Seen:
-    """Let the model read a worked puzzle."""
+    """Run the model on a worked puzzle."""
     rng = np.random.default_rng([practice.seed, _FAR_STEP, i])
     (low, high), (few, many), distractors = _SIZE
     size = Size(int(rng.integers(low, high)), int(rng.integers(few, many)), distractors)
     lesson = layout.lesson(practice.draw(_FAR_STEP, i, size), rng, cite=True)
     said, _, weights = response(layout, lesson)
-    ids = lesson.prompt + said[1:]  # the prompt ends in the first token of what is said
+    ids = lesson.prompt + said[1:]  # the prompt ends in the first token of the response
     kinds, cells = _kinds(layout, lesson, len(ids))
     start = len(lesson.prompt) - 2
     next_kinds, next_cells = [-1] * len(ids), [0] * len(ids)
@@ -233,14 +233,14 @@ def _read(model: Any, layout: Layout, practice: Practice, i: int) -> _Seen:
 
 
 def _scaled(model: Any, ids: torch.Tensor) -> torch.Tensor:
-    """Return states as a further layer reads them: scaled, without the weights of the norm."""
+    """Return states as the next layer reads them: normalised, without the norm's weights."""
     states = hidden_states(model, ids).last[0] / model.model.norm.weight
     scaled: torch.Tensor = states / states.square().mean(dim=-1, keepdim=True).sqrt()
     return scaled
 
 
 def _kinds(layout: Layout, lesson: Lesson, length: int) -> tuple[list[int], list[int]]:
-    """Say of every token whether it is of a candidate or of a cell's list, and of which cell."""
+    """Return for every token whether it is of a candidate or of a cell's list, and which cell."""
     kinds, cells = [_ELSE] * length, [0] * length
     for i, (start, end) in enumerate(lesson.cells, 1):
         kinds[start:end] = [_LISTED] * (end - start)
@@ -253,7 +253,7 @@ def _kinds(layout: Layout, lesson: Lesson, length: int) -> tuple[list[int], list
 
 
 def _solve(states: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Return the matrix that makes of states what is wanted, by least squares."""
+    """Return the matrix that maps states to targets, by least squares."""
     states, wanted = states.double(), wanted.double()
     square = states.T @ states + _RIDGE * torch.eye(states.shape[1], dtype=torch.float64)
     solved: torch.Tensor = torch.linalg.solve(square, states.T @ wanted)

@@ -1,9 +1,9 @@
-"""New puzzles from the cells of built ones, none of which can be learned by heart.
+"""New puzzles with cells crossed from built ones, which a model cannot memorise.
 
-A data set has few donors, and the few cells of a rare type recur in many puzzles: a model that
-practises on them long enough knows the cells and need not know the types. So its practice is
-crossed: a cell of a type is made of a few of that type of the same donor and batch. Donors that a
-build has held out stay held out.
+A data set has few donors, and the few cells of a rare type recur in many puzzles: a model that is
+trained on them long enough memorises the cells instead of learning the types. So training puzzles
+are crossed: a cell of a type is made from several cells of that type of the same donor and batch.
+Donors that a build has held out stay held out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle, label_key
 
 PARENTS = 3
-CROSSED = "crossed"  # of a puzzle's metadata: how many cells each of its cells is made of
+CROSSED = "crossed"  # key of the metadata: number of cells that each cell is made from
 
 
 class Pools:
@@ -27,7 +27,7 @@ class Pools:
     Parameters
     ----------
     puzzles
-        With answers; others are passed over.
+        Puzzles; those without answers are skipped.
     """
 
     def __init__(self, puzzles: Iterable[Puzzle]) -> None:
@@ -43,14 +43,14 @@ class Pools:
     def draw(
         self, template: Puzzle, label: str, rng: np.random.Generator, parents: int
     ) -> tuple[str, ...]:
-        """Return a cell of a type of the template's donor and batch, made of so many."""
+        """Return a cell of a type of the template's donor and batch, crossed from several."""
         pool = self.cells[_home(template), label_key(label)]
         return cross([pool[i] for i in rng.permutation(len(pool))[:parents]], rng)
 
     def add_ambient(
         self, template: Puzzle, cell: tuple[str, ...], share: float, rng: np.random.Generator
     ) -> tuple[str, ...]:
-        """Replace a share of a list, by chance, with genes of any cells of donor and batch."""
+        """Replace a random share of a list with genes of any cells of the donor and batch."""
         others, listed = self.homes[_home(template)], set(cell)
         mixed = list(cell)
         for place in np.flatnonzero(rng.random(len(cell)) < share).tolist():
@@ -63,11 +63,11 @@ class Pools:
 
 
 def cross(parents: Sequence[tuple[str, ...]], rng: np.random.Generator) -> tuple[str, ...]:
-    """Make a cell of several of one type: a gene is listed as often as the parents list it.
+    """Make a cell from several of one type: a gene is listed with its frequency in the parents.
 
-    A gene of two parents in three is taken in two cases of three, and stands where one of those
-    that list it has it. So every gene is as frequent among crossed cells as among real ones, and
-    as noisy; only what genes have to do with each other within a type is lost.
+    A gene that two of three parents list is taken with probability 2/3, at its rank in one of the
+    parents that list it. So every gene is as frequent and as noisy among crossed cells as among
+    real ones; only correlations between genes within a type are lost.
 
     Parameters
     ----------
@@ -108,12 +108,12 @@ def cross_puzzles(
     puzzles
         Built puzzles with answers: each new one has donor, context and types of one of them.
     count
-        How many; puzzle i depends on (seed, i) alone.
+        Number of puzzles; puzzle i depends on (seed, i) alone.
     seed
         Seed for all random choices.
     ambient
-        Share of every list that is replaced by genes of any cells of the donor and batch, as
-        ambient RNA would: so a model is as unsure of donors it knows as of others.
+        Share of every list that is replaced by genes of any cells of the donor and batch, like
+        ambient RNA, so that a model is not overconfident on the donors it is trained on.
 
     Raises
     ------
@@ -153,5 +153,5 @@ def _crossed(template: Puzzle, pools: Pools, ambient: float, rng: np.random.Gene
 
 
 def _home(puzzle: Puzzle) -> str:
-    """Return what donor and batch a puzzle's cells come from."""
+    """Return the data set, donor and batch of a puzzle's cells as a key."""
     return "\x1e".join(str(puzzle.meta.get(k)) for k in ("dataset", "donor_id", "batch", "tissue"))

@@ -1,8 +1,8 @@
-"""The forward pass of a Qwen3 model for training: the same numbers in fewer steps.
+"""A faster forward pass of a Qwen3 model for training, with the same results.
 
-A small model spends its time on starting operations, not on computing. Projections that read the
-same input are one product here, norms are one operation, and weights are cast to half precision
-once a step where the device computes in it. Tests hold it against `transformers`.
+A small model spends its time on launching operations, not on computing. Here, projections of the
+same input are one product, norms are one operation, and weights are cast to half precision once
+per step where the device computes in it. Tests compare it with `transformers`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ class States(NamedTuple):
     Attributes
     ----------
     last
-        Behind the final norm, for the head.
+        After the final norm, for the head.
     early
-        Behind the layer asked for, normed in the same way.
+        After the requested layer, with the same norm.
     kept
-        Keys and values of every layer, shape (rows, heads, length, size) each, for what follows.
+        Keys and values of every layer, shape (rows, heads, length, size) each, for tokens that
+        follow.
     """
 
     last: torch.Tensor
@@ -51,16 +52,16 @@ def hidden_states(
     ids
         Shape (rows, length).
     sees
-        Which token sees which, shape (rows, 1, length, length); by default every earlier one.
-        What stands behind others sees those first: (rows, 1, length, length of both).
+        Attention mask, shape (rows, 1, length, length); by default causal. With `behind`, the
+        preceding tokens come first: (rows, 1, length, length of both).
     position
-        Shape (rows, length); by default counted from 0.
+        Positions, shape (rows, length); by default counted from 0.
     early
-        After how many layers states are returned as well.
+        Number of layers after which states are returned as well.
     behind
-        What was kept of tokens that these follow: gradients reach them too.
+        Keys and values (`kept`) of preceding tokens; gradients flow through them.
     dtype
-        To compute in.
+        Data type to compute in.
     """
     config, body = model.config, model.model
     heads, size, eps = config.num_attention_heads, config.head_dim, config.rms_norm_eps

@@ -1,10 +1,9 @@
-"""From a draft to tokens: the prompt, the question of every cell, and the written response.
+"""Tokenize a draft: the prompt, the question for every cell, and the written response.
 
-The tokens are those that the tokenizer gives to the text of the prompt, put together from pieces
-that are looked up once; only a label that is to be read word by word differs from the text, in
-which it would be one token. The question is the one that the likelihood decoder asks: behind the
-prompt and ``<think>``, for every cell by itself, ``Cell i is`` and a label, one token after the
-other chosen among those with which a candidate can go on.
+The tokens equal those of the prompt's text, assembled from cached pieces; only a label that is
+spelled word by word differs from the text, in which it would be one token. The question is that of
+the likelihood decoder: after the prompt and ``<think>``, for every cell separately, ``Cell i is``
+and a label, whose tokens are chosen one by one among those that continue a candidate.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from cello1.training.base.practice import Draft, Practice
 from cello1.training.base.sources import Floats32
 from cello1.training.teacher.wording import AMONG_OTHERS
 
-CITED = 3  # genes of a line
-_TELLS = 0.35  # log ratio from which a gene speaks for a type
-_RIVALS = 0.5  # what the other candidates' share of it counts against it
+CITED = 3  # genes per line
+_TELLS = 0.35  # log ratio from which a gene is evidence for a type
+_RIVALS = 0.5  # weight of the other candidates' log ratios against it
 
 
 @dataclass(frozen=True)
@@ -38,19 +37,19 @@ class Lesson:
     Attributes
     ----------
     prompt
-        As the chat template writes it, ``<think>`` included.
+        As the chat template renders it, ``<think>`` included.
     labels
-        Of each candidate, the tokens behind ``is``, with the blank.
+        Tokens of each candidate after ``is``, with the blank.
     bare
-        Of each candidate, the tokens at the beginning of a line.
+        Tokens of each candidate at the beginning of a line.
     gold
         Position of the candidate of each cell.
     cited
-        Of each cell and candidate, tokens of the genes that speak for it.
+        For each cell and candidate, tokens of the genes that support it.
     tree
-        Where the labels part.
+        Prefix tree of the labels.
     cells
-        Where the genes of each cell begin and end in the prompt.
+        Start and end of the genes of each cell in the prompt.
     """
 
     prompt: list[int]
@@ -63,21 +62,21 @@ class Lesson:
 
 
 class Layout:
-    """Puts lessons together.
+    """Assembles lessons.
 
     Parameters
     ----------
     tokenizer
-        Of the model.
+        Tokenizer of the model.
     practice
-        Whose genes and types are named.
+        Source of genes and types.
     telling
-        What the genes tell of the types, from :func:`practice.knowledge`.
+        Log ratios of genes for types, from :func:`practice.knowledge`.
     """
 
     def __init__(self, tokenizer: Any, practice: Practice, telling: Floats32) -> None:
         self.tokenizer, self.practice, self.telling = tokenizer, practice, telling
-        # How often a gene of a table was not counted on is not known of rare ones: fewer are told.
+        # Frequencies of rare genes are unreliable, so fewer of them are cited.
         self.genes = [self.encode(f"{gene}, ") for gene in practice.genes]
         self.single = np.array([ids[0] if len(ids) == 1 else -1 for ids in self.genes])
         self.last: dict[int, list[int]] = {}
@@ -95,21 +94,21 @@ class Layout:
         self._labels: dict[tuple[str, bool, int], tuple[int, ...]] = {}
 
     def knows_types(self) -> bool:
-        """Say whether every label is one token."""
+        """Return whether every label is one token."""
         return all(len(self.spell(label, "", True, 0)) == 1 for label in self.types)
 
     def encode(self, text: str) -> list[int]:
-        """Tokenize a piece of text as it stands."""
+        """Tokenize a piece of text."""
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     @lru_cache(maxsize=64)  # noqa: B019
     def said(self, text: str) -> list[int]:
-        """Tokenize what is said again and again."""
+        """Tokenize a recurring text, with a cache."""
         return self.encode(text)
 
     @lru_cache(maxsize=4096)  # noqa: B019 - one layout lives as long as the training
     def head(self, context: str, n: int, m: int) -> list[int]:
-        """Return what stands before the first cell."""
+        """Return the tokens before the first cell."""
         cells = tuple(("A",) for _ in range(n))
         system = system_message(Puzzle("x", cells, tuple(f"type {j}" for j in range(m))))
         return self.encode(
@@ -118,11 +117,11 @@ class Layout:
 
     @lru_cache(maxsize=64)  # noqa: B019
     def cell(self, i: int, what: str) -> list[int]:
-        """Return ``Cell i`` with what follows."""
+        """Return the tokens of ``Cell i`` followed by a text."""
         return self.encode(f"Cell {i}{what}")
 
     def spell(self, name: str, lead: str, whole: bool, variant: int) -> tuple[int, ...]:
-        """Return the tokens of a name behind `lead`: as it is, or word by word."""
+        """Return the tokens of a name after `lead`: as one token if it is one, or word by word."""
         if whole or name not in self.types:
             variant = 0
         key = (lead + name, whole, variant)
@@ -141,7 +140,7 @@ class Layout:
         return list(self.plain.encode(text).ids) if text else []
 
     def lesson(self, draft: Draft, rng: np.random.Generator, cite: bool) -> Lesson:
-        """Word a draft."""
+        """Tokenize a draft."""
         n, m = len(draft.cells), len(draft.names)
         ids = list(self.head(draft.context, n, m))
         cells = []
@@ -172,7 +171,7 @@ class Layout:
         return self.last[gene]
 
     def _cite(self, draft: Draft) -> list[list[list[int]]]:
-        """Choose genes of each cell that speak for each candidate and less for the others."""
+        """Choose genes of each cell that support each candidate more than the others."""
         found = []
         for cell in draft.cells:
             known = cell[self.single[cell] >= 0]
@@ -190,7 +189,7 @@ class Layout:
 
 
 def _without(tokenizer: Any, types: set[str]) -> Any:
-    """Return the tokenizer without the labels that are one token."""
+    """Return the tokenizer without the tokens of whole labels."""
     import json
 
     from tokenizers import Tokenizer
@@ -201,7 +200,7 @@ def _without(tokenizer: Any, types: set[str]) -> Any:
 
 
 def _inner(name: str, types: set[str]) -> tuple[str, str, str] | None:
-    """Return a known label inside a longer one, the longest, with what is around it."""
+    """Return the longest known label inside a longer one, with the text before and after it."""
     words = [(m.start(), m.end()) for m in re.finditer(r"\S+", name)]
     best = None
     for a, (start, _) in enumerate(words):
@@ -215,24 +214,23 @@ def _inner(name: str, types: set[str]) -> tuple[str, str, str] | None:
 
 @dataclass(frozen=True)
 class Questions:
-    """The questions of some lessons, all cells behind each prompt, padded on the right.
+    """The questions of some lessons, for all cells after each prompt, padded on the right.
 
     Attributes
     ----------
     ids, block, position
-        Shape (rows, length): tokens; 0 for the prompt, i for cell i; the place each one stands at
-        for the model, since every question follows the prompt directly.
+        Shape (rows, length): tokens; 0 for the prompt, i for cell i; position for the model, where
+        every question follows the prompt directly.
     about
-        Which cell a token belongs to, as a gene of its list or of the question about it; 0 where
-        it belongs to none.
+        The cell that a token belongs to, as a gene of its list or part of its question; 0 if none.
     row, at
-        Of each choice, the row and the place whose state chooses.
+        Row and position of the state that makes each choice.
     options
-        Tokens it chooses among, shape (choices, most), padded with -1.
+        Tokens to choose among, shape (choices, most), padded with -1.
     target
-        Which is right.
+        Index of the right option.
     owner
-        Of each choice, row and cell as row * 64 + cell.
+        Row and cell of each choice, as row * 64 + cell.
     """
 
     ids: npt.NDArray[np.int32]
@@ -247,7 +245,7 @@ class Questions:
 
 
 def questions(layout: Layout, lessons: Sequence[Lesson], pad: int) -> Questions:
-    """Ask for every cell of every lesson, along the label that is right."""
+    """Make the questions for every cell of every lesson, along the right label."""
     rows, choices = [], []
     for r, lesson in enumerate(lessons):
         ids = list(lesson.prompt)
@@ -289,31 +287,31 @@ def questions(layout: Layout, lessons: Sequence[Lesson], pad: int) -> Questions:
     )
 
 
-# What the tokens of a written response count for.
+# Loss weights of the tokens of a written response.
 TYPE, NEXT, GENE, WORD = 1.0, 0.8, 0.5, 0.1
 
 
 def response(
     layout: Layout, lesson: Lesson, rating: npt.NDArray[np.float32] | None = None
 ) -> tuple[list[int], list[int], list[float]]:
-    """Write what is to be said, from ``<think>`` on: a line for each cell, then the answer.
+    """Write the response from ``<think>`` on: a line for each cell, then the answer.
 
-    A line names the type of its cell and genes that speak for it, behind the lines before it: so
-    each type is given once, and the answer repeats the lines.
+    A line names the type of its cell and genes that support it. It follows the earlier lines, so
+    that each type is given once; the answer repeats the lines.
 
     Parameters
     ----------
     layout, lesson
-        The words, and what is asked.
+        The layout, and the puzzle.
     rating
-        Of the cells and candidates, shape (N, M). With it the lines say the assignment that is
-        best by it, right or wrong, as they may when the model answers; what should have been said
-        is the type that is right, unless an earlier line has given it away.
+        Ratings of cells and candidates, shape (N, M). If given, the lines state the best
+        assignment by them, right or wrong, as in the model's own answers; the target is the right
+        type, unless an earlier line has already given it.
 
     Returns
     -------
     tokens, targets, weights
-        Behind the prompt; what each token should have been, and how much that counts.
+        Tokens after the prompt; the target of each, and its loss weight.
     """
     tokens: list[int] = []
     targets: list[int] = []
@@ -354,7 +352,7 @@ def response(
 
 
 def _mend(right: Sequence[int], place: int, targets: list[int], weights: list[float]) -> None:
-    """Say at the first token of a wrong label that goes astray what had been right there."""
+    """Set the target at the first wrong token of a label to the right one."""
     for k, token in enumerate(targets[place:]):
         if k >= len(right) or right[k] != token:
             if k < len(right):

@@ -1,13 +1,12 @@
-"""Endless practice: for every puzzle new cells, drawn from mean profiles or mixed of real ones.
+"""Simulate training puzzles without end, with new cells from mean profiles or from real cells.
 
-A cell of a profile is a draw of counts at a drawn depth. Everything that differs between studies
-is drawn as well, once per puzzle: which genes sit higher or lower (chemistry and donor), how much
-ambient RNA of the tissue every cell carries, how much mitochondrial and ribosomal RNA and MALAT1
-there is, which of the means lack the one or the other, and which genes were measured at all. So
-what is learned holds for a study never seen.
+A cell of a profile is a draw of counts at a random depth. Everything that differs between studies
+is randomised as well, once per puzzle: gene-wise shifts (chemistry and donor), the amount of
+ambient RNA of the tissue, the amount of mitochondrial and ribosomal RNA and MALAT1, which of these
+the means lack, and which genes were measured. So the model generalises to unseen studies.
 
-Types come under their label, a synonym or a wider name, or, now and then, under an invented one,
-so that the list of candidates has to be read. Puzzle i of step t depends on (seed, t, i) alone.
+Types are named by their label, a synonym or a wider term, or sometimes by an invented name, so that
+the model has to read the list of candidates. Puzzle i of step t depends on (seed, t, i) alone.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from cello1.errors import InputError
 from cello1.training.base.sources import Floats32, Ints, Sources
 
 _PLACE = 50  # genes of a list
-_FEWEST = 3  # types that meet in a puzzle
+_FEWEST = 3  # smallest number of types in a puzzle
 MITOCHONDRIAL = {
     "MT-CO1": 0.17, "MT-CO2": 0.15, "MT-CO3": 0.16, "MT-ATP6": 0.10, "MT-CYB": 0.10,
     "MT-ND1": 0.08, "MT-ND2": 0.06, "MT-ND3": 0.06, "MT-ND4": 0.09, "MT-ND5": 0.025,
@@ -39,7 +38,7 @@ _ETHNICITIES = (
     "Asian",
     "Hispanic or Latin American",
 )
-# What biologists write for some of the labels.
+# Common names of some labels.
 COMMON = {
     "CD4-positive, alpha-beta T cell": ("CD4 T cell", "CD4+ T cell", "CD4 T"),
     "CD8-positive, alpha-beta T cell": ("CD8 T cell", "CD8+ T cell", "CD8 T"),
@@ -76,17 +75,17 @@ COMMON = {
 
 @dataclass(frozen=True)
 class Size:
-    """How large the puzzles of a step are."""
+    """Size of the puzzles of a step."""
 
     cells: int
     genes: int
     distractors: int
-    plain: bool = False  # every type under its label
+    plain: bool = False  # every type is named by its label
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A puzzle before it is worded.
+    """A puzzle before it is tokenized.
 
     Attributes
     ----------
@@ -95,11 +94,11 @@ class Draft:
     cells
         Positions of genes, one array per cell.
     names
-        Of the candidates, as they are offered.
+        Names of the candidates in the puzzle.
     whole
-        Of each candidate, whether it may be read as one token.
+        For each candidate, whether it may be one token.
     types
-        Of each candidate, its position in the list of types; of an invented name, of what it is.
+        Position of each candidate in the list of types; for an invented name, that of its type.
     gold
         Position of the candidate of each cell.
     """
@@ -118,15 +117,15 @@ class Practice:
     Parameters
     ----------
     sources
-        What they are drawn from.
+        Mean profiles and lists of real cells.
     seed
-        Of everything.
+        Seed for all random choices.
     real
-        Share of the puzzles that take real cells, where there are such.
+        Share of the puzzles with real cells, where there are any.
     spelled
-        Share of labels read word by word although they are one token.
+        Share of labels that are spelled word by word although they are one token.
     other
-        Share of types that come under another name than their label.
+        Share of types that have another name than their label.
     invented
         Share of puzzles in which some types have invented names.
     """
@@ -144,7 +143,7 @@ class Practice:
         self.sources, self.seed = sources, seed
         self.real, self.spelled, self.other, self.invented = real, spelled, other, invented
         at = {gene: i for i, gene in enumerate(sources.genes)}
-        # MALAT1 and the mitochondrial genes may be in no table at all.
+        # MALAT1 and the mitochondrial genes may be missing from all tables.
         self.genes = [*sources.genes, *(g for g in (NUCLEAR, *MITOCHONDRIAL) if g not in at)]
         at = {gene: i for i, gene in enumerate(self.genes)}
         self.nuclear = at[NUCLEAR]
@@ -173,7 +172,7 @@ class Practice:
             self.real = 1.0
 
     def _groups(self) -> list[tuple[int, int, dict[int, list[int]]]]:
-        """List (table, group, columns by type), and how often each is drawn from."""
+        """List (table, group, columns by type), and set the sampling weight of each."""
         groups, weights = [], []
         for t, table in enumerate(self.sources.tables):
             for g in range(len(table.contexts)):
@@ -183,7 +182,7 @@ class Practice:
                 if len(by_type) < _FEWEST:
                     continue
                 groups.append((t, g, by_type))
-                # Tables of few marker genes count half.
+                # Tables of few marker genes have half the weight.
                 many = len(table.contexts) > 5
                 weights.append(len(by_type) ** 0.7 * (0.5 if many else 1.0))
         self.weights = np.array(weights) / max(np.sum(weights), 1e-9)
@@ -191,7 +190,7 @@ class Practice:
         return groups
 
     def _ribosomal(self) -> tuple[Ints, Floats32]:
-        """Return the usual make-up of ribosomal RNA, for tables that left it out."""
+        """Return the usual composition of ribosomal RNA, for tables without it."""
         total = np.zeros(len(self.genes))
         for table in self.sources.tables:
             rows = self.is_ribo[table.genes]
@@ -237,7 +236,7 @@ class Practice:
     def _choose(
         self, types: list[int], size: Size, rng: np.random.Generator
     ) -> tuple[list[int], list[int]]:
-        """Choose types of cells and types without one; nested ones meet seldom."""
+        """Choose the types of the cells and the distractors; nested types rarely together."""
         nested = self.sources.nested
         order = [types[i] for i in rng.permutation(len(types))]
         strict = rng.random() < 0.8
@@ -306,7 +305,7 @@ class Practice:
         return [name for name in self.sources.wider[kind] if name not in others]
 
     def _mix(self, cells: Ints, rows: list[int], rng: np.random.Generator) -> Ints:
-        """Take a real cell, or rank anew what two or three of its kind list."""
+        """Return a real cell, or a new ranking of the genes of two or three of its type."""
         if rng.random() < 0.5 or len(rows) < 3:
             cell = cells[rows[int(rng.integers(len(rows)))]]
             cell = cell[cell >= 0]
@@ -326,7 +325,7 @@ class Practice:
     def _cells(
         self, t: int, g: int, columns: Sequence[int], rng: np.random.Generator
     ) -> list[Ints]:
-        """Draw cells of some columns of a table, all of one donor."""
+        """Draw cells from columns of a table, all of one simulated donor."""
         table = self.sources.tables[t]
         genes, size = table.genes, len(table.genes)
         chemistry = np.exp(
@@ -362,7 +361,7 @@ class Practice:
         if rng.random() < 0.2:  # not all genes were measured
             measured = rng.random(len(genes)) < rng.uniform(0.35, 0.95)
             genes, shares = genes[measured], shares[:, measured]
-        elif rng.random() < 0.1:  # only those that vary
+        elif rng.random() < 0.1:  # only variable genes
             spread = shares.max(axis=0) / (shares.mean(axis=0) + 1e-9)
             measured = spread > np.quantile(spread, rng.uniform(0.2, 0.6))
             genes, shares = genes[measured], shares[:, measured]
@@ -376,7 +375,7 @@ class Practice:
         for row in counts - 0.5 * ties:
             top = np.argpartition(-row, min(_PLACE, len(row) - 1))[:_PLACE]
             top = top[np.argsort(-row[top], kind="stable")]
-            top = top[row[top] > 0.49]  # one count, less at most half a tie
+            top = top[row[top] > 0.49]  # at least one count, minus the random tie-breaker
             _, first = np.unique(genes[top], return_index=True)
             cells.append(genes[top[np.sort(first)]])
         return cells
@@ -390,7 +389,7 @@ def _thin(cell: Ints, genes: int, rng: np.random.Generator) -> Ints:
 
 
 def _context(known: tuple[str, str, str], rng: np.random.Generator) -> str:
-    """Say what is known of a donor, as a build would; some of it, as in real data."""
+    """Write the context of a donor like a build, with some fields missing as in real data."""
     tissue, disease, development = known
     if tissue in ("unknown", "multiple") or rng.random() < 0.1:
         tissue = "an unnamed tissue"
@@ -416,15 +415,15 @@ def _context(known: tuple[str, str, str], rng: np.random.Generator) -> str:
 
 
 def knowledge(practice: Practice, draws: int = 30, seed: int = 0) -> tuple[Floats32, Floats32]:
-    """Return what the lists of each type tell, and how often a gene is listed at all.
+    """Estimate how informative each gene is for each type, and how often it is listed.
 
     Returns
     -------
     telling
-        Shape (types, genes): log of how much oftener a gene is in the list of the type than in
-        those of the other types of its table; 0 where nothing is known.
+        Shape (types, genes): log ratio of how often a gene is in the lists of the type and in
+        those of the other types of its table; 0 where unknown.
     listed
-        Shape (genes,): the highest share of the lists of any column.
+        Shape (genes,): the highest share of lists in any column.
     """
     rng = np.random.default_rng([seed, 1])
     sources = practice.sources
@@ -460,5 +459,5 @@ def knowledge(practice: Practice, draws: int = 30, seed: int = 0) -> tuple[Float
         add(seen, shares[:, seen], kinds)
     for gene in (practice.nuclear, *practice.mito.tolist()):
         listed[gene] = 1.0
-    # What a single table says counts for less than what several agree on.
+    # Values from a single table are shrunk more than those of several.
     return total / (count + 1.0), listed

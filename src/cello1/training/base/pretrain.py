@@ -1,11 +1,11 @@
-"""Pre-training of a small model: it learns to rate candidates, then to write what it rates.
+"""Pre-train a small model: it learns to rate candidates, then to write its reasons.
 
-Every step asks of every cell of some puzzles what the likelihood decoder asks. The loss is the
-softmax over the candidates on offer, and how little of the whole vocabulary's probability is
-theirs: so which labels are on offer is learned where it is decided. Of a share of the puzzles it
-then writes, behind the same prompt: for each cell its type with the genes that speak for it, and
-the answer. Each step depends on the seed and its number alone, so
-training killed at any moment goes on from its checkpoint to the same weights.
+Every step asks the question of the likelihood decoder for every cell of some puzzles. The loss is
+the cross-entropy among the candidates, plus the negative log of the probability that the whole
+vocabulary's softmax gives to them, which teaches the model which labels are candidates. For a
+share of the puzzles it also writes a response after the same prompt: for each cell its type with
+the genes that support it, and the answer. Each step depends on the seed and its number alone, so
+that an interrupted training resumes from its checkpoint and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -36,31 +36,31 @@ from cello1.training.run.checkpoints import STATE, cut_log
 WARM_UP, FLOOR = 0.03, 0.02  # share of all steps; share of the highest learning rate at the end
 BETAS, DECAY, CLIP = (0.9, 0.98), 0.05, 1.0
 CHECKPOINT_SECONDS = 60.0
-COPIED = 1.0  # scale of what the look-up hands on at first
+COPIED = 1.0  # initial scale of the output of the look-up layer
 LOOK_UP = 0.2  # weight of the loss of which cell a gene belongs to
 OFFERED = 1.0  # weight of the loss of which labels are on offer
-FASTER = 4.0  # how much faster a copyist's layer learns than those that know already
-_OWN = 0.5  # share of the written puzzles that follow the model's own ratings, led astray
-_PER_CELL, _PER_PUZZLE = 14, 60  # tokens beside the genes, the questions included
+FASTER = 4.0  # learning rate of the copying layer, relative to the trained layers
+_OWN = 0.5  # share of the written puzzles that follow perturbed ratings of the model
+_PER_CELL, _PER_PUZZLE = 14, 60  # tokens besides the genes, including the questions
 IGNORED = -100
 
 
 class Work(NamedTuple):
-    """What one step reads."""
+    """The input of one step."""
 
     asked: Questions
     lessons: list[Lesson]  # those that are written as well
 
 
 class Texts(NamedTuple):
-    """Written responses behind prompts, shape (rows, longest) each.
+    """Written responses after prompts, shape (rows, longest) each.
 
     Attributes
     ----------
     ids, targets, weights
         As :func:`cello1.training.base.layout.response` returns them, padded on the right.
     ends
-        Length of each prompt, the opened ``<think>`` included; shape (rows,).
+        Length of each prompt, including the opening ``<think>``; shape (rows,).
     """
 
     ids: torch.Tensor
@@ -70,7 +70,7 @@ class Texts(NamedTuple):
 
 
 class Feed(torch.utils.data.Dataset[Work]):
-    """Makes the work of any step, in whatever process."""
+    """Makes the input of any step, in any process."""
 
     def __init__(self, practice: Practice, layout: Layout, stages: Sequence[Any], pad: int) -> None:
         self.practice, self.layout, self.stages, self.pad = practice, layout, stages, pad
@@ -118,21 +118,21 @@ def new_model(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    config.rates_candidates = True  # the likelihood decoder asks it as it was trained
+    config.rates_candidates = True  # the likelihood decoder asks as in training
     return Qwen3ForCausalLM(config)
 
 
 def start_from(model: Any, layout: Layout, share: float = 0.5, scale: float = 0.05) -> None:
-    """Let embeddings of genes and types begin with what the lists tell, by SVD.
+    """Initialise embeddings of genes and types by an SVD of their log ratios.
 
     Parameters
     ----------
     model
         The model; `share` of the width of its embeddings is set, the rest stays random.
     layout
-        Whose genes, types and words are known.
+        Genes, types and words, and their log ratios.
     share, scale
-        Share of the width, and standard deviation of what is set.
+        Share of the width that is set, and standard deviation of its values.
     """
     weight = model.get_input_embeddings().weight
     known = layout.telling
@@ -145,7 +145,7 @@ def start_from(model: Any, layout: Layout, share: float = 0.5, scale: float = 0.
         single = layout.single
         rows = np.flatnonzero(single >= 0)
         weight[single[rows], :width] = torch.tensor(genes[rows], dtype=weight.dtype)
-        # A word begins as the mean of the types it names.
+        # A word is initialised to the mean of the types whose names contain it.
         words: dict[int, list[int]] = {}
         for kind, label in enumerate(layout.practice.sources.types):
             (token,) = layout.spell(label, "", True, 0)
@@ -162,11 +162,11 @@ def start_from(model: Any, layout: Layout, share: float = 0.5, scale: float = 0.
 
 
 def _wire(model: Any, layout: Layout, width: int) -> None:
-    """Let one layer begin as the look-up: a question attends to the genes of its cell.
+    """Initialise one layer as the look-up: a question attends to the genes of its cell.
 
-    The number of a cell gets dimensions of its own, beside those that tell of genes and types.
-    Queries and keys of some heads read the number, their values what genes tell, and both are
-    handed on; so from the first steps a rating is what the tables tell of the genes of its cell.
+    The number of a cell gets its own dimensions, beside those of genes and types. Queries and keys
+    of some heads read the number, and their values copy the dimensions of the genes; so from the
+    first steps a rating is the sum of the tables' log ratios of the cell's genes.
     """
     config = model.config
     size, heads = config.head_dim, config.num_attention_heads
@@ -174,7 +174,7 @@ def _wire(model: Any, layout: Layout, width: int) -> None:
     free = weight.shape[1] - width
     count = min(MOST_CELLS, free)
     own = model.model.layers[min(look_up_layer(model), len(model.model.layers) - 1)].self_attn
-    # Only where rotation by position is slow are queries and keys alike at any distance.
+    # Only in dimensions of slow rotation do queries and keys match at any distance.
     slow = size // 2 - size // 4
     places = [*range(slow, size // 2), *range(size // 2 + slow, size)]
     rng = torch.Generator().manual_seed(0)
@@ -199,9 +199,9 @@ def _wire(model: Any, layout: Layout, width: int) -> None:
 
 
 def sees(block: torch.Tensor) -> torch.Tensor:
-    """Return which token sees which, shape (rows, 1, length, length).
+    """Return the attention mask, shape (rows, 1, length, length).
 
-    A question sees the prompt (block 0) and itself, never another question.
+    A question attends to the prompt (block 0) and itself, never to another question.
     """
     own = block[:, :, None] == block[:, None, :]
     before = torch.ones(block.shape[1], block.shape[1], dtype=torch.bool, device=block.device)
@@ -210,19 +210,19 @@ def sees(block: torch.Tensor) -> torch.Tensor:
 
 
 class Chosen(NamedTuple):
-    """What a model answers to questions.
+    """A model's answers to questions.
 
     Attributes
     ----------
     logs
         Log-probabilities of all options, shape (choices, most).
     offered
-        How little of the probability of all tokens is that of the options: a mean loss.
+        Mean negative log of the probability of all options together: a loss.
     lost
-        How badly a third of the layers can tell which cell a gene belongs to: a mean loss. Without
-        that look-up nothing can be rated, and by the ratings alone it is learned late.
+        Mean loss of predicting, after a third of the layers, which cell a gene belongs to. Ratings
+        need this look-up, and learn it late from their own loss.
     states
-        Of all tokens.
+        Hidden states of all tokens.
     """
 
     logs: torch.Tensor
@@ -239,11 +239,11 @@ def choose(
     Parameters
     ----------
     model, asked
-        Who answers, and what.
+        The model, and the questions.
     numbers
         The tokens ``Cell 1``, ``Cell 2``, ...
     dtype
-        To compute in.
+        Data type to compute in.
     """
     device = model.device
     states = hidden_states(
@@ -270,14 +270,14 @@ def choose(
 
 
 def look_up_layer(model: Any) -> int:
-    """Return after how many layers a gene is to know which cell it belongs to."""
+    """Return the number of layers after which a gene's state encodes its cell."""
     return max(1, int(model.config.num_hidden_layers) // 3)
 
 
 def ratings(asked: Questions, lessons: Sequence[Lesson], logs: Any) -> list[Any]:
-    """Return for the first lessons how each candidate is rated, shape (N, M) each.
+    """Return the ratings of all candidates for the first lessons, shape (N, M) each.
 
-    Choices that were not asked, off the way to the right label, count as even.
+    Choices that were not asked, off the path to the right label, count as uniform.
     """
     row = asked.owner // 64
     found = []
@@ -306,20 +306,20 @@ def ratings(asked: Questions, lessons: Sequence[Lesson], logs: Any) -> list[Any]
 
 
 class Trainer:
-    """The loop: one optimiser, a learning rate that warms up and fades, checkpoints.
+    """The training loop: optimiser, learning rate with warm-up and decay, checkpoints.
 
     Parameters
     ----------
     model, layout, practice
-        What learns, how puzzles are worded and where they come from.
+        The model, the layout of puzzles in tokens, and their source.
     stages
-        Steps, sizes and shares written, from easy to hard.
+        Steps, sizes and shares of written puzzles, from easy to hard.
     learning_rate
-        At its highest.
+        The peak learning rate.
     out
-        The run folder: `state.safetensors` while it trains, `log.jsonl`.
+        The run folder: `state.safetensors` during training, `log.jsonl`.
     workers
-        Processes that draw puzzles beside the training; the puzzles are the same for any number.
+        Processes that draw puzzles; the puzzles do not depend on their number.
     """
 
     def __init__(
@@ -368,7 +368,7 @@ class Trainer:
         return self.step / self.total
 
     def rate(self) -> float:
-        """Return the learning rate: up in a line, down in a cosine."""
+        """Return the learning rate: linear warm-up, cosine decay."""
         done = self.done()
         if done < WARM_UP:
             return self.learning_rate * max(done / WARM_UP, 0.01)
@@ -379,7 +379,7 @@ class Trainer:
         self,
         watch: Callable[[float, float], None],
     ) -> None:
-        """Take all steps there are to take.
+        """Take all remaining steps.
 
         Parameters
         ----------
@@ -389,7 +389,7 @@ class Trainer:
         Raises
         ------
         InputError
-            When the loss is not finite; the last checkpoint stays.
+            When the loss is not finite; the last checkpoint is kept.
         """
         self.model.train()
         saved = time.monotonic()
@@ -473,12 +473,12 @@ class Trainer:
         return Texts(*(torch.from_numpy(a).to(device) for a in (ids, targets, weights, ends)))
 
     def _spoken(self, text: Texts, read: States) -> torch.Tensor:
-        """Return the loss of texts behind prompts that have been read."""
+        """Return the loss of responses after prompts whose states are given."""
         rows, length = text.ids.shape
         device = text.ids.device
         place = torch.arange(read.last.shape[1], device=device)
         prompt = (place[None] < text.ends[:, None])[:, None].expand(-1, length, -1)
-        # The first token, which opens the thinking, is the last one of the prompt that was read.
+        # The first token, which opens the think block, is the last one of the prompt.
         own = torch.ones(length - 1, length - 1, dtype=torch.bool, device=device).tril()
         states = hidden_states(
             self.model,
@@ -490,7 +490,7 @@ class Trainer:
         ).last
         row = torch.arange(rows, device=device)
         before = [read.last[row, text.ends - 2], read.last[row, text.ends - 1]]
-        # Padding stands on the right, where nothing that counts looks.
+        # Padding is on the right, where no relevant token attends to it.
         states = torch.cat([torch.stack(before, dim=1), states[:, :-1]], dim=1)
         counts = torch.nonzero(text.weights.flatten() > 0).flatten()
         head = self.model.get_output_embeddings().weight.to(self.dtype)
@@ -515,7 +515,7 @@ class Trainer:
         return iter(self.model.named_parameters())
 
     def save(self) -> None:
-        """Write weights and optimiser as one file, whole or not at all; nothing is pickled."""
+        """Write weights and optimiser as one file, atomically; nothing is pickled."""
         state = {}
         for name, parameter in self._parameters():
             state[f"weight.{name}"] = parameter.detach()
@@ -525,7 +525,7 @@ class Trainer:
         write_atomic(self.out / STATE, save(state, metadata=where))
 
     def resume(self) -> None:
-        """Go on from the last checkpoint, if there is one; what the log says beyond it goes."""
+        """Resume from the last checkpoint, if there is one; later lines of the log are removed."""
         path = self.out / STATE
         if path.exists():
             self._load(path.read_bytes())

@@ -1,10 +1,9 @@
-"""What practice is drawn from: mean profiles of many tissues and real cells, in one small file.
+"""The sources of practice: mean profiles of many tissues and real cells, in one small file.
 
-A source is one table's columns of one tissue (and, of real cells, one donor and batch): the
-types that can meet in a puzzle. The file holds what training needs and nothing else, so that a
-machine that trains needs neither the tables nor the ontology: shares of the genes that can reach
-a cell's list, the ranked lists of real cells, and of every type its names and the wider types it
-stands under.
+A source is the columns of one tissue of a table, or the real cells of one donor and batch: the
+types that can occur together in a puzzle. The file holds all that training needs, so that the
+training machine needs neither tables nor ontology: shares of the genes that can reach a cell's
+list, the ranked lists of real cells, and the names and ancestors of every type.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ Ints = npt.NDArray[np.int32]
 
 # A gene below this share of every column never reaches the list of a cell.
 LEAST_SHARE = 2e-4
-_UP = 3  # steps to the widest type that a cell is called by
-# Terms that say nothing of a cell's kind stand above most others.
+_UP = 3  # most steps up to a wider type that may name a cell
+# Terms above most others are not informative.
 _MOST_BELOW = 400
 
 
@@ -42,15 +41,15 @@ class Table:
     Attributes
     ----------
     name
-        Of the table.
+        Name of the table.
     genes
         Positions in the list of all genes, shape (genes,).
     shares
         Share of a cell's counts, shape (columns, genes).
     types
-        Of the columns, positions in the list of all types.
+        Type of each column, as a position in the list of all types.
     groups
-        Of the columns: which tissue of the table.
+        Tissue of each column, as a position in `contexts`.
     contexts
         Tissue, disease and development of each group.
     """
@@ -72,9 +71,9 @@ class Lists:
     name
         Data set, donor and batch.
     context
-        The puzzles' own.
+        Context of the puzzles.
     types
-        Of the cells, positions in the list of all types.
+        Type of each cell, as a position in the list of all types.
     cells
         Positions of genes, highest expression first; shape (cells, longest), padded with -1.
     """
@@ -87,7 +86,7 @@ class Lists:
 
 @dataclass(frozen=True)
 class Sources:
-    """All there is to draw from.
+    """All sources of practice.
 
     Attributes
     ----------
@@ -96,13 +95,13 @@ class Sources:
     types
         Labels.
     names
-        Other names of each type, the same type under another word.
+        Synonyms of each type.
     wider
-        Of each type, names of the types it stands under, nearest first.
+        Names of the ancestors of each type, nearest first.
     nested
-        Shape (types, types): the first stands above the second, or is the same.
+        Shape (types, types): whether the first is an ancestor of the second, or the same.
     words
-        Names of other types, for the words of the tokenizer.
+        Names of other types, to train the tokenizer on.
     tables, lists
         Profiles and real cells.
     """
@@ -133,7 +132,7 @@ class Sources:
         }
         for i, table in enumerate(self.tables):
             arrays[f"table{i}.genes"] = table.genes
-            # Half precision of the root keeps the small shares apart.
+            # The root in half precision keeps small shares distinct.
             arrays[f"table{i}.shares"] = np.sqrt(table.shares).astype(np.float16)
             arrays[f"table{i}.types"] = table.types
             arrays[f"table{i}.groups"] = table.groups
@@ -186,17 +185,17 @@ class Sources:
 def gather(
     profiles: Sequence[Path], cell_types: Path | None, puzzles: Sequence[Sequence[Puzzle]]
 ) -> Sources:
-    """Gather what practice is drawn from.
+    """Gather the sources of practice.
 
     Parameters
     ----------
     profiles
         Tables of mean expression: a column ``gene``, one column per type.
     cell_types
-        A CSV that says which columns to keep and what they are: ``profile``, ``column``,
-        ``cell_type``, ``tissue``, ``disease``, ``development``, ``keep``.
+        A CSV that curates the columns: ``profile``, ``column``, ``cell_type``, ``tissue``,
+        ``disease``, ``development``, ``keep``.
     puzzles
-        Built training puzzles, whose cells are real ones.
+        Built training puzzles, for real cells.
     """
     import pandas as pd
 
@@ -253,7 +252,7 @@ def gather(
 
 
 def _wider(terms: Sequence[str | None]) -> list[list[str]]:
-    """Return names of what each term stands under, nearest first; none that says nothing."""
+    """Return names of the ancestors of each term, nearest first, without uninformative ones."""
     from cello1.scoring import ontology
 
     below = Counter(upper for term in ontology.labels() for upper in ontology.ancestors(term))
@@ -269,7 +268,7 @@ def _wider(terms: Sequence[str | None]) -> list[list[str]]:
 def _real(
     puzzles: Sequence[Sequence[Puzzle]], gene_at: dict[str, int], type_at: dict[str, int]
 ) -> list[Lists]:
-    """Take the cells out of puzzles again, each once, by donor and batch."""
+    """Collect the distinct cells of puzzles, by donor and batch."""
     pools: dict[tuple[str, ...], dict[tuple[tuple[str, ...], str], None]] = {}
     contexts: dict[tuple[str, ...], str] = {}
     for source in puzzles:

@@ -1,9 +1,9 @@
-"""The tokenizer of a small model: byte-level, with a gene, a cell and a known type one token each.
+"""The tokenizer of a small model: byte-level, with one token for a gene, a cell or a known type.
 
-Any text can be spelled, byte by byte if need be. What puzzles are made of is short: a gene with
-the comma and blank behind it, ``Cell 3``, a standing sentence of the prompt, each of the four
-tags, the label of a type that practice knows. Names of other types are read word by word, from
-words of the Cell Ontology. A puzzle of 8 cells then has about 500 tokens instead of 2,500.
+Any text can be encoded, byte by byte if necessary. The parts of puzzles are single tokens: a gene
+with the comma and blank after it, ``Cell 3``, a fixed sentence of the prompt, each of the four
+tags, the label of a known type. Names of other types are spelled in words of the Cell Ontology. A
+puzzle of 8 cells then has about 500 tokens instead of 2,500.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-# A gene keeps its comma and blank, so that it is the same token at any place of any list.
+# A gene includes its comma and blank, so that it is the same token at any rank of any list.
 _PIECES = (
     r"(?:system|user|assistant)\n| (?=Cell \d)|Cell \d+|: |[^\s,|:]+, "
     r"| ?\||\n+|\d| ?[^\s,|:\d]+|\s|."
@@ -50,9 +50,9 @@ def make_tokenizer(
     types
         Labels that become one token each.
     words
-        Texts, most of all names of types, whose frequent words become tokens.
+        Texts, mainly names of types, whose frequent words become tokens.
     vocabulary
-        Number of tokens for words and bytes; genes, types and standing sentences come on top.
+        Number of tokens for words and bytes; genes, types and fixed sentences are added.
 
     Returns
     -------
@@ -83,14 +83,14 @@ def make_tokenizer(
     table: dict[str, int] = model["vocab"]
     level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     for text in [*numbered[:MOST_CELLS], *(f"{gene}, " for gene in genes)]:
-        # A piece that is in the vocabulary is taken whole, whatever the merges say.
+        # A piece in the vocabulary becomes one token, whatever the merges are.
         table.setdefault(level.pre_tokenize_str(text)[0][0], len(table))
     merges = [tuple(pair) for pair in model["merges"]]
     core = Tokenizer(models.BPE(vocab=table, merges=merges, ignore_merges=True))
     core.pre_tokenizer = split
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens([AddedToken(mark, normalized=False) for mark in marks])
-    # Not special: whoever decodes without special tokens still sees the format.
+    # Not special: text decoded without special tokens keeps the format.
     core.add_tokens([AddedToken(tag, normalized=False) for tag in TAGS])
     core.add_tokens([AddedToken(text, normalized=False) for text in standing_sentences()])
     core.add_tokens(
@@ -108,7 +108,7 @@ def make_tokenizer(
 
 
 def standing_sentences() -> list[str]:
-    """Return what all prompts and responses say in the same words, between their numbers."""
+    """Return the fixed sentences of all prompts and responses, split at their numbers."""
     two = (("A",), ("B",))
     shown = [Puzzle("x", two, ("a", "b")), Puzzle("x", two, ("a", "b", "c"))]
     parts = [part for p in shown for part in re.split(r"\d+", system_message(p))]

@@ -1,1 +1,1 @@
-"""Knowledge: questions and answers from the atlas, to be learned before reasoning."""
+"""Knowledge: questions and answers from the atlas, to train on before reasoning traces."""

@@ -1,8 +1,8 @@
-"""The knowledge stage: a file of questions and answers, and the manifest that says whence.
+"""The knowledge stage: a file of questions and answers, and a manifest of their sources.
 
-The stage comes before reasoning traces: ``cello1 sft`` learns from the file as it does from
-traces. Sources and studies that were left out stand in ``manifest.json``, and in the record of
-every model that learned from the file.
+The stage precedes reasoning traces: ``cello1 sft`` trains on the file as it does on traces. Sources
+and studies that were left out are recorded in ``manifest.json``, and in the record of every model
+trained on the file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cello1.training.knowledge.questions import Facts, Question
 
 FILE, MANIFEST = "knowledge.parquet", "manifest.json"
 SCHEMA = pa.schema([(n, pa.string()) for n in ("system_msg", "user_msg", "assistant_msg", "kind")])
-_MOST_DRAWN = 20  # draws a question: small atlases have few that differ
+_MOST_DRAWN = 20  # most draws per question: small atlases have few distinct ones
 _TELL = 500
 
 
@@ -45,13 +45,13 @@ def knowledge(
     Parameters
     ----------
     out
-        The run folder; it gets ``knowledge.parquet`` and ``manifest.json``. A file that is there
-        whole is not made again.
+        The run folder, for ``knowledge.parquet`` and ``manifest.json``. A complete file is not made
+        again.
     settings, **changes
         :class:`cello1.recipes.KnowledgeSettings`, a recipe with a section `knowledge`, or None for
         the defaults; and fields by keyword, which win.
     watch
-        Called with (questions, in all).
+        Called with (questions drawn, questions in all).
 
     Returns
     -------
@@ -61,7 +61,7 @@ def knowledge(
     Raises
     ------
     InputError
-        When the atlas cannot be read, or knows too few types.
+        When the atlas cannot be read, or has too few types.
     """
     settings = resolve(KnowledgeSettings, settings, changes)
     folder = Path(out)
@@ -81,7 +81,7 @@ def knowledge(
 
 
 def _distinct(facts: Facts, settings: KnowledgeSettings, watch: Count) -> Iterator[Question]:
-    """Draw questions until there are enough different ones."""
+    """Draw questions until there are enough distinct ones."""
     seen: set[tuple[Message, ...]] = set()
     wanted = settings.questions
     for number in count():
@@ -118,7 +118,7 @@ def _write(path: Path, questions: list[Question]) -> None:
 def manifest(
     facts: Facts, settings: KnowledgeSettings, questions: list[Question], file: Path
 ) -> dict[str, Any]:
-    """Say what the questions are, which sources they come from and what was left out."""
+    """Return counts of the questions, their sources, and what was left out."""
     return {
         "questions": len(questions),
         "kinds": dict(sorted(Counter(q.kind for q in questions).items())),
@@ -135,12 +135,12 @@ def manifest(
 
 
 def knowledge_file(source: str | Path) -> Path:
-    """Return the file of questions that a name means: itself, or that of a run folder.
+    """Return the file of questions that a path names: itself, or that of a run folder.
 
     Raises
     ------
     InputError
-        When there is none.
+        When the file is missing.
     """
     path = Path(source)
     path = path / FILE if path.is_dir() else path
@@ -155,7 +155,7 @@ def read_questions(source: str | Path) -> list[Question]:
     Raises
     ------
     InputError
-        When the file is missing or no such file, or a row lacks its question or answer.
+        When the file is missing or of another kind, or a row lacks its question or answer.
     """
     path = knowledge_file(source)
     try:
@@ -178,7 +178,7 @@ def read_questions(source: str | Path) -> list[Question]:
 
 
 def left_out(source: str | Path) -> list[str] | None:
-    """Return the studies that a file's manifest says were left out; None without a manifest."""
+    """Return the studies left out according to a file's manifest; None without a manifest."""
     path = knowledge_file(source).parent / MANIFEST
     try:
         told = json.loads(path.read_text("utf-8")).get("left_out")

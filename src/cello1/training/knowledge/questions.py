@@ -1,9 +1,9 @@
-"""Questions and answers from the atlas: markers of a type, type of a list, what tells two apart.
+"""Questions and answers from the atlas: markers of a type, type of a list, two types compared.
 
-Every question is drawn by itself from (seed, number), with distractors that are close: types that
-are near in the Cell Ontology, genes that speak for these. What an answer says is what the atlas
-knows; a list of genes is drawn from how often cells of one source list each gene, and asked only if
-the atlas finds its type among those on offer.
+Every question depends on (seed, number) alone and has close distractors: types that are near in the
+Cell Ontology, or genes of such types. Answers come from the atlas. A list of genes is drawn from
+their frequencies in one source, and is asked about only if the atlas finds its type among those on
+offer.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from cello1.scoring.ontology import above_of, likeness, term_label
 
 Kind = Literal["markers", "which", "type", "between"]
 Floats = npt.NDArray[np.float32]
-# How often each kind is asked; lists can be drawn anew for ever, markers of a type cannot.
+# Weights of the kinds of questions; lists are unlimited, markers of a type are not.
 SHARES: dict[Kind, float] = {"markers": 0.1, "which": 0.25, "type": 0.45, "between": 0.2}
 SYSTEM = (
     "You know which genes tell cell types apart in single-cell RNA sequencing data. Answer in one "
     "line, from what most data sets agree on."
 )
-_SPEAKS, _SILENT = 0.7, 0.1  # log-odds of a gene that marks a type, and of one that does not
-_LISTED = 0.05  # share of cells that list a marker at least
-_FEWEST = 5  # markers of a type that is asked about
+_SPEAKS, _SILENT = 0.7, 0.1  # log-odds above which a gene is a marker, and below which it is not
+_LISTED = 0.05  # smallest share of cells that list a marker
+_FEWEST = 5  # smallest number of markers of a type that is asked about
 _NEAR = 12
 _OFFERED = (4, 8)
 _SHOWN = 12
@@ -68,7 +68,7 @@ class Question(NamedTuple):
     Attributes
     ----------
     kind
-        What is asked for.
+        Kind of the question.
     turns
         The chat that asks.
     response
@@ -82,14 +82,14 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """What an atlas knows of its types, ready to be asked about.
+    """The types of an atlas with their markers, to draw questions from.
 
     Attributes
     ----------
     atlas
         The atlas.
     lengths
-        Fewest and most genes of a list that is shown.
+        Smallest and largest number of genes in a list.
     """
 
     atlas: Atlas
@@ -97,7 +97,7 @@ class Facts:
 
     @cached_property
     def _columns(self) -> tuple[csr_array, list[str]]:
-        """How often cells list each gene of the atlas, source by source, and whose cells."""
+        """Frequencies of the genes of the atlas for every column of its tables, and their types."""
         at = {gene: i for i, gene in enumerate(self.atlas.genes)}
         data: list[npt.NDArray[Any]] = []
         places: list[npt.NDArray[Any]] = []
@@ -120,7 +120,7 @@ class Facts:
 
     @cached_property
     def _known(self) -> tuple[list[str], Floats, Floats]:
-        """Types, their log-odds and how often their cells list each gene, (types, genes)."""
+        """Types, log-odds of genes, and share of cells that list each gene, (types, genes)."""
         columns, of = self._columns
         keys = sorted({*of})
         rows = self.atlas.rows([term_label(key) or key for key in keys])
@@ -143,12 +143,12 @@ class Facts:
 
     @cached_property
     def labels(self) -> list[str]:
-        """Their labels."""
+        """Labels of the types."""
         return [term_label(key) or key for key in self.keys]
 
     @cached_property
     def _markers(self) -> list[list[int]]:
-        """Genes that mark each type, by what they tell: log-odds times how often they do."""
+        """Markers of each type, sorted by log-odds times frequency."""
         _, rows, share = self._known
         worth = np.where((rows > _SPEAKS) & (share > _LISTED), rows * share, 0)
         order = np.argsort(-worth, axis=1, kind="stable")[:, :_SHOWN]
@@ -156,7 +156,7 @@ class Facts:
 
     @cached_property
     def _near(self) -> list[list[int]]:
-        """The types nearest to each that are neither above nor below it, nearest first."""
+        """The nearest types that are neither ancestors nor descendants of each, nearest first."""
         like = likeness(self.keys, self.keys)
         over = [above_of(key) for key in self.keys]
         found = []
@@ -178,7 +178,7 @@ class Facts:
             fill, response = getattr(self, f"_ask_{kind}")(rng)
             if response:
                 break
-        else:  # no list of this kind could be told: any type has markers
+        else:  # no such question could be drawn; every type has markers
             kind = "markers"
             fill, response = self._ask_markers(rng)
         wording = _WORDS[kind][int(rng.integers(len(_WORDS[kind])))]
@@ -193,7 +193,7 @@ class Facts:
         return int(rng.integers(len(self.keys)))
 
     def _distractors(self, i: int, number: int, rng: np.random.Generator) -> list[int]:
-        """Draw types beside one: about half of them from its nearest."""
+        """Draw distractors of a type: about half of them from its nearest."""
         near, far = self._near[i][:_NEAR], self._near[i][_NEAR:]
         first = min(len(near), (number + 1) // 2 if far else number)
         drawn = [near[k] for k in rng.permutation(len(near))[:first]]
@@ -230,7 +230,7 @@ class Facts:
         return {"a": self.labels[i], "b": self.labels[j]}, "; ".join(parts) + "."
 
     def _against(self, a: int, b: int, most: int = 4) -> list[int]:
-        """Return genes that cells of one type list and those of the other do not."""
+        """Return genes that cells of one type list and cells of the other do not."""
         _, rows, share = self._known
         gain = rows[a] - rows[b]
         worth = np.where((rows[a] > _SPEAKS) & (gain > _SPEAKS) & (share[a] > _LISTED), gain, 0)
@@ -239,12 +239,12 @@ class Facts:
         return [int(g) for g in best[np.argsort(-worth[best], kind="stable")] if worth[g] > 0]
 
     def list_genes(self, column: int, length: int, rng: np.random.Generator) -> list[int]:
-        """Draw the list of a cell: a gene is in it as often as the source says."""
+        """Draw the list of a cell: genes are included with their frequency in the source."""
         shares, _ = self._columns
         part = slice(shares.indptr[column], shares.indptr[column + 1])
         often, genes = shares.data[part], shares.indices[part]
         there = rng.random(len(often)) < often
-        # What cells list more often they express more, on the whole.
+        # Genes that are listed more often tend to be expressed more.
         rank = np.log(often[there]) + rng.normal(0, 0.5, int(there.sum()))
         return [int(g) for g in genes[there][np.argsort(-rank, kind="stable")][:length]]
 
@@ -260,7 +260,7 @@ class Facts:
         types = [i, *self._distractors(i, int(rng.integers(*_OFFERED)), rng)]
         score = self._known[1][np.ix_(types, genes)].sum(axis=1)
         if int(np.argmax(score)) != 0:
-            return {}, ""  # what the atlas would call something else teaches nothing true
+            return {}, ""  # the atlas would give another answer
         rival = types[1 + int(np.argmax(score[1:]))]
         rows = self._known[1]
         gain = rows[i, genes] - rows[rival, genes]
