@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from cello1.annotate.data import open_data
 from cello1.cells.genes import index_symbols
 from cello1.cells.h5ad.read import open_source
-from cello1.cells.loaded import read_expression
 from cello1.cells.make import make_puzzles
 from cello1.cells.symbols import human_genes, symbols_by_id
 from cello1.errors import InputError
@@ -23,6 +23,11 @@ def normalised(adata):
 def symbols(path):
     with open_source(path) as source:
         return source.symbols.to_pylist(), source.symbols_from
+
+
+def loaded_symbols(adata):
+    with open_data(adata) as data:
+        return data.expression().symbols
 
 
 @pytest.mark.parametrize("column", ["feature_name", "gene_symbols", "gene_name", "symbol"])
@@ -200,8 +205,9 @@ def test_what_is_no_gene_by_its_name_is_left_out_and_counted(make_cells, save, s
     named(adata, [*odd, *real_symbols(200 - len(odd))])
     told = f"{len(odd)} columns that are no genes are left out: {kind} ({len(odd)})"
     if loaded:
-        expression = read_expression(adata)
-        assert (expression.notes, set(odd) & set(expression.symbols.names)) == ((told,), set())
+        with open_data(adata) as data:
+            assert data.notes == [told]
+            assert not set(odd) & set(data.expression().symbols.names)
         return
     puzzles, report = make_puzzles(save(adata), small())
     assert report.notes == [told]
@@ -245,7 +251,7 @@ def test_names_that_are_no_human_genes_are_refused_with_what_they_look_like(
 ):
     adata = named(make_cells(), [change(name) for name in real_symbols()])
     adata.var_names_make_unique(join="_")
-    for read in (lambda: symbols(save(adata)), lambda: read_expression(adata)):
+    for read in (lambda: symbols(save(adata)), lambda: loaded_symbols(adata)):
         with pytest.raises(InputError, match=look) as told:
             read()
         assert "adata.var" in str(told.value)
@@ -266,5 +272,5 @@ def test_files_and_loaded_cells_have_the_same_genes(make_cells, save):
     adata = named(make_cells(), [f"GRCh38_{n}" for n in real_symbols()], features=["x"] * 200)
     with open_source(save(adata)) as source:
         stored = index_symbols(source.symbols)
-    loaded = read_expression(adata).symbols
+    loaded = loaded_symbols(adata)
     assert (stored.names, stored.rank.tolist()) == (loaded.names, loaded.rank.tolist())

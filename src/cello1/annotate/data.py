@@ -33,7 +33,7 @@ from cello1.cells.h5ad.read import (
     open_source,
     organism_in,
 )
-from cello1.cells.loaded import Expression, Home, homes, symbols_of
+from cello1.cells.loaded import DonorGroup, Expression, donor_groups, symbols_of
 from cello1.cells.obs import BATCH_COLUMNS
 from cello1.cells.rank import top_genes
 from cello1.errors import InputError, brief
@@ -120,9 +120,9 @@ class Data:
         everything = self.rows(np.arange(self.n_cells))
         return Expression(self.matrix, self.values, everything, index_symbols(self.genes))
 
-    def homes(self, settings: Any) -> list[Home]:
+    def donor_groups(self, settings: Any) -> list[DonorGroup]:
         """Divide the cells by donor, batch and tissue."""
-        return homes(
+        return donor_groups(
             self.obs,
             donor_key=settings.donor_key,
             batch_key=settings.batch_key,

@@ -23,7 +23,7 @@ from cello1.annotate.pool import Votes, by_chance
 from cello1.annotate.prepare import Prepared
 from cello1.annotate.reasons import dots, headline, quotes, verdicts
 from cello1.annotate.table import Annotation, PerCell, fingerprint, make_uns, row_of
-from cello1.cells.loaded import Home
+from cello1.cells.loaded import DonorGroup
 from cello1.errors import InputError
 from cello1.runs import Watch, file_hash
 from cello1.solvers.assign import assign_jointly
@@ -152,7 +152,7 @@ def _look(data: Data, prepared: Prepared, folder: Path, watch: Watch, *, resumes
             )
     counted = count(
         data, prepared.symbols, prepared.clusters.codes, len(prepared.clusters.names),
-        _donors(data.n_cells, prepared.places), k=settings.top_genes,
+        _donors(data.n_cells, prepared.groups), k=settings.top_genes,
         places=None if knowledge is None else knowledge.places, watch=watch,
     )  # fmt: skip
     _say_silent(counted, prepared.clusters, data, notes)
@@ -249,12 +249,12 @@ def _shipped(name: str, knowledge: Knowledge) -> Fit:
     return Fit(fitted.temperature, f"fitted on {fitted.source}", fitted=True)
 
 
-def _donors(n_cells: int, places: Sequence[Home]) -> npt.NDArray[np.intp]:
+def _donors(n_cells: int, groups: Sequence[DonorGroup]) -> npt.NDArray[np.intp]:
     """Return the donor of every cell as a number, shape (cells,)."""
-    names = sorted({str(home.key[0]) for home in places})
+    names = sorted({str(group.key[0]) for group in groups})
     donors = np.zeros(n_cells, dtype=np.intp)
-    for home in places:
-        donors[home.members] = names.index(str(home.key[0]))
+    for group in groups:
+        donors[group.members] = names.index(str(group.key[0]))
     return donors
 
 

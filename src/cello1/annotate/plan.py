@@ -12,7 +12,7 @@ from cello1.annotate.batches import MAX_CELLS, Batch, Genes, Pool, draw_batches
 from cello1.annotate.clusters import Clusters
 from cello1.annotate.data import Data
 from cello1.annotate.lists import cell_lists, pseudobulk_lists, specific_lists
-from cello1.cells.loaded import Home
+from cello1.cells.loaded import DonorGroup
 from cello1.errors import InputError
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import AnnotateSettings
@@ -53,7 +53,7 @@ def make_plan(
     data: Data,
     clusters: Clusters,
     candidates: list[str],
-    places: Sequence[Home],
+    groups: Sequence[DonorGroup],
     settings: AnnotateSettings,
 ) -> Plan:
     """Draw the batches; nothing is changed.
@@ -63,7 +63,7 @@ def make_plan(
     InputError
         When no donor has cells of two clusters.
     """
-    pools, genes = _pools(data, clusters, places, settings)
+    pools, genes = _pools(data, clusters, groups, settings)
     batches = draw_batches(
         pools,
         candidates,
@@ -98,7 +98,7 @@ def batch_size(n_clusters: int, n_candidates: int, settings: AnnotateSettings) -
 
 
 def _pools(
-    data: Data, clusters: Clusters, places: Sequence[Home], settings: AnnotateSettings
+    data: Data, clusters: Clusters, groups: Sequence[DonorGroup], settings: AnnotateSettings
 ) -> tuple[list[Pool], Callable[[Pool, int, int, int], Genes]]:
     """Group the usable cells of every donor by cluster, and choose how lists are made."""
     usable: npt.NDArray[np.bool_]
@@ -109,14 +109,14 @@ def _pools(
     else:
         usable, genes = cell_lists(data, clusters, settings)
     pools = []
-    for home in places:
-        codes = clusters.codes[home.members]
-        good = usable[home.members]
+    for group in groups:
+        codes = clusters.codes[group.members]
+        good = usable[group.members]
         by_cluster = {
-            int(c): home.members[good & (codes == c)].tolist()
+            int(c): group.members[good & (codes == c)].tolist()
             for c in np.unique(codes[good & (codes >= 0)])
         }
         if by_cluster:
-            key = "\x1e".join(str(part) for part in home.key)
-            pools.append(Pool(key, home.context, home.meta, by_cluster))
+            key = "\x1e".join(str(part) for part in group.key)
+            pools.append(Pool(key, group.context, group.meta, by_cluster))
     return pools, genes

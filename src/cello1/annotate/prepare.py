@@ -15,7 +15,7 @@ from cello1.annotate.data import TISSUE_COLUMNS, Data, looks_like_mouse
 from cello1.annotate.evidence import knows, telling, tissue_candidates
 from cello1.annotate.plan import Plan, make_plan
 from cello1.cells.genes import Symbols, index_symbols
-from cello1.cells.loaded import Home
+from cello1.cells.loaded import DonorGroup
 from cello1.cells.symbols import HUMAN, human_genes
 from cello1.errors import InputError, UseError
 from cello1.puzzles.puzzle import Puzzle
@@ -40,7 +40,7 @@ class Prepared:
     ----------
     settings, asked
         Settings of the annotation, and of the solver.
-    clusters, places
+    clusters, groups
         The clusters, and the donors.
     candidates
         The types on offer.
@@ -62,7 +62,7 @@ class Prepared:
     settings: AnnotateSettings
     asked: SolveSettings
     clusters: Clusters
-    places: list[Home]
+    groups: list[DonorGroup]
     candidates: Candidates
     tissue: str | None
     symbols: Symbols = field(repr=False)
@@ -105,7 +105,7 @@ def prepare(data: Data, options: Mapping[str, Any], watch: Watch) -> Prepared:
         notes.append(clusters.note)
     if lost := int((clusters.codes < 0).sum()):
         notes.append(f"{lost:,} cells have no cluster and stay unknown")
-    places = data.homes(settings)
+    groups = data.donor_groups(settings)
     tissues = [options["tissue"]] if options.get("tissue") else data.constant(TISSUE_COLUMNS)
     candidates = _candidates(options.get("candidates"), splits["train"], tissues, expert, settings)
     if candidates.source not in ("given",):
@@ -127,7 +127,7 @@ def prepare(data: Data, options: Mapping[str, Any], watch: Watch) -> Prepared:
             )
     plan = None
     if asked.who not in CLASSICAL:
-        plan = make_plan(data, clusters, candidates.labels, places, settings)
+        plan = make_plan(data, clusters, candidates.labels, groups, settings)
         if plan.left_out:
             notes.append(
                 f"clusters {', '.join(plan.left_out)} share no donor with another one, so the "
@@ -135,7 +135,7 @@ def prepare(data: Data, options: Mapping[str, Any], watch: Watch) -> Prepared:
             )
     folds = make_folds(splits, asked.who, candidates.labels, len(clusters.names))
     return Prepared(
-        settings, asked, clusters, places, candidates, tissues[0] if len(tissues) == 1 else None,
+        settings, asked, clusters, groups, candidates, tissues[0] if len(tissues) == 1 else None,
         symbols, solver, expert, plan, folds, learned, notes,
     )  # fmt: skip
 

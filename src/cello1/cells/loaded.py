@@ -1,8 +1,4 @@
-"""An AnnData in memory, read like a file: values, symbols, groups, contexts.
-
-The same rules as for files (:mod:`cello1.cells.h5ad.read`): counts are preferred to normalised
-values, whatever the matrix is called, and everything that cannot be used raises one `InputError`.
-"""
+"""Tables of an AnnData in memory, read by the rules for files: symbols, donor groups, contexts."""
 
 from __future__ import annotations
 
@@ -14,20 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-from scipy.sparse import csr_matrix, issparse
+from scipy.sparse import csr_matrix
 
 from cello1.cells.context import FIELDS, group_context
-from cello1.cells.genes import Symbols, index_symbols
+from cello1.cells.genes import Symbols
 from cello1.cells.h5ad.categories import Columns, as_categories
 from cello1.cells.h5ad.matrix import Chunk
-from cello1.cells.h5ad.read import COUNT_LAYERS, Values, look_at
+from cello1.cells.h5ad.read import Values
 from cello1.cells.obs import BATCH_COLUMNS, group_cells, no_batch
 from cello1.cells.rank import top_genes
 from cello1.cells.symbols import SYMBOL_COLUMNS, TYPE_COLUMNS, Chosen, choose_symbols
-from cello1.errors import InputError, brief
-
-_SAMPLE = 200_000
-_BLOCK_ROWS = 4_096
+from cello1.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -41,20 +34,17 @@ class Expression:
     matrix
         Cells x genes, CSR.
     symbols
-        The genes, ready for ranking.
-    notes
-        What a reader must know of them: what is no gene, which column was taken and why.
+        The genes, indexed for ranking.
     """
 
     name: str
     values: Values
     matrix: csr_matrix = field(repr=False)
     symbols: Symbols = field(repr=False)
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Home:
+class DonorGroup:
     """The cells of one donor, batch and tissue.
 
     Attributes
@@ -75,79 +65,6 @@ class Home:
     meta: dict[str, Any]
 
 
-def read_expression(adata: Any, layer: str | None = None) -> Expression:
-    """Find the matrix to rank genes by, and the symbols of its genes.
-
-    Parameters
-    ----------
-    adata
-        An AnnData in memory.
-    layer
-        ``X``, ``raw.X`` or the name of a layer; by default the first matrix of raw counts, else
-        the first without negative values.
-
-    Raises
-    ------
-    InputError
-        When no matrix can be used, a layer of counts holds other values, or genes have no symbols.
-    """
-    if adata.isbacked:
-        raise InputError("the AnnData is backed by a file; load it with adata.to_memory()")
-    if adata.n_obs == 0 or adata.n_vars == 0:
-        raise InputError(f"the AnnData has {adata.n_obs} cells and {adata.n_vars} genes")
-    name, values, stored = _choose(_matrices(adata), layer)
-    table = adata.raw.var if name == "raw.X" else adata.var
-    where = "raw.var" if name == "raw.X" else "var"
-    genes = symbols_of(table, adata.var, where, _organism(adata))
-    matrix = csr_matrix(stored)
-    return Expression(name, values, matrix, index_symbols(genes.symbols), genes.told())
-
-
-def rank_cells(
-    expression: Expression, cells: npt.NDArray[np.intp], k: int, names: pd.Index
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Rank the genes of some cells.
-
-    Parameters
-    ----------
-    expression
-        The matrix.
-    cells
-        Their positions, shape (C,).
-    k
-        Length of the lists.
-    names
-        Of all observations, for messages.
-
-    Returns
-    -------
-    ranks
-        Positions in ``expression.symbols.names``, filled up with -1, shape (C, k).
-    expressed
-        Number of expressed genes, shape (C,).
-
-    Raises
-    ------
-    InputError
-        When a cell has negative or infinite values.
-    """
-    ranks, expressed = [], []
-    for start in range(0, len(cells), _BLOCK_ROWS):
-        block = cells[start : start + _BLOCK_ROWS]
-        lists, counts, faults = rank_rows(expression.matrix[block], expression.symbols, k)
-        if faults.any():
-            odd = names[block[int(np.argmax(faults > 0))]]
-            raise InputError(
-                f"{expression.name} holds negative, NaN or infinite values in cell {brief(odd)}; "
-                "expected counts or log-normalised values: name another matrix with layer"
-            )
-        ranks.append(lists)
-        expressed.append(counts)
-    if not ranks:
-        return np.empty((0, k), np.int32), np.empty(0, np.int32)
-    return np.vstack(ranks), np.concatenate(expressed)
-
-
 def rank_rows(
     matrix: csr_matrix, symbols: Symbols, k: int
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
@@ -156,7 +73,7 @@ def rank_rows(
     return top_genes(chunk, symbols, np.ones(matrix.shape[0], dtype=bool), k)
 
 
-def homes(
+def donor_groups(
     obs: pd.DataFrame,
     *,
     donor_key: str,
@@ -164,21 +81,21 @@ def homes(
     organism: str | None = None,
     extra: Mapping[str, str] | None = None,
     whole: bool = False,
-) -> list[Home]:
+) -> list[DonorGroup]:
     """Group cells by donor, batch and tissue, and describe each group.
 
     Parameters
     ----------
     obs
-        Of the AnnData. Without a column `donor_key` all cells count as one donor.
+        Table of observations. Without a column `donor_key` all cells count as one donor.
     donor_key, batch_key
-        Columns; without `batch_key`, the first of the usual ones.
+        Columns of obs; by default the batch is the first common batch column.
     organism
         Named in the context unless it is human.
     extra
-        Column -> sentence with ``{value}`` for the context.
+        Column -> sentence with ``{value}``, added to the context.
     whole
-        Put all cells into one division.
+        Put all cells into one group.
 
     Raises
     ------
@@ -211,53 +128,13 @@ def homes(
             "disease": known.constant("disease", members),
         }
         context = group_context(known, members, organism, extra or {})
-        found.append(Home(key, members, context, meta))
+        found.append(DonorGroup(key, members, context, meta))
     return found
 
 
 def obs_columns(obs: pd.DataFrame) -> str:
     """Name the columns of obs, for messages."""
     return f"; obs has {', '.join(map(str, sorted(obs.columns)[:30])) or 'no columns'}"
-
-
-def _matrices(adata: Any) -> dict[str, Any]:
-    """Return all matrices, those most likely to hold counts first."""
-    nodes = {name: adata.layers[name] for name in COUNT_LAYERS if name in adata.layers}
-    if adata.raw is not None:
-        nodes["raw.X"] = adata.raw.X
-    if adata.X is not None:
-        nodes["X"] = adata.X
-    return nodes | {name: adata.layers[name] for name in sorted(adata.layers)}
-
-
-def _choose(nodes: Mapping[str, Any], layer: str | None) -> tuple[str, Values, Any]:
-    if layer is not None and layer not in nodes:
-        raise InputError(f"no matrix {layer!r} in the AnnData; it has {', '.join(nodes)}")
-    found = {}
-    for name in nodes if layer is None else [layer]:
-        kind = look_at(_sample(nodes[name]))
-        if kind == "counts":
-            return name, "counts", nodes[name]
-        if layer in COUNT_LAYERS and kind == "normalised":
-            raise InputError(
-                f"layer {layer!r} should hold raw counts but holds fractions (log-normalised "
-                "values?); put the counts there, or name the layer of normalised values, such as X"
-            )
-        found[name] = kind
-    for name, kind in found.items():
-        if kind == "normalised":
-            return name, "normalised", nodes[name]
-    what = "; ".join(f"{name} {kind}" for name, kind in found.items())
-    raise InputError(
-        f"no usable expression values: {what or 'the AnnData has no matrix'}. Expected counts or "
-        "log-normalised values: put them into X, raw.X or layers['counts']"
-    )
-
-
-def _sample(matrix: Any) -> npt.NDArray[Any]:
-    values: Any = matrix
-    values = values.data if issparse(matrix) else np.asarray(values).ravel()
-    return np.asarray(values[:: max(1, len(values) // _SAMPLE)])
 
 
 def symbols_of(own: pd.DataFrame, var: pd.DataFrame, name: str, organism: str | None) -> Chosen:
@@ -287,11 +164,3 @@ def _spelled(column: pd.Series) -> list[str]:
 def _texts(known: Mapping[Any, str], keys: Iterable[Any], names: list[str]) -> pa.StringArray:
     found = [known.get(k) or n for k, n in zip(keys, names, strict=True)]
     return pa.array(found, pa.string())
-
-
-def _organism(adata: Any) -> str | None:
-    told = adata.uns.get("organism")
-    if isinstance(told, str):
-        return told
-    met = list(adata.obs["organism"].unique()) if "organism" in adata.obs else []
-    return str(met[0]) if len(met) == 1 and not pd.isna(met[0]) else None

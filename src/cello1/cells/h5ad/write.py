@@ -1,4 +1,4 @@
-"""Write .h5ad files in plain types, and check beforehand that they can be written."""
+"""Write .h5ad files in types that every reader supports."""
 
 from __future__ import annotations
 
@@ -8,63 +8,20 @@ import os
 import tempfile
 import traceback
 import warnings
-from collections.abc import Iterable, Mapping
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 
-from cello1.errors import InputError, brief
+from cello1.errors import InputError
 from cello1.runs import replacing
 
 # Names that anndata keeps for itself in the tables obs and var.
 RESERVED = ("_index", "__categories")
 _PARTS = ("obsm", "varm", "obsp", "varp", "layers")
-
-
-def can_write(adata: Any, path: Path | None = None, adds: Iterable[str] = ()) -> None:
-    """Return whether an AnnData can be written as .h5ad, before hours of work are put into it.
-
-    All tables and everything of `uns` are written to a file in memory. Of large arrays only the
-    first row is, for their kind alone can be at fault.
-
-    Parameters
-    ----------
-    adata
-        Cells in memory or backed by a file; never changed.
-    path
-        Where the file will go. Nothing is left there.
-    adds
-        Names of the obs columns that will be added.
-
-    Raises
-    ------
-    InputError
-        When an element cannot be stored, a name is reserved, or nothing can be created at `path`.
-    """
-    for name in adds:
-        _check_name(name, "the new obs column")
-    tables = {"obs": adata.obs, "var": adata.var}
-    if adata.raw is not None:
-        tables["raw.var"] = adata.raw.var
-    for where, table in tables.items():
-        _check_table(table, where)
-    tables = {where: plain_table(table) for where, table in tables.items()}
-    with h5py.File("trial.h5ad", "w", driver="core", backing_store=False) as trial:
-        for where, plain in tables.items():
-            for name in plain.columns:
-                _try(trial, plain[[name]].reset_index(drop=True), f"{where}[{name!r}]")
-        for key, value in adata.uns.items():
-            _try(trial, {str(key): value}, f"uns[{key!r}]")
-        for part in _PARTS:
-            for key, value in getattr(adata, part).items():
-                _try(trial, _first_row(value), f"{part}[{key!r}]")
-    if path is not None:
-        can_create(path)
 
 
 def can_create(path: Path) -> None:
@@ -182,67 +139,8 @@ def with_plain_tables(adata: Any) -> Any:
     return plain
 
 
-def _check_name(name: str, what: str) -> None:
-    if name in RESERVED or "/" in name:
-        raise InputError(
-            f"{what} {name!r} cannot be stored in an .h5ad file "
-            f"({'a slash parts groups there' if '/' in name else 'the name is reserved'}); "
-            "choose another name"
-        )
-
-
-def _check_table(table: pd.DataFrame, where: str) -> None:
-    doubled = table.columns[table.columns.duplicated()]
-    if len(doubled):
-        raise InputError(
-            f"{where} has several columns named {doubled[0]!r}, which cannot be stored: "
-            "rename or drop all but one"
-        )
-    for name in table.columns:
-        if not isinstance(name, str):
-            raise InputError(
-                f"a column of {where} is named {brief(name)}, which is no text and cannot be "
-                f"stored: rename it, or {where}.columns = {where}.columns.astype(str)"
-            )
-        if name != "_index" or not _are_same(table[name], table.index):
-            _check_name(name, f"the {where} column")
-    index_name = table.index.name
-    if index_name in table.columns and not _are_same(table[index_name], table.index):
-        raise InputError(
-            f"the index of {where} is named {index_name!r} as a column is, with other values, "
-            f"so it cannot be stored: adata.{where}.index.name = None"
-        )
-
-
 def _are_same(column: Any, index: pd.Index) -> bool:
     return np.array_equal(np.asarray(column, dtype=object), np.asarray(index, dtype=object))
-
-
-def _try(trial: h5py.File, value: Any, where: str) -> None:
-    from anndata.io import write_elem
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            write_elem(trial, "element", value)
-    except Exception as error:
-        first = str(error).strip().split("\n")[0]
-        raise InputError(
-            f"{where} cannot be stored in an .h5ad file ({first}); convert it to numbers or text, "
-            "or drop it"
-        ) from error
-    finally:
-        if "element" in trial:
-            del trial["element"]
-
-
-def _first_row(value: Any) -> Any:
-    """Return the first row of an array or table; of anything else all of it."""
-    if isinstance(value, pd.DataFrame):
-        return plain_table(value.iloc[:1]).reset_index(drop=True)
-    if isinstance(value, Mapping) or not getattr(value, "shape", ()):
-        return value
-    return value[:1]
 
 
 def _is_full(error: BaseException | None) -> bool:

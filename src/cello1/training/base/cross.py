@@ -34,24 +34,24 @@ class Pools:
         met: dict[tuple[str, str], set[tuple[str, ...]]] = defaultdict(set)
         for puzzle in puzzles:
             for label, genes in zip(puzzle.answer or (), puzzle.cells, strict=False):
-                met[_home(puzzle), label_key(label)].add(genes)
+                met[_donor_key(puzzle), label_key(label)].add(genes)
         self.cells = {key: sorted(cells) for key, cells in met.items()}
-        self.homes: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-        for (home, _), cells in sorted(self.cells.items()):
-            self.homes[home] += cells
+        self.by_donor: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+        for (donor, _), cells in sorted(self.cells.items()):
+            self.by_donor[donor] += cells
 
     def draw(
         self, template: Puzzle, label: str, rng: np.random.Generator, parents: int
     ) -> tuple[str, ...]:
         """Return a cell of a type of the template's donor and batch, crossed from several."""
-        pool = self.cells[_home(template), label_key(label)]
+        pool = self.cells[_donor_key(template), label_key(label)]
         return cross([pool[i] for i in rng.permutation(len(pool))[:parents]], rng)
 
     def add_ambient(
         self, template: Puzzle, cell: tuple[str, ...], share: float, rng: np.random.Generator
     ) -> tuple[str, ...]:
         """Replace a random share of a list with genes of any cells of the donor and batch."""
-        others, listed = self.homes[_home(template)], set(cell)
+        others, listed = self.by_donor[_donor_key(template)], set(cell)
         mixed = list(cell)
         for place in np.flatnonzero(rng.random(len(cell)) < share).tolist():
             other = others[int(rng.integers(len(others)))]
@@ -152,6 +152,6 @@ def _crossed(template: Puzzle, pools: Pools, ambient: float, rng: np.random.Gene
     )
 
 
-def _home(puzzle: Puzzle) -> str:
+def _donor_key(puzzle: Puzzle) -> str:
     """Return the data set, donor and batch of a puzzle's cells as a key."""
     return "\x1e".join(str(puzzle.meta.get(k)) for k in ("dataset", "donor_id", "batch", "tissue"))

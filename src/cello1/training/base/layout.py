@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cello1.puzzles.prompt import read_user_message, system_message, user_message
+from cello1.puzzles.prompt import system_message, user_message
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.assign import assign_jointly
 from cello1.solvers.local.spelling import Tree, spelling_tree
@@ -360,10 +360,3 @@ def _mend(right: Sequence[int], place: int, targets: list[int], weights: list[fl
             else:
                 weights[place + k] = 0.0
             return
-
-
-def read_back(layout: Layout, lesson: Lesson) -> Any:
-    """Return what the text of a lesson's prompt says, for checks."""
-    text = layout.tokenizer.decode(lesson.prompt)
-    user = text.partition("<|im_start|>user\n")[2].partition("<|im_end|>")[0]
-    return read_user_message(user)
