@@ -127,3 +127,13 @@ def test_two_names_of_one_type_are_one_candidate():
     found = read_candidates(["NK", "NK cells", "B cell"])
     assert found.labels == [NK, "B cell"]
     assert found.given == {NK: "NK"}
+
+
+@pytest.mark.parametrize(
+    "offered, strange", [("megakaryocyte", "platelet"), ("platelet", "megakaryocyte")]
+)
+def test_a_platelet_counts_for_its_megakaryocyte_and_back(offered, strange):
+    found = settle([1, 1, 8], [offered, NK, strange], offered=2)
+    assert (found.label, found.level) == (offered, "type")
+    both = settle([1, 8, 1], [offered, strange, NK])
+    assert both.label == strange

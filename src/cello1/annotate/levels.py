@@ -52,6 +52,9 @@ BROAD = (
 RELATIVE = 0.45
 # Terms too general to be an answer, such as "cell".
 _TOP = frozenset(("CL:0000000", "CL:0000003", "CL:0000255", "CL:0000548"))
+# What is a piece of another type, though the ontology does not call it a subtype: RNA tells a
+# platelet from a megakaryocyte by its amount at most, and data sets use one word or the other.
+_PIECES = {"CL:0000233": "CL:0000556"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class Tree:
     def __init__(self, labels: Sequence[str], offered: int) -> None:
         self.labels, self.offered = list(labels), offered
         self.terms = [term_id(label) for label in labels]
-        self.above = [frozenset() if t is None else ancestors(t) | {t} for t in self.terms]
+        self.above = [_above(term) for term in self.terms]
         self.broad = [broad_type(label) for label in labels]
         self.share = self._shares()
         # Share of a type that counts for no single candidate, only for their broad type.
@@ -225,6 +228,13 @@ def broad_type(label: str) -> str:
     if found:
         return str(term_label(max(found, key=lambda t: (len(ancestors(t)), t))))
     return lineage(term) or label
+
+
+def _above(term: str | None) -> frozenset[str]:
+    """Return a term, its ancestors, and what it is a piece of."""
+    if term is None:
+        return frozenset()
+    return frozenset({term, *ancestors(term), *({_PIECES[term]} if term in _PIECES else ())})
 
 
 def _is_said(term: str) -> bool:
