@@ -1,4 +1,4 @@
-"""Where libraries may keep what they cache, on machines that give a user no home to write to."""
+"""Choose cache folders for libraries on machines without a writable home folder."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 
 def settle_caches() -> None:
-    """Point caches to a private temporary folder where the home folder cannot be written.
+    """Point caches to a private temporary folder if the home folder is not writable.
 
-    In locked-down containers numba finds no place for compiled code and ends every command;
-    matplotlib and Hugging Face complain. All of them obey ``XDG_CACHE_HOME``, matplotlib
-    ``XDG_CONFIG_HOME`` as well. What the user has set stays.
+    In locked-down containers numba cannot store compiled code, and every command fails; matplotlib
+    and Hugging Face print warnings. All of them respect ``XDG_CACHE_HOME``, matplotlib also
+    ``XDG_CONFIG_HOME``. Variables that the user has set are not changed.
     """
     for name, usual in (("XDG_CACHE_HOME", ".cache"), ("XDG_CONFIG_HOME", ".config")):
         if name in os.environ or _can_hold(Path(os.path.expanduser("~")) / usual):  # noqa: PTH111
@@ -24,8 +24,8 @@ def settle_caches() -> None:
 
 
 def _can_hold(folder: Path) -> bool:
-    """Return whether a folder can be written, or made."""
-    if not folder.is_absolute():  # no home at all: `~` stays as it is
+    """Return whether a folder is writable, or can be made."""
+    if not folder.is_absolute():  # without a home `~` is not expanded
         return False
     with suppress(OSError):
         nearest = next(p for p in (folder, *folder.parents) if p.exists())
@@ -34,10 +34,10 @@ def _can_hold(folder: Path) -> bool:
 
 
 def _own_folder() -> Path | None:
-    """Make a folder that only this user can enter, the same for all their commands.
+    """Make a folder that only this user can enter, the same for all commands of the user.
 
-    A folder of that name that is another's, or a link, is passed over: what is compiled in a
-    cache is run.
+    A link, or a folder of that name owned by another user, is not used, because compiled code in a
+    cache is executed.
     """
     with suppress(OSError):
         folder = Path(tempfile.gettempdir()) / f"cello1-cache-{os.getuid()}"

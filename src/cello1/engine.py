@@ -1,7 +1,7 @@
-"""Ray Data as an engine: the same work, item by item, on the machines of a cluster.
+"""Run work item by item on a Ray cluster, with the same results as on one machine.
 
-Nothing is scheduled here. Ray starts tasks where there is room, and does those of a lost worker
-again; what is finished is kept by the caller, so that a killed driver resumes.
+Ray does the scheduling and repeats the tasks of a lost worker; the caller stores finished items, so
+that a killed driver can be resumed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def connected(address: str | None = None) -> Iterator[int]:
     Parameters
     ----------
     address
-        Of a cluster (``auto`` finds the one this machine belongs to), or None for this machine.
+        Address of a cluster (``auto`` finds the one of this machine), or None for this machine.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def connected(address: str | None = None) -> Iterator[int]:
     import ray
 
     ours = not ray.is_initialized()
-    # Workers print and warn for themselves; what matters comes back with their results.
+    # Output of workers is silenced; errors and notes are returned with their results.
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if ours and address is None:
         _start_here(quiet)
@@ -64,7 +64,7 @@ def connected(address: str | None = None) -> Iterator[int]:
 
 
 def _start_here(quiet: dict[str, Any]) -> None:
-    """Start a cluster on this machine; Ray gives up after 30 seconds, too few on a busy one."""
+    """Start a cluster on this machine; Ray's limit of 30 seconds is too short on a busy one."""
     import ray
 
     for left in reversed(range(_STARTS)):
@@ -86,7 +86,7 @@ def _start_here(quiet: dict[str, Any]) -> None:
 
 
 def _refuse_unreachable(address: str | None) -> None:
-    """Ask at the address first: Ray would try for minutes."""
+    """Check the address first, since Ray would retry for minutes."""
     host, colon, port = (address or "").rpartition(":")
     if not colon or "/" in host or not port.isdigit():
         return
@@ -106,14 +106,14 @@ def _no_cluster(address: str | None, reason: str) -> InputError:
 def each_task(
     work: Callable[[T], Row], items: Sequence[T], address: str | None = None
 ) -> Iterator[tuple[int, Row]]:
-    """Do a piece of work for every item, each as a task; yield (position, result) as they finish.
+    """Run a function on every item, each as a task; yield (position, result) as they finish.
 
     Parameters
     ----------
     work
-        A function of one item; what it reads and writes must be reachable from every machine.
+        A function of one item; every machine must be able to reach the files it reads and writes.
     items
-        What it is called with.
+        The items.
     address
         As for :func:`connected`.
     """
@@ -138,25 +138,25 @@ def each_batch(
     *,
     gpus: bool = False,
 ) -> Iterator[tuple[int, Any]]:
-    """Do work for batches of items in actors that are made once; yield (position, result).
+    """Run a function on batches of items in long-lived actors; yield (position, result).
 
     Parameters
     ----------
     make
         Makes the function, once in every actor: it may load a model.
     items
-        Dealt into batches in their order.
+        Divided into batches in their order.
     size
-        Items in a batch.
+        Number of items in a batch.
     address
         As for :func:`connected`.
     gpus
-        Where the cluster has GPUs, give each actor one besides its CPU.
+        Give each actor a GPU besides its CPU, if the cluster has any.
 
     Raises
     ------
     InputError
-        When `make` does, in an actor.
+        When `make` raises it in an actor.
     """
     batches = [range(start, min(start + size, len(items))) for start in range(0, len(items), size)]
     if not batches:
@@ -180,7 +180,7 @@ def each_batch(
                 return {"item": row["item"], "results": self.work(asked), "error": ""}
 
         cards = int(ray.cluster_resources().get("GPU", 0)) if gpus else 0
-        # One CPU stays free for reading; an actor holds its own for good.
+        # One CPU stays free for reading; an actor occupies its own until the end.
         most = min(len(batches), cards or cpus - 1)
         actors = ray.data.ActorPoolStrategy(size=max(1, most))
         data = ray.data.from_items(list(range(len(batches))), override_num_blocks=len(batches))

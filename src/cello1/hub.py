@@ -1,7 +1,7 @@
-"""The Hugging Face hub: what lies there, or in its cache when it cannot be reached.
+"""Files of the Hugging Face hub, from its cache if the hub is unreachable.
 
-Its client would retry for a minute before it says that nothing answers; here that is found out
-first, and what is in the cache is used.
+The hub's client retries for a minute before it fails; here a connection is tried first, and the
+cache is used if there is none.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def snapshot(
     name
         OWNER/NAME.
     kind
-        Of the repository.
+        Kind of repository.
     revision
         Branch, tag or commit; by default the main branch.
     patterns
-        Which files; by default all.
+        Patterns of file names; by default all files.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def snapshot(
 def reachable(endpoint: str) -> bool:
     """Return whether a server answers."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
-        return True  # the proxy knows
+        return True  # behind a proxy a direct connection proves nothing
     address = urlparse(endpoint)
     port = address.port or (80 if address.scheme == "http" else 443)
     try:

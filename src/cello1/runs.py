@@ -1,4 +1,4 @@
-"""Run folders: everything one command did, append-only, crash-safe, resumable.
+"""Run folders: append-only, crash-safe and resumable records of what a command did.
 
 A run folder holds ``run.json`` (command, resolved config, versions, git revision, seed, hashes
 of the inputs) and ``responses.jsonl``, to which every finished item adds one complete line.
@@ -34,9 +34,9 @@ from filelock import FileLock, Timeout
 from cello1.addresses import cleaned
 from cello1.errors import InputError, brief
 
-# What is being done, and the share of it that is done.
+# Called with (what is being done, share done).
 Watch = Callable[[str, float], None]
-# How many items are done, of how many.
+# Called with (items done, items in all).
 Count = Callable[[int, int], None]
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _CAREFULLY = ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK", "O_BINARY")
@@ -49,17 +49,17 @@ _REPORTED_PACKAGES = ("numpy", "scipy", "pandas", "anndata", "scikit-learn", "nu
 
 
 def create(path: Path, flags: int = os.O_RDWR, mode: int = 0o666) -> int:
-    """Open a file of ours, making it when missing, and return its descriptor.
+    """Open a file of a run folder, create it if missing, and return its descriptor.
 
-    Whatever else lies in its place, such as a symbolic link to somebody's file or a FIFO, is
-    refused: folders come from other people, too. The umask decides who may read a new file.
+    Anything but a plain file, such as a symbolic link to another file or a FIFO, is refused, since
+    run folders may come from other people. The umask sets the permissions of a new file.
 
     Raises
     ------
     InputError
         When something other than a plain file lies there.
     """
-    # Not every system has all of these: Windows only the last, and nobody else that.
+    # Not every system has all of these flags; the last is only on Windows.
     kept = os.O_CREAT | sum(getattr(os, name, 0) for name in _CAREFULLY)
     try:
         handle = os.open(path, flags | kept, mode)
@@ -74,7 +74,7 @@ def create(path: Path, flags: int = os.O_RDWR, mode: int = 0o666) -> int:
 
 
 def open_plain(path: Path) -> BinaryIO:
-    """Open a file of a folder to read it; a pipe, of which nothing may ever come, is refused.
+    """Open a file of a folder for reading; a pipe, which might block forever, is refused.
 
     Raises
     ------
@@ -96,10 +96,10 @@ def _not_plain(path: Path) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Hand out a temporary file that becomes `path`, whole, when all went well.
+    """Yield a temporary file that is renamed to `path` on success.
 
-    What an earlier process left behind when it was killed is swept first. On failure the
-    temporary file is removed; an error of the system names `path`, and a full disk its space.
+    Temporary files of killed processes are removed first. On failure the temporary file is removed;
+    an `OSError` names `path`, and the free space if the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, path.name)
@@ -125,10 +125,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def beside(out: Path) -> Iterator[Path]:
-    """Hand out an empty folder beside `out`, which goes when all is done; one process at a time.
+    """Yield an empty temporary folder beside `out`, for one process at a time.
 
-    What a killed process left in it is swept. The lock is the system's, on the folder itself, so
-    that it ends with its process and leaves no file; Windows has none.
+    Files of a killed process are removed. The folder itself is locked by the system, so that the
+    lock ends with its process and leaves no file; on Windows there is no lock.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def beside(out: Path) -> Iterator[Path]:
 
 
 def _locked(folder: Path) -> int | None:
-    """Lock a folder; None when another process has it, or had it until now."""
+    """Lock a folder; None when another process holds the lock, or has just removed the folder."""
     try:
         import fcntl
     except ImportError:
@@ -182,12 +182,12 @@ def _locked(folder: Path) -> int | None:
 
 @contextmanager
 def appearing(out: Path) -> Iterator[Path]:
-    """Hand out a new folder that becomes `out`, whole, when all went well.
+    """Yield a new folder that is renamed to `out` on success.
 
     Raises
     ------
     InputError
-        When `out` is there and not empty, or another process is writing it.
+        When `out` exists and is not empty, or another process is writing it.
     """
     with beside(out) as part:
         if out.exists() and not (out.is_dir() and not any(out.iterdir())):
@@ -195,7 +195,7 @@ def appearing(out: Path) -> Iterator[Path]:
         yield part
         for path in part.iterdir():
             if path.is_file():
-                path.chmod(part.stat().st_mode & 0o666)  # libraries write some for the owner alone
+                path.chmod(part.stat().st_mode & 0o666)  # some libraries write for the owner only
         if out.exists():
             out.rmdir()
         part.rename(out)
@@ -211,9 +211,9 @@ def sweep(folder: Path, name: str = "*") -> None:
     Parameters
     ----------
     folder
-        Where to look; not in folders below it.
+        The folder; subfolders are not searched.
     name
-        Of the file that was to be written; by default any.
+        Name of the file that was to be written; by default any.
     """
     name = name if name == "*" else glob.escape(name)
     for left in folder.glob(f".{name}.*.part"):
@@ -225,7 +225,7 @@ def sweep(folder: Path, name: str = "*") -> None:
 
 
 def _host() -> str:
-    """Return this machine's name as 8 letters: a process number means nothing on another."""
+    """Return a hash of this machine's name: process ids are valid on one machine only."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
@@ -240,7 +240,7 @@ def _is_alive(process: int) -> bool:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all (temporary file, fsync, rename)."""
+    """Write a file atomically (temporary file, fsync, rename)."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(content)
 
@@ -252,7 +252,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def append_line(log: Path, line: Mapping[str, Any]) -> None:
-    """Append one line of JSON to a log, which is made when missing and never through a link."""
+    """Append a line of JSON to a log, which is created if missing; links are refused."""
     log.parent.mkdir(parents=True, exist_ok=True)
     handle = create(log, os.O_WRONLY | os.O_APPEND)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -260,7 +260,7 @@ def append_line(log: Path, line: Mapping[str, Any]) -> None:
 
 
 def named_files(path: Path) -> list[Path]:
-    """Return the files that a path names: itself, or several.
+    """Return the files that a path or pattern names.
 
     The last part may be a pattern (``train-*.parquet``) or a list (``{a.parquet,b/*.parquet}``).
     """
@@ -274,19 +274,19 @@ def named_files(path: Path) -> list[Path]:
         parts = [path]
     found: dict[Path, None] = {}
     for part in parts:
-        # Folders that are there are taken by their names, whatever letters those have.
+        # Names of existing folders are taken literally, even with pattern characters.
         folder = next((f for f in part.parents if f.is_dir()), Path())
         found |= dict.fromkeys(sorted(folder.glob(str(part.relative_to(folder)))))
     return [name for name in found if name.is_file()]
 
 
 def file_hash(path: Path) -> str:
-    """Hash a file's content: all of it up to 64 MiB, beyond that its size and 256 spread blocks.
+    """Hash a file's content: all of it up to 64 MiB, else its size and 256 evenly spaced blocks.
 
     Hashing a file of hundreds of gigabytes would take longer than building puzzles from it. The
-    prefix says which kind it is: ``sha256:`` or ``sampled-sha256:``. Of a folder (a zarr store)
-    the names and sizes of all files count, and the content of up to 256 that are spread over it.
-    Of several files (see :func:`named_files`) the hashes are hashed.
+    prefix names the kind of hash: ``sha256:`` or ``sampled-sha256:``. For a folder (a zarr store)
+    the names and sizes of all files are hashed, and the content of up to 256 of them. For several
+    files (see :func:`named_files`) their hashes are hashed.
     """
     if _SEVERAL.search(str(path)) and not path.exists():
         each = "".join(map(file_hash, named_files(path)))
@@ -319,7 +319,7 @@ def environment() -> dict[str, Any]:
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     revision = ""
     with suppress(OSError):  # no git on this machine
-        reading = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # asking must not write there
+        reading = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # reading must not write there
         said = subprocess.run(
             describe, cwd=here, env=reading, capture_output=True, text=True, check=False
         )
@@ -341,9 +341,9 @@ def _version(name: str) -> str | None:
 
 
 def named_rng(*what: object) -> np.random.Generator:
-    """Return the generator of one random choice, seeded by a hash of what it is about.
+    """Return the generator of one random choice, seeded by a hash of its name.
 
-    So a choice depends on the seed and on what is chosen, never on what was chosen before.
+    So a choice depends on the seed and its name, never on earlier choices.
     """
     name = "\x1f".join(map(str, what))
     return np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:16]))
@@ -371,16 +371,16 @@ class Run:
     Parameters
     ----------
     folder
-        Where the run lives; made when missing.
+        The run folder; created if missing.
     command
         The verb that makes it.
     config
         The resolved settings: JSON values only.
     inputs
-        The files it reads; their hashes guard against mixing.
+        The files it reads; a folder whose inputs have other hashes is refused.
     finished_by
-        Name of the file that is written last. While it is missing the folder may be taken over
-        by a run with other settings. By default it may never.
+        Name of the file that is written last. While it is missing, a run with other settings may
+        reuse the folder. By default it may never.
 
     Raises
     ------
@@ -420,13 +420,13 @@ class Run:
         self._synced = time.monotonic()
 
     def _claim(self, identity: dict[str, Any], settled: bool) -> None:
-        """Make the folder ours, or see that it is; until it is settled its settings may change."""
+        """Claim the folder for this run; until it is settled, its settings may change."""
         path = self.folder / "run.json"
         earlier = read_run(self.folder) if path.exists() else None
         if earlier is None or (not settled and earlier.get("command") == identity["command"]):
             write_json(path, {**identity, "environment": environment()})
             return
-        # Inputs may have moved: what counts is what is in them.
+        # Inputs may have moved: their content is compared, not their path.
         for key in ("command", "config"):
             before = cleaned(earlier.get(key))
             if before != json.loads(json.dumps(identity[key])):
@@ -465,7 +465,7 @@ class Run:
             while line:
                 line = line[self._file.write(line) :]
         except OSError as error:
-            self._file.truncate(end)  # half a line would spoil the next one
+            self._file.truncate(end)  # an incomplete line would corrupt the next one
             why = f"{error.strerror} ({_free(self.folder)} free)"
             raise OSError(error.errno, why, str(self.folder / "responses.jsonl")) from error
         if time.monotonic() - self._synced > _FSYNC_SECONDS:
@@ -516,12 +516,12 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def read_records(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the complete records of a run; a torn last line is passed over.
+    """Yield the complete records of a run; an incomplete last line is skipped.
 
     Raises
     ------
     InputError
-        When a line in the middle is damaged, which no crash of ours can do.
+        When a line in the middle is damaged, which a crash cannot cause.
     """
     path = folder / "responses.jsonl"
     if not path.exists():
@@ -535,7 +535,7 @@ def read_records(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield the lines of a file with their numbers; a torn last line is passed over.
+    """Yield the lines of a file with their numbers; an incomplete last line is skipped.
 
     Raises
     ------

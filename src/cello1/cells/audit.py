@@ -1,11 +1,10 @@
-"""Audit puzzles: what the splits share, what repeats, and whether every gold answer scores 1.
+"""Audit puzzles: what the splits share, duplicates, and whether every gold answer scores 1.
 
-Works on data of any origin. Published rows carry no donors or cell ids; for them the identical
-gene lists tell of shared cells.
+It works on data of any origin. Published rows name no donors or cell ids; there, identical gene
+lists reveal shared cells.
 
-Every puzzle is looked at once, some at a time, and leaves a few numbers: of its cells and gene
-lists hashes of 64 bits (SipHash) are kept. Among 20 million of them, two are taken for one with a
-chance of one in 100,000.
+Puzzles are read once, in chunks. Of cells and gene lists only 64-bit hashes (SipHash) are kept;
+among 20 million of them, the probability of a collision is 1 in 100,000.
 """
 
 from __future__ import annotations
@@ -46,9 +45,9 @@ class Shared:
         Number of donors, cell ids and identical gene lists in both; donors and cells are None
         when the data do not name them.
     tainted
-        Puzzles of the second split with at least one cell whose gene list stands in the first.
+        Puzzles of the second split with at least one cell whose gene list is also in the first.
     example
-        One shared thing, to look it up.
+        A shared donor, cell or gene list, to look up.
     """
 
     first: str
@@ -67,7 +66,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class Audit:
-    """The findings.
+    """The findings of an audit.
 
     Attributes
     ----------
@@ -76,7 +75,7 @@ class Audit:
     shared
         One entry per pair of splits.
     duplicates
-        Puzzles that hold the same cells as an earlier one, whatever their order.
+        Puzzles that hold the same cells as an earlier one, in any order.
     gold_failures
         Ids of puzzles whose own answer does not score 1.
     unanswered
@@ -84,9 +83,9 @@ class Audit:
     n_histogram, type_counts
         N -> puzzles; cell type -> cells.
     marks
-        What a reader must know of the data: pooled donors, a split that shares donors, ...
+        Caveats: pooled donors, a split that shares donors, ...
     declared
-        Kinds of sharing that the split was asked to have (``donors`` with --split cell).
+        Kinds of sharing that are part of the requested split (``donors`` with --split cell).
     """
 
     sizes: dict[str, int]
@@ -101,7 +100,7 @@ class Audit:
 
     @property
     def leaks(self) -> int:
-        """Number of pairs of splits that share what they must not."""
+        """Number of pairs of splits that share what they should not."""
         return sum(
             bool((s.donors and "donors" not in self.declared) or s.cells or s.gene_lists)
             for s in self.shared
@@ -109,9 +108,9 @@ class Audit:
 
     @property
     def unknown(self) -> list[str]:
-        """What cannot be known to be apart, for the puzzles do not say: ``donors``, ``cells``.
+        """What cannot be checked because the puzzles do not name it: ``donors``, ``cells``.
 
-        Where donors are told, other donors have other cells.
+        Where donors are named, different donors have different cells.
         """
         silent = [pair for pair in self.shared if pair.donors is None]
         cells = ["cells"] if any(pair.cells is None for pair in silent) else []
@@ -119,14 +118,14 @@ class Audit:
 
     @property
     def passed(self) -> bool:
-        """No leaks, and every gold answer scores 1."""
+        """Whether there are no leaks and every gold answer scores 1."""
         return not self.leaks and not self.gold_failures
 
     def to_json(self) -> dict[str, Any]:
         """Return the findings as plain values."""
         return {
             **asdict(self),
-            # None found where donors are not told is no proof that there is none.
+            # Where donors are not named, finding none does not prove that none is shared.
             "leaks": None if self.unknown and not self.leaks else self.leaks,
             "unknown": self.unknown,
             "passed": self.passed,
@@ -138,17 +137,17 @@ def audit(
     workers: int = 1,
     watch: Callable[[float], None] = lambda share: None,
 ) -> Audit:
-    """Audit puzzles that are dealt into splits (a single one is fine).
+    """Audit the puzzles of one or several splits.
 
     Parameters
     ----------
     splits
-        Split -> puzzles: lists, or :class:`cello1.puzzles.table.Stored`, of which only some are in
-        memory at a time. They may be gone through twice.
+        Split -> puzzles: lists, or :class:`cello1.puzzles.table.Stored`, which are read in chunks,
+        some of them twice.
     workers
-        Processes; they share the row groups of what is stored.
+        Number of processes; each reads row groups of the stored puzzles.
     watch
-        Called with the share that is looked at, where there are several row groups.
+        Called with the share done, where there are several row groups.
     """
     where: list[str] = []
     pieces: list[Piece] = []
@@ -185,12 +184,12 @@ def audit(
 
 @dataclass
 class Facts:
-    """What the audit needs to know of some puzzles of one split.
+    """What the audit needs of some puzzles of one split.
 
     Attributes
     ----------
     sets
-        Hash of the cells of every puzzle, whatever their order.
+        Order-independent hash of the cells of every puzzle.
     lists, lengths
         Hash of the gene list of every cell, puzzle by puzzle, and the number of cells of each.
     cells
@@ -202,7 +201,7 @@ class Facts:
     sizes, types, warnings
         N -> puzzles; cell type -> cells; key of :data:`_WARNINGS` -> puzzles.
     kinds
-        How the puzzles say that they were split.
+        Kinds of splits named in the metadata.
     """
 
     sets: Hashes = field(default_factory=lambda: _NONE)
@@ -220,7 +219,7 @@ class Facts:
 
     @classmethod
     def total(cls, parts: Sequence[Facts]) -> Facts:
-        """Add up."""
+        """Return the sum of several."""
         whole = cls()
         for name in ("sets", "lists", "lengths", "cells"):
             arrays = [getattr(part, name) for part in (whole, *parts)]
@@ -241,14 +240,14 @@ _NONE: Hashes = np.empty(0, np.uint64)
 
 
 class Piece(NamedTuple):
-    """Some puzzles of a split, and their place among all pieces."""
+    """Some puzzles of a split, and their position among all pieces."""
 
     place: int
     puzzles: Iterable[Puzzle]
 
 
 def look_at(piece: Piece, watch: Callable[[float], None] = lambda share: None) -> Facts | str:
-    """Look at some puzzles; where they cannot be read, return why."""
+    """Return the facts of some puzzles, or why they cannot be read."""
     found = []
     try:
         for block in _blocks(piece.puzzles):
@@ -260,7 +259,7 @@ def look_at(piece: Piece, watch: Callable[[float], None] = lambda share: None) -
 
 
 def _look_at_all(pieces: Sequence[Piece], workers: int) -> Iterator[tuple[Piece, Facts | str]]:
-    """Yield what was found in each piece; where there are many in files, by several processes."""
+    """Yield the facts of each piece, from several processes where there are many in files."""
     stored = [piece for piece in pieces if isinstance(piece.puzzles, Stored)]
     workers = min(workers, len(stored) // 2)
     if workers > 1:
@@ -323,7 +322,7 @@ def _gold_is_right(puzzle: Puzzle) -> bool:
 
 
 def _compare(a: str, first: Facts, puzzles: Iterable[Puzzle], b: str, second: Facts) -> Shared:
-    """Compare two splits; the puzzles of the first are gone through again for an example."""
+    """Compare two splits; the puzzles of the first are read again to find an example."""
     donors = first.donors & second.donors if first.donors and second.donors else None
     told = len(first.cells) > 0 and len(second.cells) > 0
     cells = _common(first.cells, second.cells)
@@ -353,7 +352,7 @@ def _compare(a: str, first: Facts, puzzles: Iterable[Puzzle], b: str, second: Fa
 
 
 def _common(a: Hashes, b: Hashes) -> Hashes:
-    """Return what stands in both, without repeats; in rounds, since sorting takes memory."""
+    """Return the distinct hashes in both, in several rounds, since sorting takes memory."""
     found = [_NONE]
     for part in range(_ROUNDS if len(a) and len(b) else 0):
         first, second = (np.unique(x[x % _ROUNDS == part]) for x in (a, b))
@@ -372,7 +371,7 @@ def _among(
 
 
 def _marks(found: Sequence[Facts]) -> list[str]:
-    """Say what the puzzles' own metadata warn of."""
+    """Return the caveats that follow from the puzzles' metadata."""
     counts = sum((facts.warnings for facts in found), Counter())
     marks = [f"{counts[key]} puzzles {text}" for key, text in _WARNINGS.items() if counts[key]]
     kinds = {kind for facts in found for kind in facts.kinds}

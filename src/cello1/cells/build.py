@@ -1,8 +1,8 @@
-"""Many files of cells -> a folder of puzzles: train, validation, test, and a proof of no leaks.
+"""Build a folder of puzzles from files of cells: train, validation, test, and an audit of leaks.
 
-Each file is made by one process. Where there are several, each is kept as a part, so that an
-interrupted build resumes. The bytes written do not depend on the number of workers or on
-PYTHONHASHSEED.
+Each file is processed by one process. With several files, the puzzles of each are stored as a part,
+so that an interrupted build can be resumed. The bytes written do not depend on the number of
+workers or on PYTHONHASHSEED.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ LAST = "audit.json"
 
 @dataclass(frozen=True)
 class Build:
-    """What a build made.
+    """The result of a build.
 
     Attributes
     ----------
     folder
-        Where the puzzles lie.
+        Folder of the puzzles.
     reports
-        One per file, in the order of their names.
+        One per file, sorted by name.
     audit
-        The findings over all splits.
+        The audit of all splits.
     """
 
     folder: Path
@@ -70,7 +70,7 @@ class Build:
 
     @property
     def ok(self) -> bool:
-        """No file failed and the audit passed (a split by puzzle leaks as was asked)."""
+        """Whether no file failed and the audit passed (a split by puzzle may leak)."""
         failed = any(report.status == "failed" for report in self.reports)
         return not failed and not self.audit.gold_failures
 
@@ -98,27 +98,27 @@ def build(
         ``census:URI`` for a copy of it or another SOMA experiment; the cells that are drawn from
         it are kept in the folder ``cells``.
     out
-        A new folder, or one that holds an unfinished or the same build.
+        A new folder, or one that holds an unfinished build or this one.
     settings, **changes
         How to make puzzles: :class:`cello1.recipes.BuildSettings` or a recipe, and its fields by
         keyword, such as ``n_min=5``.
     query
-        Which cells of the Census are taken.
+        Query for cells of the Census.
     workers
-        Processes; one file each.
+        Number of processes; each handles one file at a time.
     engine, address
-        ``ray`` makes a task of each file, on the cluster at an address or on this machine; files
-        and folder must lie where every machine reaches them. The bytes are the same.
+        ``ray`` runs each file as a task, on the cluster at an address or on this machine; every
+        machine must be able to reach files and folder. The bytes are the same.
     watch
-        Called with a data set and the share of its rows read.
+        Called with (data set, share of its rows read).
     may_end
-        Let this process end, with one line, when nothing comes of a file for five minutes: for
-        commands. Workers are given up in any case.
+        End this process, with a message, when a file makes no progress for five minutes: for
+        commands. Stalled workers are ended in any case.
 
     Returns
     -------
     Build
-        Files that failed are reported in it; the puzzles of the others are there.
+        With a report on each file that failed; the puzzles of the others are written.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def build(
         try:
             parts = run_jobs(jobs, workers, watch, engine, address, may_end=may_end)
         finally:
-            sweep(kept)  # what a worker was writing when it was ended
+            sweep(kept)  # temporary files of workers that were ended
         reports = [part.report for part in parts]
         try:
             result = _assemble(folder, parts, settings, workers, watch)
@@ -166,7 +166,7 @@ def build(
                 _write_reports(folder, reports)
             raise
         if not any(report.status == "failed" for report in reports):
-            shutil.rmtree(kept)  # else they serve the next try
+            shutil.rmtree(kept)  # otherwise they are kept for the next run
     return result
 
 
@@ -185,7 +185,7 @@ def _assemble(
         findings, written = deal_held(folder, held, settings)
     for stale in {path.stem for path in folder.glob("*.parquet")} - written:
         (folder / f"{stale}.parquet").unlink()
-    # Only now: a build whose reports show a failure is tried again, with what it had in place.
+    # Written last: a build whose reports show a failure is rerun with its parts in place.
     _write_reports(folder, reports)
     write_json(folder / LAST, findings.to_json())
     return Build(folder, reports, findings)
@@ -194,7 +194,7 @@ def _assemble(
 def deal_held(
     folder: Path, puzzles: Sequence[Puzzle], settings: BuildSettings
 ) -> tuple[Audit, set[str]]:
-    """Split, audit and write puzzles that are in memory; return what was written, too."""
+    """Split, audit and write puzzles that are in memory; return the audit and the splits."""
     splits = split_puzzles(puzzles, settings)
     findings = audit(splits)
     _refuse_leaks(findings, settings)
@@ -208,27 +208,27 @@ def deal_held(
 def deal_stored(
     folder: Path, parts: Sequence[Stored], settings: BuildSettings, workers: int, watch: Watch
 ) -> tuple[Audit, set[str]]:
-    """Split, write and audit puzzles of which only some are in memory at a time.
+    """Split, write and audit puzzles in chunks, for data that do not fit in memory.
 
-    What the split depends on is read first; then the rows are copied; then the audit reads them.
+    A first pass reads what the split depends on, a second copies the rows, a third audits them.
 
     Parameters
     ----------
     folder
-        Where the splits go; they appear there when they were audited.
+        Folder of the splits; they are moved there after the audit.
     parts
-        Parquet files of ours.
+        Parquet files of puzzles.
     settings
-        What is split by.
+        Settings of the split.
     workers
-        Processes of the audit.
+        Number of processes of the audit.
     watch
-        Called with what is done and the share of it, where there are many puzzles.
+        Called with (what is being done, share done), where there are many puzzles.
 
     Returns
     -------
     Audit
-        The findings.
+        The audit.
     set of str
         The splits that were written.
 
@@ -309,7 +309,7 @@ def _reports(folder: Path) -> list[FileReport]:
 
 
 def _finished(folder: Path, workers: int) -> Build:
-    """Read back what an earlier, finished run of the same command made."""
+    """Return the result of an earlier, finished run of the same command."""
     findings = audit({n: Stored(path) for n, path in find_splits(folder).items()}, workers)
     return Build(folder, _reports(folder), findings)
 
@@ -329,7 +329,7 @@ def _distinct(files: Sequence[str | Path]) -> list[Path]:
 
 
 def _check_context(paths: Sequence[Path], settings: BuildSettings) -> None:
-    """Refuse a context column that no file has: a file may lack it, a typing error hits all."""
+    """Refuse a context column that no file has, probably a typo; single files may lack it."""
     missing = set(settings.context_columns)
     for path in paths if missing else ():
         with suppress(InputError), open_h5ad(path) as file:
@@ -339,7 +339,7 @@ def _check_context(paths: Sequence[Path], settings: BuildSettings) -> None:
 
 
 def _check_room(folder: Path) -> None:
-    """Refuse a folder whose files are not ours to replace."""
+    """Refuse a folder with files that no build has written."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; expected a folder to write to")
     if not (folder / "run.json").exists() and any(folder.glob("*.parquet")):

@@ -1,12 +1,12 @@
-"""Cells of the CELLxGENE Census, or of any SOMA experiment of its shape.
+"""Cells of the CELLxGENE Census, or of any SOMA experiment with its schema.
 
-A query becomes one small `.h5ad` file per data set, which is read, judged and ranked like any
-other: the Census gives the same lists as the files it was made of. Which cells are drawn is decided
-from obs alone, so that a whole tissue costs what its puzzles cost. Rows of X are streamed in
-blocks; memory grows with the number of cells drawn, not with the number looked through.
+A query is written as one small `.h5ad` file per data set, which is read, filtered and ranked like
+any other: the Census gives the same lists as the files it was built from. Cells are drawn from obs
+alone, so that only the drawn rows of X are downloaded, however large the tissue. Rows are streamed
+in blocks; memory grows with the number of drawn cells, not with the number of cells searched.
 
-The extracts are kept in a folder under names that say what they are made of; a killed query
-resumes with the first data set that is missing.
+The extracts are kept in a folder named by a hash of their content; an interrupted query resumes
+with the first missing data set.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     import tiledbsoma as soma
 
 PREFIX = "census:"
-# What the schema of CELLxGENE knows of a cell and this program reads; a SOMA may lack some.
+# Columns of the CELLxGENE schema that are read; a SOMA experiment may lack some.
 COLUMNS = (
     "assay", "cell_type", "cell_type_ontology_term_id", "development_stage", "disease",
     "donor_id", "organism", "self_reported_ethnicity", "sex", "suspension_type", "tissue",
     "tissue_general", "tissue_type",
 )  # fmt: skip
 NEEDED = ("cell_type", "dataset_id", "donor_id")
-# Labels of the Census that name no type.
+# Labels of the Census that are not cell types.
 NO_TYPE = ("cell", "unknown")
 ROWS = 4_096
 _TRIES = 5
@@ -53,20 +53,20 @@ _TRIES = 5
 
 @dataclass(frozen=True)
 class DataSet:
-    """What a query finds in one data set.
+    """The cells of one data set that match a query.
 
     Attributes
     ----------
     id
         Its id in the Census.
     cells
-        Cells that the filter finds.
+        Number of cells that pass the filter.
     donors
-        Donor -> number of its types, among those that can be used.
+        Donor -> number of its types, among usable cells.
     types
-        Number of types among them.
+        Number of types among usable cells.
     drops
-        Rule -> cells that cannot be used.
+        Rule -> number of cells dropped by it.
     drawn
         Ids (``soma_joinid``) of the drawn cells, sorted.
     """
@@ -80,7 +80,7 @@ class DataSet:
 
 
 def is_census(source: str | Path) -> bool:
-    """Say whether a source names the Census and not a file."""
+    """Return whether a source names the Census, not a file."""
     return str(source).startswith(PREFIX)
 
 
@@ -91,7 +91,7 @@ def fetch(
     seed: int,
     watch: Watch = lambda name, share: None,
 ) -> list[Path]:
-    """Look a query up and write its extracts; see :func:`look_up` and :func:`extract`."""
+    """Run a query and write its extracts; see :func:`look_up` and :func:`extract`."""
     found = look_up(source, settings, seed, lambda share: watch("looking through obs", share))
     return extract(source, settings, found, folder, seed, watch)
 
@@ -106,16 +106,16 @@ def look_up(
     source
         ``census:`` for the public Census, ``census:URI`` for a copy of it or a SOMA experiment.
     settings
-        Release, filter, organism, and how many cells are drawn.
+        Release, filter, organism, and number of cells to draw.
     seed
-        Seed of the draw; a cell is drawn or not whatever other data sets the query finds.
+        Seed of the draw; whether a cell is drawn does not depend on other data sets.
     watch
-        Called with the share of rows looked through.
+        Called with the share of rows searched.
 
     Raises
     ------
     InputError
-        When the source cannot be opened, lacks a column, or holds no such cell.
+        When the source cannot be opened, lacks a column, or has no matching cell.
     UseError
         When the filter cannot be read.
     """
@@ -131,14 +131,14 @@ def extract(
     seed: int,
     watch: Watch = lambda name, share: None,
 ) -> list[Path]:
-    """Write the drawn cells of every data set as an `.h5ad` file; those that are there are kept.
+    """Write the drawn cells of every data set as an `.h5ad` file; existing extracts are kept.
 
     Parameters
     ----------
     source, settings, seed
         As for :func:`look_up`.
     found
-        What it returned.
+        The result of :func:`look_up`.
     folder
         Where the extracts go: one folder per set of drawn cells, so that the file's name is the
         data set's.
@@ -168,13 +168,13 @@ def _retry(
     path: Path,
     watch: Watch,
 ) -> None:
-    """Write one extract; a connection that breaks is tried again, ever later."""
+    """Write one extract, with retries after growing delays when the connection breaks."""
     for attempt in range(_TRIES):
         try:
             with _experiment(source, settings) as experiment:
                 _write(experiment, settings, data, path, lambda share: watch(data.id, share))
             return
-        except OSError:  # of this machine: a full disk does not mend itself
+        except OSError:  # of this machine: retrying does not help with a full disk
             raise
         except Exception as error:
             if isinstance(error, InputError | UseError):
@@ -269,7 +269,7 @@ def _need_tiledbsoma() -> None:
 
 @contextmanager
 def _importing(name: str) -> Iterator[None]:
-    """Say which versions do not go together: such libraries fail in many ways when imported."""
+    """Report incompatible versions, which raise all kinds of errors when imported."""
     try:
         yield
     except Exception as error:
@@ -281,7 +281,7 @@ def _importing(name: str) -> Iterator[None]:
 
 
 def _filter(columns: Sequence[str], settings: CensusSettings) -> str:
-    """Return the filter of cells: primary data and whole cells, besides what was asked."""
+    """Return the filter of cells: primary data, not nuclei unless requested, and the user's."""
     rules = [f"({settings.where})"] if settings.where.strip() else []
     if "is_primary_data" in columns and "is_primary_data" not in settings.where:
         rules.append("is_primary_data == True")
@@ -385,7 +385,7 @@ def _tables(
 
 
 def _hashes(ids: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uint64]:
-    """Return a number for every cell by which some are drawn (SplitMix64 of id and seed)."""
+    """Return a hash of every cell by which some are drawn (SplitMix64 of id and seed)."""
     start = int.from_bytes(hashlib.sha256(f"census\x1f{seed}".encode()).digest()[:8])
     x = ids.astype(np.uint64) + np.uint64(start)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
@@ -400,7 +400,7 @@ def _write(
     path: Path,
     watch: Callable[[float], None],
 ) -> None:
-    """Stream the drawn rows into a file that appears whole or not at all."""
+    """Stream the drawn rows into a file, which is written atomically."""
     import tiledbsoma as soma
 
     layers = experiment.ms["RNA"].X
@@ -453,7 +453,7 @@ def _write_matrix(
 
 
 def _write_tables(file: h5py.File, query: Any, data: DataSet, settings: CensusSettings) -> None:
-    """Write obs, var and where they come from."""
+    """Write obs, var and their provenance."""
     from anndata.io import write_elem
 
     obs = query.obs().concat().sort_by("soma_joinid").to_pandas()
@@ -472,7 +472,7 @@ def _write_tables(file: h5py.File, query: Any, data: DataSet, settings: CensusSe
 
 
 def _reason(error: object) -> str:
-    """Return the first line of an error of TileDB, without the trace that it appends."""
+    """Return the first line of an error of TileDB, without the trace appended to it."""
     said = str(error).split("\n")[0].strip()
     if said[:1] in ("'", '"') and said[-1:] == said[:1]:  # as a KeyError quotes
         said = said[1:-1]

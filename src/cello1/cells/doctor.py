@@ -25,20 +25,20 @@ FIELDS = ("organism", "tissue", "disease", "assay", "suspension_type", "is_prima
 
 @dataclass
 class Diagnosis:
-    """The findings of `cello1 doctor` in one file.
+    """The findings of `cello1 doctor` on one file.
 
     Attributes
     ----------
     matrices
-        Name -> how it is stored and its shape.
+        Name -> storage format and shape.
     columns
         obs column of interest -> its most frequent values with counts.
     donors
         Donor -> (cells, cell types) as build would use them.
     report
-        What build would do, or None when it would refuse the file.
+        Report of a trial build, or None when build would refuse the file.
     problems
-        Each with its mend.
+        Each with its fix.
     """
 
     path: str
@@ -68,9 +68,9 @@ def examine(
     path
         An .h5ad file.
     settings, **changes
-        What build would be called with.
+        Settings of the build.
     beat
-        Called now and then, as long as there is progress.
+        Called regularly while there is progress.
     """
     settings = resolve(BuildSettings, settings, changes)
     found = Diagnosis(str(path))

@@ -61,18 +61,18 @@ class Draw:
 
 @dataclass
 class Drawn:
-    """All puzzles drawn from one file, and why there are not more.
+    """All puzzles drawn from one file, and what limited their number.
 
     Attributes
     ----------
     draws
         The puzzles, by N, then in order of drawing.
     shortfall
-        N -> number of puzzles fewer than asked for.
+        N -> number of puzzles missing from the requested number.
     largest
-        For every group the largest N it can serve.
+        For every group the largest N it allows.
     unknown_types
-        Types that the Cell Ontology does not know: their nesting could not be checked.
+        Types that are not in the Cell Ontology: their nesting could not be checked.
     """
 
     draws: list[Draw]
@@ -119,7 +119,7 @@ def draw_puzzles(
 
 
 class _Drawer:
-    """State of drawing: how often the cells of each type were used."""
+    """State of the draw: how often the cells of each type were used."""
 
     def __init__(
         self,
@@ -196,7 +196,7 @@ class _Drawer:
         """Return the next cell of a type; each round through its cells has its own order."""
         members = self.groups[group].cells[kind]
         used = self.used[group, kind]
-        # A draw that only repeated a puzzle looks further, but never past cells still unused.
+        # A draw that only repeated a puzzle skips ahead, but never past unused cells.
         lap, place = divmod(used if used < len(members) else used + ahead, len(members))
         if (group, kind, lap) not in self.laps:
             rng = self.rng("cells", self.groups[group].key, self.type_names[kind], lap)

@@ -1,6 +1,6 @@
-"""One process per file: each file becomes a part on disk, and what goes wrong stays its own.
+"""Process files in parallel: each becomes a part on disk, and an error affects its file only.
 
-A part that is there already, made with the same settings of the same content, is not made again.
+A part is reused if it was made with the same settings from a file of the same content.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class Job:
     Attributes
     ----------
     path, content
-        The file and the hash of what is in it.
+        The file and the hash of its content.
     parts
         Folder of the parts.
     settings
         How to make puzzles.
     kept
-        Whether they are kept as a part; that of a single file would never be used again.
+        Whether to store a part; that of a single file would never be reused.
     """
 
     path: Path
@@ -49,18 +49,18 @@ class Job:
 
     @property
     def table(self) -> Path:
-        """Where its puzzles go; the name says what they are made of."""
+        """Path of its puzzles, named by a hash of content and settings."""
         made_of = self.settings.model_dump_json() + self.content
         key = hashlib.sha256(made_of.encode()).hexdigest()[:12]
         return self.parts / f"{self.path.stem}-{key}.parquet"
 
     @property
     def note(self) -> Path:
-        """Where its report goes."""
+        """Path of its report."""
         return self.table.with_suffix(".json")
 
     def done(self) -> Part | None:
-        """Return a part made earlier; its report is written last, so it is whole."""
+        """Return a part made earlier; its report is written last, so that the part is complete."""
         with suppress(OSError, ValueError):
             report = FileReport.from_json(json.loads(self.note.read_text("utf-8")))
             part = Part(report, Stored(self.table))
@@ -70,14 +70,14 @@ class Job:
 
 
 class Part(NamedTuple):
-    """What became of one file, and its puzzles: in memory, or in the file of the part."""
+    """The report on one file, and its puzzles: in memory, or in the file of the part."""
 
     report: FileReport
     puzzles: list[Puzzle] | Stored
 
 
 def run_job(job: Job, watch: Callable[[float], None]) -> Part:
-    """Make one part; whatever goes wrong concerns this file only."""
+    """Make one part; errors are reported for this file only."""
     try:
         puzzles, report = make_puzzles(job.path, job.settings, watch)
         if job.kept:
@@ -109,10 +109,9 @@ def run_jobs(
     *,
     may_end: bool = False,
 ) -> list[Part]:
-    """Make all parts, in parallel when asked; return them in the order of the jobs.
+    """Make all parts, with several workers if requested; return them in the order of the jobs.
 
-    A worker is given up when its file stands still; where there is none this process ends, if it
-    may.
+    A worker whose file makes no progress is ended; without workers this process ends, if `may_end`.
     """
     parts = {job.path: part for job in jobs if (part := job.done()) is not None}
     todo = [job for job in jobs if job.path not in parts]
@@ -140,7 +139,7 @@ def _told(watch: Watch, name: str, beat: Callable[[], None]) -> Callable[[float]
 
 
 def _run_on_ray(todo: Sequence[Job], address: str | None, watch: Watch) -> dict[Path, Part]:
-    """Make parts as tasks of Ray; they come back as files, which every machine must reach."""
+    """Make parts as tasks of Ray; they are returned as files, which every machine must reach."""
 
     def work(job: Job) -> dict[str, str]:
         return {"report": json.dumps(asdict(run_job(job, lambda share: None).report))}

@@ -41,9 +41,9 @@ def top_genes(
     chunk
         Rows as CSR.
     symbols
-        What the columns are.
+        The genes of the columns.
     wanted
-        Which rows to look at, shape (rows,).
+        Mask of the rows to rank, shape (rows,).
     k
         Length of the lists.
 
@@ -56,7 +56,7 @@ def top_genes(
     faults
         `UNREADABLE` (NaN or infinite) and `NEGATIVE` as bits, shape (rows,).
     """
-    # Each type of array costs a compilation; these two kinds of values hold all counts exactly.
+    # Each dtype costs a compilation; these two hold all counts exactly.
     kind = np.float32 if chunk.data.dtype == np.float32 else np.float64
     data = np.ascontiguousarray(chunk.data, dtype=kind)
     columns = np.ascontiguousarray(chunk.indices, dtype=np.int32)
@@ -72,7 +72,7 @@ def rank_chunks(
 ) -> Iterator[Ranked]:
     """Rank chunks in order while reading the next ones.
 
-    The kernel lets go of the interpreter, so reading and ranking share the cores; two chunks
+    The kernel releases the interpreter lock, so reading and ranking run in parallel; two chunks
     are in memory at a time, as many as :func:`cello1.cells.h5ad.matrix.row_chunks` keeps.
 
     Parameters
@@ -82,7 +82,7 @@ def rank_chunks(
     symbols, k
         As for :func:`top_genes`.
     keep
-        Which cells to look at, shape (cells,).
+        Mask of the cells to rank, shape (cells,).
     """
     waiting: deque[tuple[slice, Future[tuple[Int32, Int32, npt.NDArray[np.uint8]]]]] = deque()
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -109,14 +109,14 @@ def _top(
 ) -> None:
     k = ranks.shape[1]
     selective = rank.min() < 0
-    met = np.full(len(rank), -1, dtype=np.int32)  # the row in which a name was listed last
+    met = np.full(len(rank), -1, dtype=np.int32)  # the last row in which a name was listed
     for row in range(len(wanted)):
         if not wanted[row]:
             continue
         values = data[indptr[row] : indptr[row + 1]]
         genes = columns[indptr[row] : indptr[row + 1]]
         positive, sound = 0, 0
-        for i in range(len(values)):  # without a branch, so that it runs 8 or 16 at a time
+        for i in range(len(values)):  # branch-free, so that it is vectorised
             positive += values[i] > 0
             sound += (
                 (values[i] >= 0) & (values[i] < np.inf) & (genes[i] >= 0) & (genes[i] < len(rank))
@@ -149,7 +149,7 @@ def _faults(values: Any, genes: Any, width: int) -> int:
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _floor(values: Any, wish: int) -> float:
-    """Return a number that `wish` values reach and few more, or 0 where none is found."""
+    """Return a threshold that at least `wish` values reach, but few more; 0 if none is found."""
     low, floor, high = 0.0, 8.0, np.inf
     for _ in range(16):
         bound = values.dtype.type(floor)
@@ -176,7 +176,7 @@ def _list(values: Any, genes: Any, floor: float, rank: Any, names: Any, met: Any
     """List the genes whose values reach `floor`, best first, in `names`; return how many."""
     k, bound, reached = len(names), values.dtype.type(floor), 0
     found = np.empty(len(values), dtype=np.int32)
-    for at in range(len(values)):  # without a branch: one value in fifty is hard to foresee
+    for at in range(len(values)):  # branch-free: one value in fifty is hard to predict
         found[reached] = at
         reached += values[at] >= bound
     best = np.empty(2 * k, dtype=values.dtype)
@@ -196,7 +196,7 @@ def _list(values: Any, genes: Any, floor: float, rank: Any, names: Any, met: Any
             best[place] = max(best[place], value)
             continue
         best[filled] = value
-        found[filled] = name  # filled <= i: what is overwritten here has been read
+        found[filled] = name  # filled <= i: the overwritten value has been read
         filled += 1
         if filled == 2 * k:
             _sort(best, found, filled, names)

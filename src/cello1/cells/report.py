@@ -21,21 +21,21 @@ class Drop(StrEnum):
 
 @dataclass
 class FileReport:
-    """The outcome of one file.
+    """The result for one file.
 
     Attributes
     ----------
     status
-        ``built``; ``no puzzles``: nothing wrong, but these settings yield none; ``failed``.
+        ``built``; ``no puzzles``: no error, but these settings yield none; ``failed``.
     message
-        Why there are no puzzles and what would change that, or why the file failed.
+        Why there are no puzzles and how to get some, or why the file failed.
     drops
         Rule -> cells dropped by it; with `used` they add up to `cells`.
     notes
-        What a reader must know: columns that are no genes, donors that look alike, a column that
-        was not taken for the batch.
+        Caveats: columns that are no genes, donors with similar names, a column that was not used
+        as batch.
     largest
-        The largest N that any group can serve.
+        The largest N that any group allows.
     """
 
     path: str
@@ -59,13 +59,13 @@ class FileReport:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> FileReport:
-        """Read a report back; JSON has turned the numbers of `shortfall` into text."""
+        """Read a report back; JSON stores the integer keys of `shortfall` as text."""
         shortfall = {int(n): count for n, count in values["shortfall"].items()}
         return cls(**{**values, "shortfall": shortfall})
 
 
 def explain(report: FileReport, donor: str | None, settings: BuildSettings) -> None:
-    """Explain why a file yields no puzzle, and what would change that.
+    """Explain why a file yields no puzzle, and how to get some.
 
     Parameters
     ----------
@@ -74,12 +74,12 @@ def explain(report: FileReport, donor: str | None, settings: BuildSettings) -> N
     donor
         The donor of that group, or None when no cell is left.
     settings
-        What was asked for.
+        Settings of the build.
 
     Raises
     ------
     InputError
-        When nothing would change it, because every group has a single type.
+        When no setting would help, because every group has a single type.
     """
     report.status = "no puzzles"
     if donor is None:

@@ -1,8 +1,8 @@
 """Split puzzles into train, validation and test so that nothing leaks.
 
 The unit of a split is a donor, a data set, a tissue or a disease. Units that share a donor are
-joined first and stay together, so donors never cross a split whatever it is made by. The same
-donor name in two files counts as the same person: that can cost a little balance, never a leak.
+joined first and stay together, so donors never cross splits, whatever the unit. The same donor
+name in two files counts as the same person, which can unbalance the splits but never cause a leak.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _FIELDS = {"donor": "donor_id", "dataset": "dataset", "tissue": "tissue", "disea
 
 
 class Traits(NamedTuple):
-    """What the split of a puzzle depends on; the puzzles of a donor have few different ones.
+    """What the split of a puzzle depends on; the puzzles of a donor have few distinct traits.
 
     Attributes
     ----------
     unit
-        The puzzle's own id with ``split="puzzle"``, or where it goes with ``split="cell"``.
+        The puzzle's own id with ``split="puzzle"``, or its split with ``split="cell"``.
     donor, dataset, value
-        Its donor, its data set, and what it has in the field that is split by.
+        Its donor, its data set, and its value of the field that is split by.
     pooled
         Whether it comes from a pool of unnamed donors.
     disease, diseases
-        As its metadata tell, and all among the cells of its group.
+        The disease in its metadata, and all among the cells of its group.
     cells
-        Their number.
+        Number of its cells.
     """
 
     unit: str
@@ -64,19 +64,19 @@ def traits(puzzle_id: str, meta: Mapping[str, Any], cells: int, settings: BuildS
 
 
 def split_names(settings: BuildSettings) -> tuple[str, ...]:
-    """Return the names of the splits that puzzles are dealt into; some may stay empty."""
+    """Return the names of the splits; some may stay empty."""
     if settings.split == "none":
         return ("all",)
     return (*SPLITS, UNSEEN) if settings.unseen_diseases else SPLITS
 
 
 def split_puzzles(puzzles: Sequence[Puzzle], settings: BuildSettings) -> dict[str, list[Puzzle]]:
-    """Deal puzzles into splits; the order within a split is that of the input.
+    """Assign puzzles to splits; the order within a split is that of the input.
 
     Returns
     -------
     dict
-        ``all`` with ``split="none"``, else train, validation and test (each maybe empty), and
+        ``all`` with ``split="none"``, else train, validation and test (some may be empty), and
         ``unseen`` when diseases are held out.
 
     Raises
@@ -93,14 +93,14 @@ def split_puzzles(puzzles: Sequence[Puzzle], settings: BuildSettings) -> dict[st
 
 
 def deal(kinds: Mapping[Traits, int], settings: BuildSettings) -> dict[Traits, str]:
-    """Name the split of all puzzles with the same traits.
+    """Return the split of all puzzles with the same traits.
 
     Parameters
     ----------
     kinds
         Traits -> number of puzzles, in the order in which they first occur.
     settings
-        What is split by.
+        Settings of the split.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def refuse_names(settings: BuildSettings) -> None:
 
 
 def join_units(kinds: Iterable[Traits], field: str) -> dict[Traits, str]:
-    """Name the unit of puzzles: what shares a value of `field` or a donor is one unit.
+    """Return the unit of puzzles: those that share a value of `field` or a donor are one unit.
 
     A file with a pool of unnamed donors is one unit with all its named donors, since the pool
     may hold cells of any of them.
@@ -158,7 +158,7 @@ def join_units(kinds: Iterable[Traits], field: str) -> dict[Traits, str]:
         tie(donor, (_FIELDS[field], kind.value))
         if kind.dataset in pools:
             tie(donor, ("pool of", kind.dataset))
-    # Names that differ only in case or blanks may be one person.
+    # Names that differ only in case or blanks may be the same person.
     alike: dict[str, tuple[str, str]] = {}
     for donor in sorted({("donor_id", kind.donor) for kind in kinds}):
         tie(donor, alike.setdefault("".join(donor[1].casefold().split()), donor))
@@ -166,7 +166,7 @@ def join_units(kinds: Iterable[Traits], field: str) -> dict[Traits, str]:
 
 
 def deal_cell(seed: int, dataset: str, cell: str, fractions: Sequence[float]) -> str:
-    """Deal one cell to a split by its name alone (for ``split="cell"``)."""
+    """Assign a cell to a split by its name alone (for ``split="cell"``)."""
     share = int.from_bytes(_digest(seed, dataset, cell)[:8]) / 2**64
     if share < fractions[0]:
         return "train"
@@ -178,7 +178,7 @@ def _digest(*what: object) -> bytes:
 
 
 def _fix_named(units: Mapping[Traits, str], settings: BuildSettings) -> dict[str, str]:
-    """Place the units that the user named: diseases held out, donors to test or validate on."""
+    """Assign the units that the user named: diseases held out, donors to test or validate on."""
     wishes = [("disease", value, UNSEEN) for value in settings.unseen_diseases]
     wishes += [("donor_id", value, "validation") for value in settings.validation_donors]
     wishes += [("donor_id", value, "test") for value in settings.test_donors]
@@ -206,9 +206,9 @@ def _named(kind: Traits, field: str) -> set[str]:
 
 
 def _deal(sizes: dict[str, Counter[int]], settings: BuildSettings) -> dict[str, str]:
-    """Give each unit to the split that lacks most of what it has, largest units first.
+    """Assign each unit to the split with the largest deficit in its puzzles, largest units first.
 
-    Every N is counted by itself, so that the sizes in the splits are as alike as whole units
+    Puzzles are counted per N, so that the splits have similar sizes of puzzles, as far as units
     allow. A split whose donors the user named gets no others.
     """
     named = {"validation": settings.validation_donors, "test": settings.test_donors}

@@ -1,6 +1,6 @@
-"""Processes that do jobs side by side and end with the one that started them, however it ends.
+"""Worker processes that run jobs in parallel and never outlive their parent.
 
-Light on purpose: a worker imports this first, and from then on it cannot outlive its parent.
+It imports little: a worker imports this module first, and from then on ends with its parent.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from typing import Any, Self
 
 from cello1.errors import UseError
 
-# A job of which nothing is heard for so long is given up: libraries can hang on damaged files.
+# A job without progress for this long is given up: libraries can hang on damaged files.
 STALLED_SECONDS = 300.0
 _SECONDS_BETWEEN_WORDS = 0.1
 
 
 @contextmanager
 def ending_when_still(what: object) -> Iterator[Callable[[], None]]:
-    """End this process, with one line and status 1, when nothing is heard of a file for so long.
+    """End this process, with a message and status 1, when a file makes no progress for too long.
 
-    A library that loops in a damaged file holds the interpreter, so that neither Python nor Ctrl-C
-    would ever get a turn. The time is kept by a thread that needs no interpreter, and the line is
-    said by a shell that waits for it. For commands alone: a session of somebody's must not end.
+    A library that loops in a damaged file holds the interpreter lock, so that neither Python code
+    nor Ctrl-C is handled. The timer is a thread that does not need the lock, and a waiting shell
+    prints the message. Only for commands: an interactive session must not be ended.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def ending_when_still(what: object) -> Iterator[Callable[[], None]]:
     Yields
     ------
     callable
-        To be called now and then, as long as there is progress.
+        To be called regularly while there is progress.
     """
     if os.name == "nt" or (shell := shutil.which("sh")) is None:
         yield lambda: None
@@ -77,10 +77,10 @@ def ending_when_still(what: object) -> Iterator[Callable[[], None]]:
 
 
 def leave_unguarded_script() -> None:
-    """End a worker that runs the script it was started from once more, instead of its job.
+    """End a worker that reruns the script it was started from, instead of its job.
 
-    A new process imports the main script; without `if __name__ == "__main__":` it comes by the
-    call of `build` again. The one who started it says what is wrong.
+    A new process imports the main script; without `if __name__ == "__main__":` it calls `build`
+    again. The parent reports the error.
     """
     if getattr(current_process(), "_inheriting", False):
         os._exit(1)
@@ -88,7 +88,7 @@ def leave_unguarded_script() -> None:
 
 @dataclass
 class _Worker:
-    """A process, the job it has (or None), and when it last showed a sign of life."""
+    """A process, its current job (or None), and the time of its last message."""
 
     process: BaseProcess
     pipe: Connection
@@ -98,19 +98,19 @@ class _Worker:
 
 
 class Pool:
-    """Workers that do one job at a time each; one that dies or stands still costs its job only.
+    """Workers with one job at a time each; if one dies or stalls, only its job fails.
 
-    They say a number for the share done, and what they made when they are done.
+    A worker sends the share done as a number, and the result when it is done.
 
     Parameters
     ----------
     jobs
-        What is to be done; each is sent to a worker.
+        The jobs; each is sent to a worker.
     workers
-        How many processes.
+        Number of processes.
     work
-        Who does it, as ``module:function``: called with a job and a function that takes the share
-        done. It is imported by the worker only.
+        The function that does a job, as ``module:function``: called with the job and a function
+        that takes the share done. Only the worker imports it.
     """
 
     def __init__(self, jobs: Sequence[Any], workers: int, work: str) -> None:
@@ -118,7 +118,7 @@ class Pool:
         self.workers = [self._start() for _ in range(workers)]
 
     def __enter__(self) -> Self:
-        """Give the pool itself."""
+        """Return the pool."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,7 +130,7 @@ class Pool:
             worker.pipe.close()
 
     def run(self, watch: Callable[[Any, float], None]) -> Iterator[tuple[Any, Any]]:
-        """Yield each job with what was made of it, or, as text, why nothing was."""
+        """Yield each job with its result, or with the reason of its failure as text."""
         while self.waiting or any(worker.job for worker in self.workers):
             ready = wait([worker.pipe for worker in self.workers], timeout=0.2)
             for worker in list(self.workers):
@@ -148,19 +148,19 @@ class Pool:
         process = self.context.Process(
             target=_serve, args=(theirs, os.getpid(), self.work), daemon=True
         )
-        # Ctrl-C is for this process, which ends its workers: they would all speak at once.
+        # Ctrl-C is handled by this process, which ends its workers; else each would print an error.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()  # so that its end is heard of
+        theirs.close()  # so that the end of the worker closes the pipe
         return _Worker(process, ours)
 
     def _hear(
         self, worker: _Worker, watch: Callable[[Any, float], None]
     ) -> Iterator[tuple[Any, Any]]:
-        """Take what a worker has to say, and give it more to do when it is free."""
+        """Receive a worker's message, and send it the next job when it is free."""
         try:
             said = worker.pipe.recv()
         except (EOFError, OSError):
@@ -197,7 +197,7 @@ class Pool:
 
 
 def _serve(pipe: Connection, parent: int, work: str) -> None:
-    """Do jobs until there are no more; the life of a worker process."""
+    """Run jobs until there are no more: the main loop of a worker process."""
     _die_with(parent)
     module, _, name = work.partition(":")
     do = getattr(import_module(module), name)
@@ -219,8 +219,8 @@ def _serve(pipe: Connection, parent: int, work: str) -> None:
 
 
 def _die_with(parent: int) -> None:
-    """See to it that this process ends when its parent does, even by SIGKILL."""
-    with suppress(OSError, AttributeError):  # Linux: works also within a library that hangs
+    """Make this process end with its parent, even if that is killed by SIGKILL."""
+    with suppress(OSError, AttributeError):  # Linux: works even while a library hangs
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     above = parent_process()
     if above is None or os.getppid() != parent:

@@ -1,1 +1,1 @@
-"""The problem: puzzles, their text, their answers, and how they are stored."""
+"""Puzzles: the data structure, the prompt, answers, and storage."""

@@ -1,11 +1,12 @@
-"""Read a response: either the labels it assigns, or why it cannot be read.
+"""Parse a response: either the labels it assigns, or why it cannot be read.
 
 :func:`parse_response` is the one parser behind evaluation, rejection sampling and reinforcement
 learning. It is strict: after trimming, the whole text is ``<think>..</think>``, one newline,
 ``<answer>..</answer>``, and each tag occurs exactly once.
 
-:func:`parse_tolerantly` reads what a person would still accept as a clear answer (no opening think
-tag, bold or numbered labels, one line per cell). It never chooses between two readings.
+:func:`parse_tolerantly` also reads deviations that a person would accept as a clear answer (no
+opening think tag, bold or numbered labels, one line per cell). It never chooses between two
+readings.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Fault(StrEnum):
 
 
 class Repair(StrEnum):
-    """What a tolerant reading overlooks."""
+    """Deviations from the format that a tolerant reading accepts."""
 
     TAGS = "tags missing or spelled otherwise"
     OUTSIDE = "other blanks or text around the tags"
@@ -67,7 +68,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A response that cannot be read: why, in words and as a code."""
+    """A response that cannot be read: the reason as text and as a code."""
 
     reason: str
     fault: Fault
@@ -80,9 +81,9 @@ class Tolerated:
     Attributes
     ----------
     answer
-        Labels are spelled like the candidates; those that name none are unchanged.
+        Labels are spelled like the candidates; those that match none are unchanged.
     repairs
-        What was overlooked; empty if the strict parser reads the same.
+        Deviations from the format; empty if the strict parser gives the same answer.
     """
 
     answer: Answer
@@ -90,10 +91,10 @@ class Tolerated:
 
 
 def assembled(content: str, thoughts: str) -> str:
-    """Put thoughts that came in a field of their own in front, as a think block.
+    """Prepend reasoning that came in a separate field as a think block.
 
-    Tags inside the thoughts become blanks, so that they cannot pose as the blocks. The content
-    stays as the model wrote it: an answer block it did not write is never made up.
+    Tags inside the reasoning become blanks, so that they cannot be taken for blocks. The content is
+    unchanged: a missing answer block is never added.
     """
     if not thoughts or "<think>" in content:
         return content
@@ -102,12 +103,12 @@ def assembled(content: str, thoughts: str) -> str:
 
 
 def parse_response(text: str) -> Answer | Malformed:
-    """Read a response, or say which rule of the format it breaks."""
+    """Parse a response, or return which rule of the format it breaks."""
     text = text.strip()
     joint = text.rfind(_JOINT)
     framed = text.startswith("<think>") and text.endswith("</answer>") and joint >= 0
-    # With four '<' in all, the frame holds every one of them, so no tag can stand anywhere else;
-    # that spares most texts four searches from end to end.
+    # With four '<' in all, each belongs to one of the tags found, so that no tag can occur
+    # elsewhere; this saves four searches in most texts.
     if not (framed and text.count("<") == len(TAGS)):
         for tag in TAGS:
             count = text.count(tag)
@@ -152,25 +153,25 @@ _MARKUP = "*_`\"'\u201c\u201d\u2018\u2019~"
 
 
 def parse_tolerantly(text: str, puzzle: Puzzle) -> Tolerated | Malformed:
-    """Read a response as a person would, or say why it has no single clear reading.
+    """Parse a response as a person would, or return why it has no single clear reading.
 
-    Accepted, beside the exact format, are missing, repeated or misspelled tags around one
-    answer, an answer without tags (a last line of labels, or one line ``Cell 1: type`` for every
-    cell), labels on lines of their own, numbered, bold, quoted, in code fences, with other bars,
-    hyphens, blanks or a full stop.
+    Besides the exact format it accepts missing, repeated or misspelled tags around one answer, an
+    answer without tags (a last line of labels, or one line ``Cell 1: type`` for every cell), labels
+    on separate lines, numbered, bold, quoted, in code fences, with other bars, hyphens, blanks or a
+    full stop.
 
     Parameters
     ----------
     text
         The response.
     puzzle
-        The puzzle: only its candidates are recognized.
+        The puzzle; only its candidates are recognized.
 
     Returns
     -------
     Tolerated or Malformed
-        ``Malformed`` if two answers differ, numbers do not count the cells, the last label may
-        have been cut off, or there is none.
+        ``Malformed`` if two answers differ, numbers do not match the cells, the last label may
+        have been cut off, or there is no answer.
     """
     strict, reader = parse_response(text), _Tolerant(puzzle)
     if isinstance(strict, Answer) and all(reader.is_candidate(label) for label in strict.labels):
@@ -191,7 +192,7 @@ class _Tolerant:
         plain: dict[str, int | None] = {}
         for j, candidate in enumerate(puzzle.candidates):
             key = _plain(candidate)
-            plain[key] = None if key in plain else j  # two that look alike are never guessed
+            plain[key] = None if key in plain else j  # ambiguous candidates are never guessed
         self.plain = plain
 
     def is_candidate(self, label: str) -> bool:
@@ -237,7 +238,7 @@ class _Tolerant:
         return Tolerated(answer, tuple(r for r in Repair if r in repairs))
 
     def _labels(self, block: str, repairs: set[Repair]) -> tuple[str, ...] | None:
-        """Split an answer into labels; None if their numbers do not count the cells."""
+        """Split an answer into labels; None if their numbers do not match the cells."""
         plain = _BARS.sub("|", block)
         if plain != block:
             repairs.add(Repair.BARS)
@@ -264,7 +265,7 @@ class _Tolerant:
         return tuple(self._label(slot, repairs) for slot in slots)
 
     def _label(self, slot: str, repairs: set[Repair]) -> str:
-        """Return the candidate a slot names, else the slot as it is."""
+        """Return the candidate that a slot names, else the slot unchanged."""
         tried, overlooked = slot.strip(), set[Repair]()
         for repair, mend in _MENDS:
             if (j := self.exact.get(label_key(tried))) is not None:

@@ -1,11 +1,11 @@
-"""The text of a puzzle: one layout for distillation, training and inference, and its way back.
+"""The text of a puzzle: one layout for distillation, training and inference, and its parser.
 
-The user message is the layout of the published CellPuzzles rows byte for byte, so that their
-rows load here and ours load wherever theirs do. The system message is our own wording of the
-same contract; a row that comes with a ``system_msg`` keeps it (`meta["system_msg"]`).
+The user message has the layout of the published CellPuzzles rows byte for byte, so that their rows
+load here and ours load wherever theirs do. The system message is our own wording of the same
+task; a row that comes with a ``system_msg`` keeps it (`meta["system_msg"]`).
 
-A puzzle can be told with evidence (:func:`with_evidence`): the user message then goes on with
-what an atlas says of each cell. A row's own text stays as it is; only the chat is longer.
+A puzzle can have evidence in its prompt (:func:`with_evidence`): the user message is then followed
+by an atlas's evidence for each cell. The row's own text is unchanged; only the chat is longer.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from cello1.errors import PuzzleError, brief
 from cello1.puzzles.puzzle import Puzzle, label_key
 
 PROMPT_VERSION = "1"
-# Of the section with evidence; a prompt with it is of version "1+atlas-1".
+# Version of the section with evidence; a prompt with it has the version "1+atlas-1".
 EVIDENCE_VERSION = "1"
-# A rule of thumb for prose; gene symbols can take twice the tokens it gives.
+# A rule of thumb for prose; gene symbols can take twice as many tokens.
 CHARACTERS_PER_TOKEN = 4
 
 _CONTEXT = "Context: "
@@ -34,7 +34,7 @@ EVIDENCE_HEADING = (
     "An atlas of public data says of each cell (types with their probability and the genes that "
     "speak for them; it can be wrong):"
 )
-# How the atlas knows a candidate, where not by data of its own.
+# How the atlas knows a candidate without data on that very type.
 _HOW = {
     "relative": "It knows only by their relatives: ",
     "markers only": "It knows only by markers: ",
@@ -54,7 +54,7 @@ _SYSTEM = (
 
 
 class Question(NamedTuple):
-    """What a user message says."""
+    """The content of a user message."""
 
     context: str
     cells: tuple[tuple[str, ...], ...]
@@ -71,7 +71,7 @@ class Suggestion(NamedTuple):
     percent
         Its probability, in percent.
     genes
-        Genes of the cell that speak for it, strongest first.
+        Genes of the cell that support it, strongest first.
     """
 
     label: str
@@ -93,7 +93,7 @@ def user_message(puzzle: Puzzle) -> str:
 
 
 def system_message(puzzle: Puzzle) -> str:
-    """Return the row's own system message if it came with one, else ours."""
+    """Return the row's own system message if it has one, else ours."""
     own = puzzle.meta.get("system_msg")
     if own is not None:
         return str(own)
@@ -114,14 +114,14 @@ def messages(puzzle: Puzzle) -> list[Message]:
     Raises
     ------
     PuzzleError
-        When the puzzle comes with evidence that does not fit it.
+        When the puzzle has evidence that does not fit it.
     """
     asked = user_message(puzzle) + evidence_section(puzzle)
     return [Message("system", system_message(puzzle)), Message("user", asked)]
 
 
 def prompt_version(evidence: str | None = None) -> str:
-    """Return the version of a prompt, with the evidence it is told with (``1+atlas-1``)."""
+    """Return the version of a prompt, including that of its evidence (``1+atlas-1``)."""
     return PROMPT_VERSION if evidence is None else f"{PROMPT_VERSION}+{evidence}-{EVIDENCE_VERSION}"
 
 
@@ -130,17 +130,17 @@ def with_evidence(
     cells: Iterable[Sequence[Suggestion]],
     known: Mapping[str, Sequence[str]] | None = None,
 ) -> Puzzle:
-    """Return a puzzle whose chat tells what an atlas says of each cell; its id is the same.
+    """Return a puzzle whose chat includes an atlas's evidence for each cell; its id is the same.
 
     Parameters
     ----------
     puzzle
         The puzzle.
     cells
-        For every cell the candidates that are named, most probable first.
+        For every cell the suggested candidates, most probable first.
     known
-        Candidates that the atlas has no data of: ``relative``, ``markers only`` or ``not at
-        all`` -> labels. It is said of them.
+        Candidates that the atlas has no data on: ``relative``, ``markers only`` or ``not at
+        all`` -> labels. The prompt lists them.
     """
     told = [[[label, percent, list(genes)] for label, percent, genes in cell] for cell in cells]
     meta = {key: value for key, value in puzzle.meta.items() if key not in (_CELLS, _KNOWN)}
@@ -151,7 +151,7 @@ def with_evidence(
 
 
 def without_evidence(puzzle: Puzzle) -> Puzzle:
-    """Return a puzzle as its row has it; the same one when it has no evidence."""
+    """Return a puzzle without evidence; the same object if it has none."""
     if _CELLS not in puzzle.meta:
         return puzzle
     kept = {key: value for key, value in puzzle.meta.items() if key not in (_CELLS, _KNOWN)}
@@ -159,20 +159,20 @@ def without_evidence(puzzle: Puzzle) -> Puzzle:
 
 
 def has_evidence(puzzle: Puzzle) -> bool:
-    """Say whether a puzzle is told with evidence."""
+    """Return whether a puzzle has evidence in its prompt."""
     return _CELLS in puzzle.meta
 
 
 def evidence_section(puzzle: Puzzle) -> str:
-    """Render what follows the question of a puzzle with evidence; '' for one without.
+    """Render the evidence that follows the question of a puzzle; '' for a puzzle without evidence.
 
-    One line a cell, such as ``Cell 1: B cell 93 % (CD79A, MS4A1) | plasma cell 5 %``. Nothing but
-    candidates and genes of that cell can stand there, so nothing can forge the text.
+    One line per cell, such as ``Cell 1: B cell 93 % (CD79A, MS4A1) | plasma cell 5 %``. Only
+    candidates and genes of that cell are allowed, so that no other text can be injected.
 
     Raises
     ------
     PuzzleError
-        When the evidence names other labels or genes, or is not of every cell.
+        When the evidence names other labels or genes, or does not cover every cell.
     """
     told = puzzle.meta.get(_CELLS)
     if told is None:

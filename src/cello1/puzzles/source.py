@@ -1,16 +1,16 @@
-"""Where puzzles are: a file, a folder of any common layout, or the Hugging Face hub.
+"""Find puzzles: in a file, a folder of any common layout, or on the Hugging Face hub.
 
-Every verb finds puzzles here. A source is
+All commands find puzzles here. A source is
 
 * a file (.parquet, .json, .jsonl), or several by a pattern such as ``data/train-*.parquet``;
 * a folder of `cello1 build`, with a file for each split;
 * a folder saved by `datasets`, of one split (Dataset) or of several (DatasetDict);
-* a folder laid out like the hub: files in the root or in ``data/``, named by their split, whole or
-  in shards (``train-00000-of-00002.parquet``), or as the README's ``configs`` say;
+* a folder laid out like the hub: files in the root or in ``data/``, named by their split, in one
+  file or in shards (``train-00000-of-00002.parquet``), or as listed in the README's ``configs``;
 * a name on the hub, ``OWNER/NAME``, also with a revision: ``OWNER/NAME@REVISION``.
 
 ``SOURCE:SPLIT`` names a split where there is no option for it, as in recipes. If a README has
-several configurations, the splits of those that are not the default are called ``CONFIG/SPLIT``.
+several configurations, splits of those other than the default are named ``CONFIG/SPLIT``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _NO_PUZZLES = ("dataset_info", "dataset_infos", "dataset_dict", "state", "run", 
 def find_puzzles(
     source: str | Path, split: str | None = None, *, revision: str | None = None
 ) -> Path:
-    """Return the path of one split: what :func:`cello1.read_puzzles` and run folders take.
+    """Return the path of one split, for :func:`cello1.read_puzzles` and run folders.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def _saved_splits(root: Path) -> list[str]:
 
 
 def _told(root: Path) -> dict[str, Path]:
-    """Return the splits that the header of the README lists, if it does."""
+    """Return the splits that the header of the README lists, if any."""
     readme = root / "README.md"
     if not readme.is_file():
         return {}
@@ -180,7 +180,7 @@ def _told(root: Path) -> dict[str, Path]:
 
 
 def _listed(root: Path, folder: Path, files: Any) -> dict[str, Path]:
-    """Read ``data_files``: a pattern, several, or some for each split."""
+    """Read ``data_files``: a pattern, a list of patterns, or a mapping of splits to patterns."""
     if isinstance(files, Mapping):
         entries = list(files.items())
     elif isinstance(files, list) and all(isinstance(f, Mapping) for f in files):

@@ -1,12 +1,12 @@
-"""Puzzles as rows: Parquet, JSON, JSON Lines and Hugging Face `datasets`, in and out.
+"""Read and write puzzles as rows: Parquet, JSON, JSON Lines and Hugging Face `datasets`.
 
 The three columns of CellPuzzles come first: ``system_msg``, ``user_msg``, ``assistant_msg``.
-Ours follow: ``id``, ``dataset``, ``donor_id``, ``tissue``, ``disease``, ``n_cells`` to filter
-by, and ``meta`` (JSON text). The question is always read back from ``user_msg``, so what is
-stored, what is solved and what is scored cannot diverge; published rows without metadata are read
-the same way.
+Ours follow: ``id``, ``dataset``, ``donor_id``, ``tissue``, ``disease``, ``n_cells`` for filters,
+and ``meta`` (JSON text). The question is always read back from ``user_msg``, so that the stored,
+the solved and the scored question are the same; published rows without metadata are read the same
+way.
 
-What does not fit in memory is processed some puzzles at a time: :class:`Stored` reads, and
+Data that do not fit in memory are processed in chunks: :class:`Stored` reads, and
 :class:`TableWriter` writes.
 """
 
@@ -36,17 +36,17 @@ SCHEMA = pa.schema(
 )
 
 _HOW: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
-# Puzzles in a row group of Parquet; as many are in memory while files are read or written.
+# Puzzles in a row group of Parquet, and in memory while files are read or written.
 ROWS = 8_192
 _BATCH = 1_024
 
 
 def puzzle_from_row(row: Mapping[str, Any]) -> Puzzle:
-    """Make a puzzle of one row; only ``user_msg`` is required.
+    """Make a puzzle from one row; only ``user_msg`` is required.
 
-    A row's ``assistant_msg`` (or ``answer``, as some exports call it) may be the answer alone or
-    a whole response, as in the published ``reasoning`` split. What differs from our wording is kept
-    in ``meta``: ``system_msg``, ``assistant_msg``, and a foreign ``id`` as ``row_id``.
+    A row's ``assistant_msg`` (or ``answer`` in some exports) may be the answer alone or a full
+    response, as in the published ``reasoning`` split. Fields that differ from ours are kept in
+    ``meta``: ``system_msg``, ``assistant_msg``, and a foreign ``id`` as ``row_id``.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def puzzle_from_row(row: Mapping[str, Any]) -> Puzzle:
         raise InputError(f"the answer is {brief(text)}; expected text")
     answer = _gold_labels(text) if text else None
     puzzle = Puzzle(*read_user_message(row["user_msg"]), answer=answer, meta=meta)
-    # Only what differs from what we would write is kept.
+    # Only fields that differ from ours are kept.
     own = {}
     if text and answer and text != gold_message(answer):
         own["assistant_msg"] = text
@@ -126,14 +126,14 @@ def read_puzzles(
 
 @dataclass(frozen=True)
 class Stored:
-    """Puzzles in a file, which are read whenever they are gone through, some at a time.
+    """Puzzles in a file, which are read in chunks on every iteration.
 
     Attributes
     ----------
     path
         A file, a folder saved by `datasets`, or several files (:func:`cello1.runs.named_files`).
     group
-        The one row group of a single Parquet file that is meant, or None for all of it.
+        A row group of a single Parquet file, or None for all of it.
     """
 
     path: Path
@@ -154,7 +154,7 @@ class Stored:
                 yield puzzle
 
     def pieces(self) -> list[Stored]:
-        """Return what can be read side by side: the row groups of Parquet files."""
+        """Return parts that can be read in parallel: the row groups of Parquet files."""
         found = []
         for path in named_files(self.path):
             groups = _groups(path) if path.suffix == ".parquet" and path.is_file() else 1
@@ -162,7 +162,7 @@ class Stored:
         return found
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the rows of Parquet files of ours as they are, one row group at a time."""
+        """Yield the rows of our Parquet files unchanged, one row group at a time."""
         for path in named_files(self.path):
             with _readable(path), _parquet(path) as file:
                 for group in range(file.num_row_groups):
@@ -176,7 +176,7 @@ class Stored:
 
 
 def write_puzzles(puzzles: Iterable[Puzzle], path: str | Path) -> None:
-    """Write puzzles to .parquet, .json or .jsonl; the file appears complete or not at all."""
+    """Write puzzles to .parquet, .json or .jsonl, atomically."""
     path = Path(path)
     rows = [row_from_puzzle(puzzle) for puzzle in puzzles]
     if path.suffix == ".parquet":
@@ -200,14 +200,14 @@ def write_puzzles(puzzles: Iterable[Puzzle], path: str | Path) -> None:
 
 
 class TableWriter:
-    """Writes rows that come table by table, with the bytes of :func:`write_puzzles`.
+    """Writes rows table by table, with the same bytes as :func:`write_puzzles`.
 
     Use it in a ``with`` statement.
 
     Parameters
     ----------
     path
-        A Parquet file; see :func:`cello1.runs.replacing` for one that appears whole or not at all.
+        A Parquet file; use :func:`cello1.runs.replacing` to write it atomically.
     """
 
     def __init__(self, path: Path) -> None:
@@ -216,7 +216,7 @@ class TableWriter:
         self._waiting, self._empty = SCHEMA.empty_table(), True
 
     def __enter__(self) -> Self:
-        """Give the writer itself."""
+        """Return the writer."""
         return self
 
     def write(self, table: pa.Table) -> None:
@@ -231,7 +231,7 @@ class TableWriter:
         self._empty = False
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Write what is left, and close the file."""
+        """Write the remaining rows, and close the file."""
         with self._file, self._writer:
             if kind is None and (len(self._waiting) or self._empty):
                 self._put(self._waiting)
@@ -277,7 +277,7 @@ def _read_rows(path: Path, group: int | None = None) -> Iterator[Any]:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Say of a file that cannot be read which one it is."""
+    """Name the file in the error when it cannot be read."""
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -285,7 +285,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _parquet(path: Path) -> pq.ParquetFile:
-    # Not `read_table`, which loads pandas and what reads folders of files.
+    # Not `read_table`, which imports pandas and the reader for folders.
     return pq.ParquetFile(path, page_checksum_verification=True)
 
 
@@ -295,9 +295,9 @@ def _groups(path: Path) -> int:
 
 
 def _read_parquet(path: Path, group: int | None) -> Iterator[dict[str, Any]]:
-    """Read rows; pages are checked against their sums, and the columns for being ours, if any are.
+    """Read rows; pages are checked against checksums, and our columns for completeness.
 
-    The footer of the file (the names of the columns) has no checksum of its own.
+    The footer of the file (the names of the columns) has no checksum.
     """
     with _parquet(path) as file:
         ours, found = set(SCHEMA.names), set(file.schema_arrow.names)
@@ -312,7 +312,7 @@ def _read_parquet(path: Path, group: int | None) -> Iterator[dict[str, Any]]:
 
 
 def read_json(text: str, what: str) -> Any:
-    """Read JSON from a user's file.
+    """Parse JSON from a user's file.
 
     Raises
     ------

@@ -1,10 +1,10 @@
 """The genes that a data set measured, as a note of a few hundred characters in a puzzle's meta.
 
-A list names what a cell expresses most; whether another gene was silent or was not measured at
-all (a panel, a table of highly variable genes) no list tells. The note says it of the genes that
-matter: those that the cells of some type list often. They stand in a table that never changes, with
-their older names; a note begins with the number of its table, so that another table gets another
-number (``benchmarks/universe_table.py`` made the first of the embedded atlas).
+A list names the genes that a cell expresses most. It does not tell whether another gene is not
+expressed or was not measured (a panel, a table of highly variable genes). The note records this for
+the relevant genes: those that cells of some type list often. A fixed table holds them with their
+older names; a note starts with the number of its table, and a new table gets a new number
+(``benchmarks/universe_table.py`` made the first one from the embedded atlas).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cello1.errors import InputError, brief
 
 TABLE = Path(__file__).with_name("universe-1.tsv.gz")
 NUMBER = "1"
-_FEWEST = 100  # genes of the table below which a data set says nothing of itself
+_FEWEST = 100  # with fewer measured genes of the table, no note is written
 
 
 @cache
@@ -38,7 +38,7 @@ def note_of(symbols: Iterable[str]) -> str | None:
     Returns
     -------
     str or None
-        None when the data set measured next to none of them: genes of another organism, or ids.
+        None when the data set measured fewer than 100 of them: genes of another organism, or ids.
     """
     found = set(symbols)
     measured = np.array([not found.isdisjoint(names) for names in genes()])
@@ -55,8 +55,7 @@ def measured_of(note: str) -> frozenset[str] | None:
     Returns
     -------
     frozenset or None
-        Current symbols of the measured genes; None when the note is of a table that this version
-        does not have.
+        Current symbols of the measured genes; None when this version lacks the note's table.
 
     Raises
     ------

@@ -1,7 +1,8 @@
-"""From a score matrix to an assignment, and to probabilities that respect one-to-one.
+"""Turn a score matrix into an assignment, and into probabilities under one-to-one.
 
 Scores are log-weights: the weight of an assignment is the product of exp(score) over its cells,
-and the probability that cell i has type j is the share of that weight in which it has.
+and the probability that cell i has type j is the share of the total weight of the assignments in
+which it has.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def assign_jointly(scores: Floats) -> npt.NDArray[np.intp]:
 
 
 def assign_alone(scores: Floats) -> npt.NDArray[np.intp]:
-    """Give every cell its own best type, as if there were no other cells, shape (N,)."""
+    """Return the best type of every cell, independently of other cells, shape (N,)."""
     return np.asarray(np.argmax(scores, axis=1), dtype=np.intp)
 
 
@@ -66,7 +67,7 @@ class _Level(NamedTuple):
 
 @cache
 def _levels(m: int) -> list[_Level]:
-    """Give numbers to the subsets of m candidates within those of their size."""
+    """Number the subsets of m candidates within those of equal size."""
     bits = np.arange(m)
     holds = (np.arange(1 << m)[:, None] >> bits) & 1
     count = holds.sum(axis=1)
@@ -87,7 +88,7 @@ def _levels(m: int) -> list[_Level]:
 def _exact(scores: Floats) -> Floats:
     """Sum over assignments, forward and backward over subsets of used candidates, cell by cell."""
     below = scores - scores.max(axis=1, keepdims=True)
-    # No product of one weight of every cell is smaller than this: it must not vanish.
+    # A lower bound on the products of one weight per cell, which must not underflow.
     if below.min(axis=1).sum() < _SMALLEST_LOG:
         return _exact_in_logs(below)
     (n, m), levels, weights = scores.shape, _levels(scores.shape[1]), np.exp(below)
@@ -109,7 +110,7 @@ def _exact(scores: Floats) -> Floats:
 
 
 def _exact_in_logs(scores: Floats) -> Floats:
-    """Do the same where weights differ too much to be multiplied."""
+    """Compute the same in logs, where products of weights would underflow."""
     (n, m), levels = scores.shape, _levels(scores.shape[1])
     forward = [np.zeros(1)]
     for i in range(n - 1):
@@ -127,7 +128,7 @@ def _exact_in_logs(scores: Floats) -> Floats:
 
 
 def _sinkhorn(scores: Floats) -> Floats:
-    """Scale rows and columns in turn; M - N rows without preference take what is left over."""
+    """Scale rows and columns in turn; M - N uniform rows take the remaining candidates."""
     n, m = scores.shape
     logs = np.vstack([scores, np.zeros((m - n, m))])
     for _ in range(_SWEEPS):

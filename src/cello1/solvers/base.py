@@ -1,4 +1,4 @@
-"""What a solver is, and what it gives back."""
+"""The protocols of solvers, and their responses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy.typing as npt
 from cello1.atlas import Knowledge
 from cello1.puzzles.puzzle import Puzzle, label_key
 
-_NAMED = 12  # labels at most in a message
+_NAMED = 12  # most labels in a message
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Response:
-    """What a solver says to one puzzle.
+    """The response of a solver to one puzzle.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Response:
     finish_reason
         ``stop``, or ``length`` when the text was cut off.
     logprob
-        Mean log-probability of the tokens, for language models that tell it.
+        Mean log-probability of the tokens, for language models that return it.
     scores
         Log-scores of every cell and candidate, shape (N, M), where the solver has them.
     probabilities
@@ -40,8 +40,8 @@ class Response:
     agreement
         Share of sampled answers that agree with this one, for votes.
     votes
-        For votes, how many answers came (``answers``), how many of them could not be read and so
-        did not count (``unreadable``), and how many calls brought none (``failed``).
+        For votes, the number of answers (``answers``), how many of them were unreadable and did
+        not count (``unreadable``), and how many calls failed (``failed``).
     """
 
     text: str
@@ -59,7 +59,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Failure:
-    """A puzzle that could not be answered; the next run asks it again, and it is no prediction."""
+    """A puzzle that could not be answered; it is no prediction, and the next run asks it again."""
 
     reason: str
 
@@ -73,7 +73,7 @@ class Solver(Protocol):
     Attributes
     ----------
     name
-        Shown in tables.
+        Name in tables.
     settings
         Everything its responses depend on (JSON values): part of the identity of a run.
     """
@@ -88,24 +88,24 @@ class Solver(Protocol):
 
 @runtime_checkable
 class RemoteSolver(Protocol):
-    """A solver that sends puzzles off this machine; whatever wraps one is one, too.
+    """A solver that sends puzzles to another machine; a wrapper of one is one, too.
 
     Attributes
     ----------
     name, settings
-        As of any solver.
+        As for any solver.
     """
 
     name: str
     settings: dict[str, Any]
 
     def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
-        """Answer all puzzles, as any solver."""
+        """Answer all puzzles, like any solver."""
         ...
 
     @property
     def spent(self) -> float:
-        """USD spent so far; 0 while prices are not known."""
+        """USD spent so far; 0 if prices are unknown."""
         ...
 
     @property
@@ -115,7 +115,7 @@ class RemoteSolver(Protocol):
 
     @property
     def told(self) -> list[str]:
-        """What was asked otherwise than the settings say, and the options to set."""
+        """Differences between requests and settings, with the options to set."""
         ...
 
     def dry_run(self, puzzles: Sequence[Puzzle]) -> Iterator[list[dict[str, str]]]:
@@ -123,27 +123,27 @@ class RemoteSolver(Protocol):
         ...
 
     def estimate(self, puzzles: Sequence[Puzzle]) -> dict[str, Any]:
-        """Return what asking would take: prompts, tokens and cost; nothing is sent."""
+        """Return the number of prompts, tokens and cost of a run; nothing is sent."""
         ...
 
 
 @runtime_checkable
 class Knowing(Protocol):
-    """A solver or an expert that can say how it knows a candidate."""
+    """A solver or an expert that can report how it knows a candidate."""
 
     def knows(self, label: str) -> Knowledge | None:
-        """Say how a candidate is known; None when that means nothing for this one."""
+        """Return how a candidate is known; None when it does not apply."""
         ...
 
 
 def known_partly(solver: Solver, labels: Iterable[str]) -> str | None:
-    """Say which candidates a solver does not know by themselves, with their names.
+    """Name the candidates that a solver has no data on.
 
     Returns
     -------
     str or None
         ``3 of 12 candidates are known only by relatives (a, b, c), 1 not at all (d)``; None when
-        all are known, or the solver cannot say.
+        all are known, or the solver cannot tell.
     """
     if not isinstance(solver, Knowing):
         return None

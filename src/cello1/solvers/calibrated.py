@@ -1,4 +1,4 @@
-"""How far the confidences of solved runs can be believed, with a temperature of other donors."""
+"""Calibration of solved runs, with a temperature fitted on other donors."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ Record = Mapping[str, Any]
 
 
 def same_solver(run: Path, other: Path) -> bool:
-    """Tell whether two runs are of one solver, asked different puzzles.
+    """Return whether two runs are of the same solver on different puzzles.
 
-    The solver is the same when its settings and the files it learned from are.
+    The solver is the same when its settings and its training files are.
     """
     infos = read_run(run), read_run(other)
     asked = {info["config"].get("puzzles") for info in infos}
     settings = [{k: v for k, v in info["config"].items() if k != "puzzles"} for info in infos]
-    # The puzzles of one run may be what both learned from (a model chosen on validation).
+    # The puzzles of one run may be training files of both (a model selected on validation).
     learned = [set(info["inputs"].values()) - asked for info in infos]
     return len(asked) == 2 and settings[0] == settings[1] and learned[0] == learned[1]
 
 
 def temperatures(runs: Sequence[Path], validation: Sequence[Path]) -> dict[Path, float]:
-    """Fit a temperature on each validation run and give it to the runs of the same solver.
+    """Fit a temperature on each validation run and assign it to the runs of the same solver.
 
     Raises
     ------
     InputError
-        When a validation run belongs to none of the runs, or two belong to one.
+        When a validation run matches none of the runs, or two match the same one.
     """
     found: dict[Path, float] = {}
     for other in validation:
@@ -86,17 +86,17 @@ def run_calibration(
     *,
     seed: int = 0,
 ) -> dict[str, Calibration] | None:
-    """Judge the confidences of a run; None when it has none (a solver that only writes text).
+    """Evaluate the confidences of a run; None when it has none (a solver that only writes text).
 
     Parameters
     ----------
     puzzles, records
         What :func:`cello1.solvers.run.read_solved` returns.
     temperature
-        To divide the scores by; without one, the probabilities of the run are taken as they are.
-        Responses without scores are left out when there is one.
+        Divisor of the scores; responses without scores are then left out. By default the
+        probabilities of the run are used unchanged.
     seed
-        Of the bootstrap.
+        Seed of the bootstrap.
     """
     asked = [p for p in puzzles if p.id in records]
     key = "probabilities" if temperature is None else "scores"
@@ -128,7 +128,7 @@ def run_calibration(
 
 
 def _map(records: Sequence[Record]) -> ToProbabilities:
-    """Return how these responses made probabilities of scores: each cell alone, or jointly."""
+    """Return the map from scores to probabilities of these responses: per cell, or jointly."""
     methods = {r["probability_method"] for r in records}
     if methods == {"softmax"}:
         return lambda scores: np.asarray(softmax(scores, axis=1))

@@ -1,4 +1,4 @@
-"""From settings to a solver."""
+"""Make the solver that settings describe."""
 
 from __future__ import annotations
 
@@ -34,22 +34,21 @@ def choose_solver(
     *,
     load: bool = True,
 ) -> Solver:
-    """Make the solver that some settings name; what it needs is loaded now.
+    """Make the solver that settings describe, and load what it needs.
 
     Parameters
     ----------
     settings
-        Who answers, and how.
+        The solver and its options.
     train, validation
-        Puzzles to learn from and to choose a model on, for `centroids`.
+        Puzzles to fit `centroids` on, and to select their model on.
     load
-        Load the weights of a model on this machine. If not, it can only be asked for its name and
-        settings.
+        Load the weights of a local model. Otherwise only its name and settings are available.
 
     Raises
     ------
     UseError
-        When the name is of no solver.
+        When there is no solver of this name.
     InputError
         When a model, a table or training puzzles cannot be used.
     """
@@ -81,16 +80,16 @@ def choose_solver(
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a call of `solve` names: puzzles, who answers them, and what was learned from.
+    """The puzzles and the solver of a call of `solve`.
 
     Attributes
     ----------
     puzzles
         The file.
     solver
-        Who answers.
+        The solver.
     learned
-        The files it learned from.
+        The files it was fitted on.
     """
 
     puzzles: Path
@@ -107,26 +106,26 @@ def choose_for(
     train: str | Path | None = None,
     validation: str | Path | None = None,
 ) -> Chosen:
-    """Find the puzzles to solve and make the solver, with what it has to learn from.
+    """Find the puzzles to solve and make the solver, fitted if it needs training puzzles.
 
     Parameters
     ----------
     puzzles
-        Where they lie: see :mod:`cello1.puzzles.source`.
+        Their source: see :mod:`cello1.puzzles.source`.
     settings
-        Who answers, and how.
+        The solver and its options.
     split
         Which split to solve, where there are several.
     revision
         Branch, tag or commit of puzzles on the hub.
     train, validation
-        Files that centroids learn from and choose a model on; by default those of the folder.
+        Files to fit centroids on, and to select their model on; by default those of the folder.
 
     Raises
     ------
     UseError
-        When the folder has no such split, there is nothing to learn from, or the name is of no
-        solver.
+        When the folder has no such split, training puzzles are missing, or there is no solver of
+        this name.
     InputError
         When a file, a model or a table cannot be used.
     """
@@ -150,7 +149,7 @@ def _classical(
 ) -> Solver:
     from cello1.solvers.classical.expert import ClassicalSolver
 
-    # Each for itself: the atlas needs neither pandas nor what centroids are fitted with.
+    # Imported separately: the atlas needs neither pandas nor scikit-learn.
     expert: Expert
     if settings.who == "chance":
         from cello1.solvers.classical.chance import Chance
@@ -184,7 +183,7 @@ def _atlas(settings: SolveSettings) -> AtlasExpert:
 
 
 def evidence_for(settings: SolveSettings) -> AtlasEvidence:
-    """Return what tells puzzles with evidence, from the atlas that some settings name."""
+    """Return what adds evidence to puzzles, from the atlas in the settings."""
     from cello1.solvers.evidence import AtlasEvidence
 
     return AtlasEvidence(_atlas(settings))

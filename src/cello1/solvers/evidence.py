@@ -1,7 +1,7 @@
-"""Evidence in the prompt: what the atlas says of each cell, for solvers that read text.
+"""Evidence in the prompt: the atlas's suggestions for each cell, for solvers that read text.
 
-For every cell the candidates that the atlas holds likely under one-to-one, with the genes of the
-cell behind them, and which candidates it does not know. The words are those of
+For every cell it gives the candidates that are likely by the atlas under one-to-one, with the genes
+of the cell that support them, and the candidates that the atlas does not know. The wording is in
 :mod:`cello1.puzzles.prompt`.
 """
 
@@ -16,14 +16,14 @@ from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.assign import probabilities
 from cello1.solvers.classical.atlas import AtlasExpert
 
-# So many candidates a cell, if they are at least so likely, and so many genes each: about 15
-# tokens a candidate where the cell itself takes some 250.
+# Most candidates per cell, their smallest probability, and most genes for each: about 15 tokens per
+# candidate, compared with some 250 for the cell itself.
 NAMED, GENES, LEAST = 3, 3, 0.02
 _MOST_PERCENT = 99  # no evidence is certain
 
 
 class AtlasEvidence:
-    """Tells puzzles with what an atlas says of them.
+    """Adds the evidence of an atlas to puzzles.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class AtlasEvidence:
         return [self._told(puzzle) for puzzle in puzzles]
 
     def knows(self, label: str) -> Knowledge:
-        """Say how the atlas knows a candidate."""
+        """Return how the atlas knows a candidate."""
         return self.expert.knows(label)
 
     def _told(self, puzzle: Puzzle) -> Puzzle:
@@ -56,7 +56,7 @@ class AtlasEvidence:
             for place, j in enumerate(best):
                 if place and row[j] < LEAST:
                     break
-                # What tells it from the strongest other one, if anything does.
+                # Genes that separate it from the strongest other candidate, if there are any.
                 label, rival = (puzzle.candidates[k] for k in (j, best[0 if place else 1]))
                 why = self.expert.evidence(genes, label, rival)
                 why = why or self.expert.evidence(genes, label, None)

@@ -1,4 +1,4 @@
-"""A solver on the machines of a Ray cluster: one in every actor, batches of puzzles to each."""
+"""Run a solver on a Ray cluster: one copy in every actor, which gets batches of puzzles."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ BATCH = 16
 
 
 class OnRay:
-    """Answers as another solver does, wherever Ray finds room.
+    """Answers like another solver, on the machines of a Ray cluster.
 
-    It has the other's name and settings: the run it makes is the same run, and goes on with either
+    It has the other's name and settings: the run is the same, and can be resumed with either
     engine.
 
     Parameters
     ----------
     solver
-        The other solver; only asked for its name and settings, and how it knows candidates.
+        The other solver; only its name, settings and knowledge of candidates are used.
     make
-        Makes it, once in every actor.
+        Makes the other solver, once in every actor.
     address
-        Of the cluster; by default one is started on this machine.
+        Address of the cluster; by default one is started on this machine.
     model
-        Whether it runs a model: then it gets GPUs, where the cluster has any.
+        Whether the solver runs a model, so that it gets GPUs, if the cluster has any.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class OnRay:
         self.make, self.address, self.model = make, address, model
 
     def knows(self, label: str) -> Knowledge | None:
-        """Say how the other solver knows a candidate."""
+        """Return how the other solver knows a candidate."""
         return self.solver.knows(label) if isinstance(self.solver, Knowing) else None
 
     def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:

@@ -1,4 +1,4 @@
-"""Solve many puzzles into a run folder that can be killed and resumed."""
+"""Solve puzzles into a run folder; an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def solve(
     watch: Count = lambda done, total: None,
     **changes: Any,
 ) -> Path:
-    """Solve every puzzle of a file; what an interrupted call finished is not done again.
+    """Solve every puzzle of a file; puzzles that an interrupted call finished are not repeated.
 
     Parameters
     ----------
     puzzles
-        Where they lie: a file, a folder, or a name on the Hugging Face hub
+        Their source: a file, a folder, or a name on the Hugging Face hub
         (:mod:`cello1.puzzles.source`).
     solver
-        Who answers: a name such as ``centroids`` or ``openai:MODEL``, settings, or a solver. None
-        means the default: ``atlas+mini``, without torch ``atlas``, and what the options ask for
-        (:mod:`cello1.recipes.solve`).
+        A name such as ``centroids`` or ``openai:MODEL``, settings, or a solver object. None means
+        the default: ``atlas+mini``, or ``atlas`` without torch, or the solver that the options
+        imply (:mod:`cello1.recipes.solve`).
     out
         The run folder.
     split
@@ -56,9 +56,9 @@ def solve(
     revision
         Branch, tag or commit of puzzles on the hub.
     train, validation
-        Files that centroids learn from and choose a model on; by default those of the folder.
+        Files to fit centroids on, and to select their model on; by default those of the folder.
     inputs
-        Further files a solver learned from, guarded against change.
+        Further files that the solver was fitted on; a run refuses to resume if they change.
     **changes
         Fields of :class:`cello1.recipes.SolveSettings` by keyword, such as ``samples=3``.
     watch
@@ -81,7 +81,7 @@ def solve(
         raise UseError(f"{', '.join(changes)} cannot be changed of a solver that was made already")
     else:
         path = find_puzzles(puzzles, split, revision=revision)
-    # Rows of traces can come with evidence: whether it is told is for these settings to say.
+    # Rows of traces can have evidence; these settings decide whether it is in the prompt.
     todo = {puzzle.id: without_evidence(puzzle) for puzzle in read_puzzles(path)}
     if not todo:
         raise InputError(f"{path} holds no puzzle, so there is nothing to solve; name another")
@@ -147,7 +147,7 @@ def read_solved(
 
 
 def evidence_of(info: Mapping[str, Any]) -> str | None:
-    """Say what the prompts of a run were told with besides, given its ``run.json``; mostly None."""
+    """Return which evidence the prompts of a run had, from its ``run.json``; None without any."""
     told = info["config"].get("evidence")
     if not isinstance(told, dict):
         return None
@@ -155,7 +155,7 @@ def evidence_of(info: Mapping[str, Any]) -> str | None:
 
 
 def unanswered(run: Path) -> tuple[int, list[tuple[str, int]]]:
-    """Count the puzzles a run still owes, and why its calls failed (reason, times), most first."""
+    """Count a run's unanswered puzzles, and the reasons of failed calls, most frequent first."""
     puzzles, records = read_solved(run)
     owed = {p.id for p in puzzles} - set(records)
     reasons = {r["id"]: r["failure"] for r in read_records(run) if "failure" in r}
@@ -163,7 +163,7 @@ def unanswered(run: Path) -> tuple[int, list[tuple[str, int]]]:
 
 
 def remarks(puzzles: Sequence[Puzzle], records: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Say what the answers of a run suffered from, with counts and what to do; mostly nothing."""
+    """Return problems with the answers of a run, with counts and what to do; often none."""
     asked = [(p, records[p.id]) for p in puzzles if p.id in records]
     lines = []
     if cut := cut_prompts(asked):
@@ -191,11 +191,11 @@ def remarks(puzzles: Sequence[Puzzle], records: Mapping[str, Mapping[str, Any]])
 def cut_prompts(
     asked: Sequence[tuple[Puzzle, Mapping[str, Any]]],
 ) -> list[tuple[Puzzle, Mapping[str, Any]]]:
-    """Find the answers to prompts that a server cut in silence, by its own count of their tokens.
+    """Find the answers to prompts that a server silently truncated, by its own token counts.
 
-    No tokenizer packs more than some six characters of a puzzle into a token, so many more mean
-    that the server read only a part. And a server that counts prompts of several lengths as
-    equally long, at a round number, has cut all of them there.
+    Tokenizers have at most some six characters of a puzzle per token, so that a higher ratio means
+    that the server read only a part. A server that reports the same round number of tokens for
+    prompts of different lengths has truncated all of them.
     """
     counted = []
     for puzzle, record in asked:
@@ -221,13 +221,13 @@ def cut_prompts(
 
 
 def token_counts(records: Mapping[str, Mapping[str, Any]]) -> dict[str, int] | None:
-    """Return the lengths of all responses in tokens, or None where any was not counted."""
+    """Return the lengths of all responses in tokens, or None if any is unknown."""
     counts = {i: r.get("completion_tokens") for i, r in records.items()}
     return None if None in counts.values() else {i: int(n or 0) for i, n in counts.items()}
 
 
 def record_of(puzzle_id: str, result: Response | Failure) -> dict[str, Any]:
-    """Write a result as a line of ``responses.jsonl``: JSON values, floats to six digits."""
+    """Return a result as a record of ``responses.jsonl``: JSON values, floats to six digits."""
     if isinstance(result, Failure):
         return {"id": puzzle_id, "failure": result.reason}
     record: dict[str, Any] = {

@@ -1,8 +1,8 @@
-"""The atlas and the embedded model together: two readings of a cell, one decision.
+"""Combine the atlas and the embedded model.
 
-Their errors differ: the atlas counts what public tables list, the model has learned to read a
-batch. Their log-scores are added, the model's by a quarter; then the batch is decided jointly, with
-the reasons of the atlas.
+Their errors differ: the atlas sums log-odds of single genes from public tables, the model has
+learned to compare the cells of a batch. Their log-scores are added, those of the model with weight
+1/4; the batch is then assigned jointly, and the reasons come from the atlas.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from cello1.solvers.base import Floats
 from cello1.solvers.classical.atlas import AtlasExpert
 from cello1.solvers.local.likelihood import LikelihoodSolver
 
-# Of 0, 1/4, 1/2, 1 and 2 the best on 200 puzzles of validation donors (Kang 2018's 1039 and 107,
+# The best of 0, 1/4, 1/2, 1 and 2 on 200 puzzles of validation donors (Kang 2018's 1039 and 107,
 # two extracts, and Baron 2016, two): batches .54 .64 1.00 1.00, the atlas alone .44 .60 1.00 1.00.
 MODEL_WEIGHT = 0.25
 
 
 class Together:
-    """An expert that adds what a model rates to what the atlas scores.
+    """An expert that adds the log-scores of a model to those of the atlas.
 
     Parameters
     ----------
     atlas, model
-        The two.
+        The two experts.
     weight
-        Of the model's log-scores.
+        Weight of the model's log-scores.
     """
 
     name = "atlas+mini"
@@ -45,19 +45,19 @@ class Together:
         }
 
     def knows(self, label: str) -> Knowledge:
-        """Say how the atlas knows a candidate; the model reads any name."""
+        """Return how the atlas knows a candidate; the model rates any name."""
         return self.atlas.knows(label)
 
     def prepare(self, puzzles: Sequence[Puzzle]) -> None:
-        """Score many puzzles by the atlas at once."""
+        """Score many puzzles with the atlas in one call."""
         self.atlas.prepare(puzzles)
 
     def scores(self, puzzle: Puzzle) -> Floats:
-        """Return the added log-scores, centred over the cells, shape (N, M)."""
+        """Return the summed log-scores, centred over the cells, shape (N, M)."""
         model = self.model.scores(puzzle)
         scores: Floats = self.atlas.scores(puzzle) + self.weight * (model - model.mean(axis=0))
         return scores
 
     def evidence(self, genes: Sequence[str], label: str, rival: str | None) -> list[str]:
-        """Return the listed genes that speak for a type, as the atlas says."""
+        """Return the listed genes that support a type by the atlas."""
         return self.atlas.evidence(genes, label, rival)

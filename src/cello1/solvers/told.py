@@ -1,4 +1,4 @@
-"""Solvers whose puzzles are told more before they are asked: evidence, or the answer as a hint."""
+"""Wrap a solver to add information to its prompts: evidence, or the answer as a hint."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from cello1.atlas import Knowledge
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.base import Knowing, OnDone, RemoteSolver, Solver
 
-# Says of puzzles what is to be told besides; their ids stay the same.
+# Adds information to puzzles; their ids stay the same.
 Tell = Callable[[Sequence[Puzzle]], list[Puzzle]]
 _AT_ONCE = 256
 
 
 class Told:
-    """A solver that is told more than the puzzles say.
+    """A solver whose prompts hold additional information.
 
     Parameters
     ----------
     solver
-        Who answers.
+        The wrapped solver.
     tell
-        What is told.
+        Adds the information.
     settings
-        What a run records of it.
+        Settings of the information, for the record of a run.
     """
 
     def __init__(self, solver: Solver, tell: Tell, settings: dict[str, Any]) -> None:
@@ -32,26 +32,26 @@ class Told:
         self.settings: dict[str, Any] = {**solver.settings, **settings}
 
     def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
-        """Answer puzzles; the id leaves out what is told, so it is the same."""
+        """Answer puzzles; ids do not depend on the added information."""
         self.solver.solve(self.shown(puzzles), on_done)
 
     def shown(self, puzzles: Sequence[Puzzle]) -> list[Puzzle]:
-        """Return puzzles as they are asked."""
+        """Return puzzles with the added information."""
         some = range(0, len(puzzles), _AT_ONCE)
         return [told for at in some for told in self.tell(puzzles[at : at + _AT_ONCE])]
 
     def knows(self, label: str) -> Knowledge | None:
-        """Say how what is told knows a candidate; None where that means nothing."""
+        """Return how the source of the information knows a candidate; None if not applicable."""
         return self.tell.knows(label) if isinstance(self.tell, Knowing) else None
 
 
 class RemoteTold(Told):
-    """The same for one that sends puzzles off this machine.
+    """The same for a remote solver.
 
     Parameters
     ----------
     solver, tell, settings
-        As of :class:`Told`.
+        As for :class:`Told`.
     """
 
     def __init__(self, solver: RemoteSolver, tell: Tell, settings: dict[str, Any]) -> None:
@@ -70,25 +70,25 @@ class RemoteTold(Told):
 
     @property
     def told(self) -> list[str]:
-        """What was asked otherwise than the settings say, and the options to set."""
+        """Differences between requests and settings, with the options to set."""
         return self.remote.told
 
     def dry_run(self, puzzles: Sequence[Puzzle]) -> Iterator[list[dict[str, str]]]:
-        """Yield the messages that would be sent, with what is told; nothing is sent."""
+        """Yield the messages that would be sent, with the added information; nothing is sent."""
         return self.remote.dry_run(self.shown(puzzles))
 
     def estimate(self, puzzles: Sequence[Puzzle]) -> dict[str, Any]:
-        """Return what asking would take; nothing is sent."""
+        """Return the estimated size and cost of a run; nothing is sent."""
         return self.remote.estimate(self.shown(puzzles))
 
 
 def telling(solver: Solver, tell: Tell, settings: dict[str, Any]) -> Told:
-    """Return a solver that is told more; it is remote when the one it asks is."""
+    """Wrap a solver with additional information; the wrapper of a remote solver is remote."""
     if isinstance(solver, RemoteSolver):
         return RemoteTold(solver, tell, settings)
     return Told(solver, tell, settings)
 
 
 def shown(solver: Solver, puzzles: Sequence[Puzzle]) -> list[Puzzle]:
-    """Return puzzles as a solver is asked them."""
+    """Return puzzles as a solver sees them."""
     return solver.shown(puzzles) if isinstance(solver, Told) else list(puzzles)

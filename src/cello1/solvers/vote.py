@@ -1,7 +1,7 @@
-"""Voting: several answers to one puzzle, pooled cell by cell, then assigned jointly.
+"""Voting: several answers to one puzzle are pooled cell by cell, then assigned jointly.
 
-Each sample may see cells and candidates in another order, so that a model's liking for places
-cancels out; its answer is mapped back. The share of votes is the confidence.
+Each sample may see cells and candidates in another order, so that a model's position bias cancels
+out; its answer is mapped back. The share of votes is the confidence.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from cello1.puzzles.puzzle import Puzzle, label_key
 from cello1.solvers.assign import assign_jointly, probabilities
 from cello1.solvers.base import Failure, Floats, OnDone, RemoteSolver, Response, Solver
 
-# So many puzzles are voted on together: enough to fill batches, few enough to lose little when
-# the run is killed, for a puzzle is finished only with its last vote.
+# Number of puzzles that are voted on together: enough to fill batches, but few enough that a killed
+# run loses little, since a puzzle is finished only with its last vote.
 _TOGETHER = 64
-_PRIOR = 0.5  # votes that every candidate has beforehand, shared out
+_PRIOR = 0.5  # prior votes, shared among the candidates
 
 
 @dataclass
@@ -43,16 +43,16 @@ class VotingSolver:
     Parameters
     ----------
     sampler
-        Gives the solver of the k-th sample.
+        Returns the solver of the k-th sample.
     samples
-        How many.
+        Number of samples.
     permute
-        Show every sample but the first cells and candidates in an order of its own.
+        Shuffle cells and candidates for every sample but the first.
     seed
-        Of the orders.
+        Seed of the orders.
     tolerant
-        Count answers that only a person would read. What is scored counts those in the format
-        alone: the vote is written in it, and would hide that most samples were not.
+        Count answers that only the tolerant parser reads. For scored runs only answers in the exact
+        format count: the vote itself is in the format and would hide that most samples are not.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class VotingSolver:
         self.settings: dict[str, Any] = {**first.settings, "samples": samples, "permute": permute}
 
     def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
-        """Answer puzzles, some dozens at a time."""
+        """Answer puzzles in groups of some dozens."""
         for at in range(0, len(puzzles), _TOGETHER):
             start = time.perf_counter()
             some = puzzles[at : at + _TOGETHER]
@@ -80,12 +80,12 @@ class VotingSolver:
                 self._collect(k, ballots)
             seconds = (time.perf_counter() - start) / len(some)
             for ballot in ballots:
-                # A sampler that stopped (at its budget, say) leaves ballots incomplete.
+                # A sampler that stopped (for example at its budget) leaves ballots incomplete.
                 if len(ballot.responses) + len(ballot.failures) == self.samples:
                     on_done(ballot.puzzle.id, _settle(ballot, seconds))
 
     def _collect(self, k: int, ballots: Sequence[_Ballot]) -> None:
-        """Ask for the k-th answer to every puzzle and count its votes."""
+        """Ask for the k-th answer to every puzzle and count the votes."""
         asked: dict[str, tuple[_Ballot, list[int], Puzzle]] = {}
         shown = []
         for ballot in ballots:
@@ -130,7 +130,7 @@ class VotingSolver:
 
 
 class RemoteVotingSolver(VotingSolver):
-    """Votes of a solver that sends puzzles off this machine: one account of all samples."""
+    """Votes of a remote solver, with the costs of all samples added up."""
 
     @property
     def spent(self) -> float:
@@ -145,7 +145,7 @@ class RemoteVotingSolver(VotingSolver):
 
     @property
     def told(self) -> list[str]:
-        """What any sampler asked otherwise than the settings say."""
+        """Differences between requests and settings, of any sampler."""
         return [*dict.fromkeys(line for k in range(self.samples) for line in self._remote(k).told)]
 
     def dry_run(self, puzzles: Sequence[Puzzle]) -> Iterator[list[dict[str, str]]]:
@@ -154,7 +154,7 @@ class RemoteVotingSolver(VotingSolver):
             yield from self._remote(k).dry_run([self._shown(k, p)[0] for p in puzzles])
 
     def estimate(self, puzzles: Sequence[Puzzle]) -> dict[str, Any]:
-        """Return what all samples would take; a figure that one cannot tell is None."""
+        """Return the estimated size and cost of all samples; None for figures that are unknown."""
         parts = [
             self._remote(k).estimate([self._shown(k, p)[0] for p in puzzles])
             for k in range(self.samples)
@@ -173,13 +173,13 @@ class RemoteVotingSolver(VotingSolver):
 def voting(
     sampler: Callable[[int], Solver], samples: int, *, permute: bool = False, seed: int = 0
 ) -> VotingSolver:
-    """Return a solver that lets samples vote; it is remote when they are."""
+    """Return a solver that lets samples vote; it is remote if the samplers are."""
     kind = RemoteVotingSolver if isinstance(sampler(0), RemoteSolver) else VotingSolver
     return kind(sampler, samples, permute=permute, seed=seed)
 
 
 def _settle(ballot: _Ballot, seconds: float) -> Response | Failure:
-    """Assign by the votes and keep the best response that says the same."""
+    """Assign by the votes and keep the best response that gives the same answer."""
     if not ballot.responses:
         return Failure(f"every sample failed, the last with: {ballot.failures[-1]}")
     puzzle, votes = ballot.puzzle, ballot.votes
@@ -189,7 +189,7 @@ def _settle(ballot: _Ballot, seconds: float) -> Response | Failure:
         "failed": len(ballot.failures),
     }
     if not votes.any():
-        # Nobody voted for anything: whatever were assigned now, no model has said it.
+        # There are no votes: no model has given any assignment.
         return replace(
             ballot.responses[0],
             seconds=seconds,

@@ -1,7 +1,7 @@
-"""The atlas as an expert: public tables and markers, without a training puzzle.
+"""The atlas as an expert: public tables and markers, without training puzzles.
 
-The cells of a batch are compared with each other first: every candidate's scores are centred over
-the cells, so that a type that every cell resembles a little gains nothing by it.
+The scores of every candidate are centred over the cells of a batch, so that a type that all cells
+resemble a little gains nothing.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from cello1.solvers.base import Floats
 
 
 class AtlasExpert:
-    """An expert that knows an atlas.
+    """An expert that scores by an atlas.
 
     Parameters
     ----------
     atlas
-        Default: the embedded one.
+        By default the embedded one.
     settings
-        What a run records of it.
+        Settings of the atlas, for the record of a run.
     """
 
     name = "atlas"
@@ -38,7 +38,7 @@ class AtlasExpert:
         self._where: tuple[str | None, str | None] = (None, None)
 
     def knows(self, label: str) -> Knowledge:
-        """Say how a candidate is known."""
+        """Return how a candidate is known."""
         return self.atlas.knows(label)
 
     def scores(self, puzzle: Puzzle) -> Floats:
@@ -71,13 +71,13 @@ class AtlasExpert:
                 start = stop
 
     def evidence(self, genes: Sequence[str], label: str, rival: str | None) -> list[str]:
-        """Return the listed genes that speak for a type (against a rival), strongest first."""
+        """Return the listed genes that support a type (against a rival), strongest first."""
         tissue, disease = self._where
         return self.atlas.evidence(genes, label, rival, tissue=tissue, disease=disease)
 
 
 def where(puzzle: Puzzle) -> tuple[str | None, str | None]:
-    """Return tissue and disease of a puzzle, from its metadata, else from its context."""
+    """Return tissue and disease of a puzzle, from its metadata, or else from its context."""
     tissue = puzzle.meta.get("tissue") or tissue_of_context(puzzle.context)
     disease = puzzle.meta.get("disease")
     return (None if tissue is None else str(tissue), None if disease is None else str(disease))

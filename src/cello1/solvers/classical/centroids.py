@@ -1,7 +1,7 @@
 """Centroids: learn from training puzzles which genes each type lists.
 
-Two models from scikit-learn, both linear in the presence of genes, compete on the validation
-donors: naive Bayes and logistic regression. The better one at whole batches is kept.
+Two models from scikit-learn, naive Bayes and logistic regression, both linear in the presence of
+genes, are compared on the validation donors. The one with the higher batch accuracy is kept.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ class Linear:
 
 
 class Centroids:
-    """An expert that learned its types from puzzles with answers.
+    """An expert that is fitted on puzzles with answers.
 
     Parameters
     ----------
     train
-        Puzzles to learn from.
+        Puzzles to fit the models on.
     validation
-        Puzzles of other donors, to choose between the two models. Without any, naive Bayes is
-        taken, which has nothing to tune.
+        Puzzles of other donors, to select one of the two models. Without any, naive Bayes is
+        used, which has nothing to tune.
 
     Raises
     ------
@@ -75,8 +75,8 @@ class Centroids:
         self.genes = {g: i for i, g in enumerate(sorted({g for _, genes in cells for g in genes}))}
         presence = self._presence([genes for _, genes in cells])
         labels = np.array([self.types[label] for label, _ in cells])
-        # How often each type lists each gene: what reasons are made of. Weights of rare genes are
-        # extreme and decide little.
+        # Share of cells of each type that list each gene, for the reasons: weights of rare genes
+        # are extreme and decide little.
         members = csr_array((np.ones(len(labels)), (labels, np.arange(len(labels)))))
         self.rates = np.asarray((members @ presence).todense()).T / np.bincount(labels)
         self.model = _naive_bayes(presence, labels)
@@ -92,20 +92,20 @@ class Centroids:
     def scores(self, puzzle: Puzzle) -> Floats:
         """Return the log-probability of each candidate for each cell, shape (N, M).
 
-        A candidate that was never seen in training gets the log-probability of a blind guess, so
-        that it takes the cell for which nothing else speaks.
+        A candidate that does not occur in training gets the log-probability of a random guess, so
+        that it takes the cell that fits no other candidate.
         """
         return self._scores(self.model, puzzle)
 
     def knows(self, label: str) -> Knowledge:
-        """Return whether a type was among those learned."""
+        """Return whether a type occurred in training."""
         known = label_key(label) in self.types
         return Knowledge("source", ("training puzzles",)) if known else Knowledge("not at all", ())
 
     def evidence(self, genes: Sequence[str], label: str, rival: str | None) -> list[str]:
         """Return the listed genes that cells of the type list more often than those of the rival.
 
-        Without a rival, than cells of all types on average; the widest gap comes first.
+        Without a rival, than cells of all types on average; the largest difference comes first.
         """
         j = self.types.get(label_key(label))
         if j is None:
@@ -126,7 +126,7 @@ class Centroids:
         return logs
 
     def _validate(self, model: Linear, puzzles: Sequence[Puzzle]) -> tuple[float, float]:
-        """Return (batch accuracy, cell accuracy) of deciding jointly."""
+        """Return (batch accuracy, cell accuracy) of joint assignment."""
         rights = []
         for puzzle in puzzles:
             assert puzzle.answer_keys is not None
@@ -145,7 +145,7 @@ class Centroids:
 def _naive_bayes(presence: csr_array, labels: np.ndarray[Any, Any]) -> Linear:
     from sklearn.naive_bayes import BernoulliNB
 
-    # A puzzle shows every type once, so all types are equally likely beforehand.
+    # A puzzle shows every type once, so all types have the same prior.
     fitted = BernoulliNB(alpha=SMOOTHING, fit_prior=False).fit(presence, labels)
     present = fitted.feature_log_prob_.T
     absent = np.log1p(-np.exp(present))
