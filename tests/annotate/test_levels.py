@@ -130,7 +130,7 @@ def test_two_names_of_one_type_are_one_candidate():
 
 
 @pytest.mark.parametrize(
-    "offered, strange", [("megakaryocyte", "platelet"), ("platelet", "megakaryocyte")]
+    ("offered", "strange"), [("megakaryocyte", "platelet"), ("platelet", "megakaryocyte")]
 )
 def test_a_platelet_counts_for_its_megakaryocyte_and_back(offered, strange):
     found = settle([1, 1, 8], [offered, NK, strange], offered=2)

@@ -30,7 +30,7 @@ from cello1.annotate.table import Annotation
 from cello1.cells.h5ad.kinds import check_place
 from cello1.cells.h5ad.read import open_h5ad, open_table
 from cello1.cells.h5ad.tenx import is_tenx, write_as_h5ad
-from cello1.cells.h5ad.write import RESERVED, can_create
+from cello1.cells.h5ad.write import RESERVED, can_create, writable
 from cello1.engine import Engine, each_task
 from cello1.errors import InputError, UseError
 from cello1.recipes import SolveSettings
@@ -289,7 +289,7 @@ def add_to_copy(path: Path, out: Path, found: Annotation) -> None:
         return
     with replacing(out) as temporary:
         shutil.copyfile(path, temporary)
-        with h5py.File(temporary, "r+") as file:
+        with writable(temporary, "r+") as file:
             _add(file, found)
 
 

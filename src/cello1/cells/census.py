@@ -29,6 +29,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cello1.cells.h5ad.categories import is_unnamed
+from cello1.cells.h5ad.write import writable
 from cello1.errors import InputError, UseError
 from cello1.recipes.census import CensusSettings
 from cello1.runs import Watch, replacing
@@ -407,7 +408,7 @@ def _write(
     layer = "raw" if "raw" in layers else next(iter(layers))
     with (
         replacing(path) as part,
-        h5py.File(part, "w") as file,
+        writable(part, "w") as file,
         experiment.axis_query("RNA", obs_query=soma.AxisQuery(coords=(data.drawn,))) as query,
     ):
         columns = np.sort(np.asarray(query.var_joinids()))

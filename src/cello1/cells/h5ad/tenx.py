@@ -18,6 +18,7 @@ import pandas as pd
 
 from cello1.cells.h5ad.elements import is_array, load, refuse_outside
 from cello1.cells.h5ad.kinds import check_bytes, check_place
+from cello1.cells.h5ad.write import writable
 from cello1.errors import InputError
 
 GENES = "Gene Expression"
@@ -81,7 +82,7 @@ def write_as_h5ad(path: Path, out: Path) -> None:
     """
     from anndata.io import write_elem
 
-    with _Opened(path) as opened, h5py.File(out, "w") as file:
+    with _Opened(path) as opened, writable(out, "w") as file:
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         barcodes = pd.Index(opened.texts("barcodes"), dtype=object)
         write_elem(file, "obs", pd.DataFrame(index=barcodes))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-import gc
-import os
 import tempfile
-import traceback
 import warnings
-from contextlib import redirect_stderr
-from io import StringIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import h5py
 import numpy as np
 import pandas as pd
 
@@ -53,28 +51,71 @@ def write_h5ad(adata: Any, path: Path) -> None:
     OSError
         With the name of the file, and how much space is left where that is the reason.
     """
-    adata = with_plain_tables(adata)
-    # h5py prints a traceback for every object that it cannot write as it lets go of it.
-    with replacing(path) as temporary, redirect_stderr(StringIO()):
+    from anndata.io import write_elem
+
+    plain = with_plain_tables(adata)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of anndata, about what is plain already
+        plain.strings_to_categoricals()
+        with replacing(path) as temporary, writable(temporary, "w") as file:
+            write_elem(file, "/", plain, dataset_kwargs={"compression": "gzip"})
+
+
+@contextmanager
+def writable(path: Path, mode: Literal["w", "r+"]) -> Iterator[h5py.File]:
+    """Open an HDF5 file for writing.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written, a full disk say, at the end.
+    """
+    with path.open("w+b" if mode == "w" else "r+b", buffering=0) as raw:
+        disk = _Disk(raw)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of anndata, about what is plain already
-                adata.write_h5ad(temporary, compression="gzip")
-        except Exception as error:
-            # h5py wraps the system's error in several of its own, and anndata in another.
-            if not _is_full(error):
+            with h5py.File(disk, mode) as file:
+                yield file
+        except Exception:
+            # What was lost is missed where it is read back: the first error is the reason.
+            if disk.error is None:
                 raise
-            _let_go(error)
-            # Told with the name and what is free.
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
+        if disk.error is not None:
+            raise OSError(disk.error.errno, disk.error.strerror, str(path)) from disk.error
 
 
-def _let_go(error: BaseException | None) -> None:
-    """Free what the frames of an error and of those behind it hold."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
-    gc.collect()
+class _Disk:
+    """A file for HDF5 that keeps the first error of writing and drops what comes after it.
+
+    HDF5 cannot close a file that it cannot flush: it prints a traceback for every object, keeps
+    the file open, and crashes the process later (h5py 3.16, HDF5 2.0).
+    """
+
+    def __init__(self, raw: FileIO) -> None:
+        self.raw = raw
+        self.error: OSError | None = None
+        self.seek, self.tell = raw.seek, raw.tell
+        self.read, self.readinto = raw.read, raw.readinto
+
+    def write(self, data: bytes) -> int:
+        """Write all of it, or nothing more."""
+        rest = memoryview(data)
+        try:
+            while len(rest) and self.error is None:
+                rest = rest[self.raw.write(rest) :]
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        """Cut or extend the file, unless it is lost."""
+        try:
+            return self.raw.truncate(size) if self.error is None else size
+        except OSError as error:
+            self.error = error
+            return size
+
+    def flush(self) -> None:
+        """Do nothing: there is no buffer."""
 
 
 def plain_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -141,11 +182,3 @@ def with_plain_tables(adata: Any) -> Any:
 
 def _are_same(column: Any, index: pd.Index) -> bool:
     return np.array_equal(np.asarray(column, dtype=object), np.asarray(index, dtype=object))
-
-
-def _is_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if getattr(error, "errno", None) == errno.ENOSPC or "errno = 28" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
