@@ -67,7 +67,7 @@ class _Level(NamedTuple):
 
 @cache
 def _levels(m: int) -> list[_Level]:
-    """Number the subsets of m candidates within those of equal size."""
+    """Return the subsets of m candidates, numbered within those of equal size."""
     bits = np.arange(m)
     holds = (np.arange(1 << m)[:, None] >> bits) & 1
     count = holds.sum(axis=1)
