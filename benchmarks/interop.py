@@ -128,9 +128,9 @@ def _answers(url: str) -> bool:
 
 def cello1(job: Job, solver: str = "", *more: object, run: str = "run") -> Found:
     """Solve and evaluate with our own commands."""
-    solver = solver or f"hf:{job.model}"
-    job.run("ours", "cello1", "solve", job.puzzles, "--solver", solver, "--decode", "generate",
-            "--max-new-tokens", job.budget, "--out", run, *more)  # fmt: skip
+    asked = (solver, *more) if solver else (f"hf:{job.model}", "--decode", "generate")
+    job.run("ours", "cello1", "solve", job.puzzles, "--solver", *asked,
+            "--max-new-tokens", job.budget, "--out", run)  # fmt: skip
     said = json.loads(job.run("ours", "cello1", "eval", run, "--json"))["runs"][run]["overall"]
     lines = (job.work / run / "responses.jsonl").read_text("utf-8").splitlines()
     texts = {r["id"]: r["text"] for r in map(json.loads, lines) if "text" in r}

@@ -58,8 +58,7 @@ sft:
   max_length: 2048
   held_out: 0.2
   solve: 0
-  trainer: {{max_steps: 1, per_device_train_batch_size: 1, gradient_accumulation_steps: 1,
-             use_cpu: true, bf16: false, gradient_checkpointing: false}}
+  trainer: {{max_steps: 1, per_device_train_batch_size: 1, gradient_accumulation_steps: 1}}
 """
 
 
