@@ -1,4 +1,4 @@
-"""Chance: the floor under every figure."""
+"""Chance: the baseline of every result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cello1.solvers.base import Floats
 
 
 class Chance:
-    """Scores at random, seeded by (seed, puzzle id), so each puzzle is answered the same way."""
+    """Random scores, seeded by (seed, puzzle id), so that answers are reproducible."""
 
     name = "chance"
 

@@ -1,7 +1,7 @@
 """Classical solvers: an expert scores cells against types, and the assignment follows.
 
-Every expert can be asked alone (each cell by itself, the usual way of annotation) or jointly
-(one-to-one over the batch): the difference is what deciding together is worth.
+Every expert can decide alone (each cell independently, as in usual annotation) or jointly
+(one-to-one over the batch); the difference is the gain of joint assignment.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from cello1.solvers.assign import assign_alone, assign_jointly, probabilities
 from cello1.solvers.base import Floats, Knowing, OnDone, Response
 from cello1.solvers.classical.reasons import explain
 
-_AT_ONCE = 1_000  # puzzles that an expert who can scores together
+_AT_ONCE = 1_000  # puzzles per call of `prepare`, for experts that have it
 
 
 class Expert(Protocol):
-    """Something that knows how well a gene list fits a type."""
+    """Anything that scores how well a gene list fits a type."""
 
     name: str
     settings: dict[str, Any]
@@ -33,7 +33,7 @@ class Expert(Protocol):
         ...
 
     def evidence(self, genes: Sequence[str], label: str, rival: str | None) -> list[str]:
-        """Return the genes that speak for a type (against a rival), strongest first."""
+        """Return the genes that support a type (against a rival), strongest first."""
         ...
 
 
@@ -45,7 +45,7 @@ class ClassicalSolver:
     expert
         Scores cells against candidates.
     joint
-        Decide over the whole batch, one-to-one; else every cell by itself.
+        Decide jointly over the batch, one-to-one; otherwise for every cell independently.
     """
 
     def __init__(self, expert: Expert, *, joint: bool = True) -> None:
@@ -54,7 +54,7 @@ class ClassicalSolver:
         self.settings = {**expert.settings, "solver": expert.name, "joint": joint}
 
     def solve(self, puzzles: Sequence[Puzzle], on_done: OnDone) -> None:
-        """Answer puzzles one after the other; what can be scored together is."""
+        """Answer puzzles in order; experts with `prepare` score many in one call."""
         prepare = getattr(self.expert, "prepare", None)
         for start in range(0, len(puzzles), _AT_ONCE):
             if prepare is not None:
@@ -63,7 +63,7 @@ class ClassicalSolver:
                 on_done(puzzle.id, self.answer(puzzle))
 
     def knows(self, label: str) -> Knowledge | None:
-        """Say how a candidate is known; None for an expert that knows nothing of types."""
+        """Return how a candidate is known; None for an expert without knowledge of types."""
         return self.expert.knows(label) if isinstance(self.expert, Knowing) else None
 
     def answer(self, puzzle: Puzzle) -> Response:

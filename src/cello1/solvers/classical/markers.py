@@ -22,26 +22,26 @@ from cello1.solvers.base import Floats
 
 __all__ = ["OWN_TABLE", "Markers", "Table", "read_markers"]
 
-# A marker at the top of the list counts twice one at its end: expression tells, presence more.
+# A marker at the top of the list has twice the weight of one at its end.
 _TOP_BONUS = 1.0
 
 
 class Markers:
-    """An expert that knows a table of markers.
+    """An expert that scores by a table of markers.
 
     Parameters
     ----------
     table
         Type -> gene -> weight.
     source
-        Where the table comes from, for the record.
+        Source of the table, for the record.
     """
 
     name = "markers"
 
     def __init__(self, table: Mapping[str, Mapping[str, float]], source: str = "own table") -> None:
         spread = Counter(gene for genes in table.values() for gene in genes)
-        # A gene that marks few types tells more (inverse document frequency).
+        # A gene that marks few types is more informative (inverse document frequency).
         self.weights: dict[str, dict[str, float]] = {
             kind: {g: w * math.log(1 + len(table) / spread[g]) for g, w in genes.items()}
             for kind, genes in sorted(table.items())
@@ -65,7 +65,7 @@ class Markers:
         return self._found[key]
 
     def knows(self, label: str) -> Knowledge:
-        """Return whether a type has markers of its own, only those of a type above it, or none."""
+        """Return whether a type has its own markers, only those of an ancestor, or none."""
         kind = self.entry(label)
         if kind is None:
             return Knowledge("not at all", ())
@@ -81,7 +81,7 @@ class Markers:
         term = term_id(label)
         if term is None:
             return None
-        # The nearest ancestor is the one with most ancestors of its own.
+        # The nearest ancestor is the one that has the most ancestors.
         above = [t for t in ancestors(term) if t in self._by_term]
         nearest = max(above, key=lambda t: (len(ancestors(t)), t), default=None)
         return self._by_term.get(term) or (self._by_term[nearest] if nearest else None)
@@ -96,12 +96,12 @@ class Markers:
                 if kind is not None:
                     known = self.weights[kind]
                     found = sum(known[g] * b for g, b in bonus.items() if g in known)
-                    # Long marker lists are met more often by accident.
+                    # Long marker lists are hit more often by chance.
                     scores[i, j] = found / math.sqrt(1 + math.log(len(known)))
         return scores
 
     def evidence(self, genes: Sequence[str], label: str, rival: str | None) -> list[str]:
-        """Return the listed markers of the type that weigh more for it than for the rival."""
+        """Return the listed markers that have a higher weight for the type than for the rival."""
         kind, other = self.entry(label), None if rival is None else self.entry(rival)
         known = self.weights[kind] if kind else {}
         against = self.weights[other] if other else {}
@@ -110,6 +110,6 @@ class Markers:
 
 
 def _plain(label: str) -> str:
-    """Reduce a name to its words without plural: 'B cells' and 'B-cell' are one."""
+    """Normalise a name to singular words: 'B cells' and 'B-cell' are equal."""
     words = re.findall(r"[\w+]+", label.casefold())
     return " ".join(word.removesuffix("s") if len(word) > 3 else word for word in words)

@@ -1,7 +1,7 @@
-"""The reasons of the classical solvers, true to the data: every gene cited is in the list.
+"""The reasons of the classical solvers: every gene cited is in the list of its cell.
 
-Written the way an expert settles a batch: surest cells first, for each the genes that decide,
-the strongest rival and why it lost, and what is left at the end by elimination.
+They follow the way an expert solves a batch: the surest cells first, for each the deciding genes,
+the strongest rival and why it was rejected, and finally the cells decided by elimination.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.base import Floats
 
-# (genes of the cell, type, rival or None) -> genes that speak for the type, strongest first.
+# (genes of the cell, type, rival or None) -> genes that support the type, strongest first.
 Evidence = Callable[[Sequence[str], str, str | None], list[str]]
 
 _CITED = 4
@@ -30,11 +30,11 @@ def explain(
     chosen
         Position of the candidate given to each cell.
     probability
-        Shape (N, M): one-to-one probabilities when `joint`, else each row by itself.
+        Shape (N, M): one-to-one probabilities when `joint`, else independent rows.
     evidence
-        Tells which genes of a cell speak for one type against another.
+        Returns the genes of a cell that support one type against another.
     joint
-        Whether cells were settled together; alone, no type is ever taken.
+        Whether cells were decided jointly; otherwise no type is ever taken by another cell.
     """
     order = sorted(range(len(chosen)), key=lambda i: (-probability[i, chosen[i]], i))
     how = (
