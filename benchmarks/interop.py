@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -286,7 +287,8 @@ def draw(data: Path, each: int, file: Path) -> None:
 
 
 def _bare(text: str) -> str:
-    return text.strip().removeprefix("<think>").strip()
+    """Drop blanks beside tags, which servers that part reasoning and answer drop."""
+    return re.sub(r"\s*(</?(?:think|answer)>)\s*", r"\1", text.strip()).removeprefix("<think>")
 
 
 def timed(name: str, job: Job) -> Found:

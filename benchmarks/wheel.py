@@ -56,7 +56,7 @@ sft:
   rank: 4
   alpha: 8
   max_length: 2048
-  held_out: 0.2
+  held_out: 0
   solve: 0
   trainer: {{max_steps: 1, per_device_train_batch_size: 1, gradient_accumulation_steps: 1}}
 """
