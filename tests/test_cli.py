@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+import weakref
 from pathlib import Path
 
 import anndata
@@ -14,7 +16,7 @@ import pytest
 
 import cello1 as co
 from cello1 import cli
-from cello1.cli.app import _Stopped
+from cello1.cli.app import _last_words, _stoppable, _Stopped
 from cello1.errors import InputError
 
 TYPES = ["B cell", "natural killer cell", "classical monocyte", "fibroblast", "hepatocyte"]
@@ -249,6 +251,29 @@ def test_debug_adds_the_traceback(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "Traceback" in said
     assert said.splitlines()[-1].startswith("error: missing.parquet does not exist")
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("where", ["finaliser", "weak reference"])
+def test_a_signal_in_a_finaliser_stops_all_the_same(kind, where, capsys):
+    class Thing:
+        def __del__(self):
+            if where == "finaliser":
+                signal.raise_signal(kind)
+
+    def use():
+        thing = Thing()
+        watched = weakref.ref(thing, lambda _: signal.raise_signal(kind))
+        if where == "finaliser":
+            watched = None
+        del thing
+        time.sleep(5)
+        return watched
+
+    with pytest.raises((KeyboardInterrupt, _Stopped)) as stopped, _stoppable():
+        use()
+    assert _last_words(stopped.value)[1] == {signal.SIGTERM: 143, signal.SIGINT: 130}[kind]
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])

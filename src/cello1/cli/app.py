@@ -154,14 +154,31 @@ def _stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         raise _Stopped
 
+    def raise_again(dropped: sys.UnraisableHookArgs) -> None:
+        # A signal that comes while a finaliser runs raises in there, where Python drops it: it is
+        # sent again in a moment, since in here it would be dropped, too.
+        if not isinstance(dropped.exc_value, KeyboardInterrupt | _Stopped):
+            usual(dropped)
+            return
+        kind = signal.SIGINT
+        if isinstance(dropped.exc_value, _Stopped):
+            kind = signal.SIGTERM
+            signal.signal(kind, stop)
+        main_thread = threading.main_thread().ident
+        again = threading.Timer(0.01, signal.pthread_kill, [main_thread, kind])
+        again.daemon = True
+        again.start()
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before, usual = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
+    sys.unraisablehook = raise_again
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = usual
 
 
 def _last_words(error: BaseException) -> tuple[str, int]:
