@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cello1.cells.h5ad import write
 from cello1.cells.h5ad.write import can_create, plain_table, write_h5ad
 from cello1.errors import InputError
 
@@ -56,10 +57,15 @@ def test_a_folder_or_a_closed_place_is_told_at_once(make_cells, tmp_path):
 
 
 def test_a_full_disk_names_the_file_and_what_is_free(make_cells, tmp_path, monkeypatch):
-    def full(self, *args, **kwargs):
-        raise OSError("Can't synchronously write data (errno = 28, No space left on device)")
+    class Full(write._Disk):
+        """Has room for a kilobyte."""
 
-    monkeypatch.setattr(ad.AnnData, "write_h5ad", full)
+        def write(self, data):
+            if self.tell() > 1024 and self.error is None:
+                self.error = OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data)
+
+    monkeypatch.setattr(write, "_Disk", Full)
     with pytest.raises(OSError, match=r"MB free") as told:
         write_h5ad(make_cells(), tmp_path / "out.h5ad")
     assert told.value.errno == errno.ENOSPC
