@@ -220,3 +220,18 @@ def test_a_script_without_a_guard_is_told_what_it_lacks(files, tmp_path):
     assert said.returncode == 1
     assert 'if __name__ == "__main__":' in said.stderr.strip().splitlines()[-1]
     assert said.stderr.count("Traceback") == 1  # of the script itself, none of a worker
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_no_worker_hears_ctrl_c_not_even_the_first():
+    script = (
+        "from cello1.cells.workers import Pool\n"
+        "with Pool([], 2, 'math:floor') as pool:\n"
+        "    for worker in pool.workers:\n"
+        "        print(open(f'/proc/{worker.process.pid}/status').read())\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
+    blocked = [int(line.split()[1], 16) for line in said.splitlines() if line[:7] == "SigBlk:"]
+    assert [mask >> (signal.SIGINT - 1) & 1 for mask in blocked] == [1, 1]

@@ -41,7 +41,7 @@ _AT_START = re.compile(
     rf"|{_CONTROL})\s*"
 )
 _AT_END = re.compile(rf"\s*(?:{_CONTROL})\s*$")
-# Statuses by name, for services that send no number.
+# Statuses by name, for services that send only those.
 _STATUS_OF = (
     ("rate_limit", 429),
     ("overloaded", 503),
