@@ -34,7 +34,7 @@ from cello1.cells.h5ad.write import RESERVED, can_create, writable
 from cello1.engine import Engine, each_task
 from cello1.errors import InputError, UseError
 from cello1.recipes import SolveSettings
-from cello1.runs import Run, Watch, beside, file_hash, replacing, sweep
+from cello1.runs import Run, Watch, beside, file_hash, is_alive, replacing, sweep
 
 KINDS = (".h5ad", ".zarr")
 
@@ -320,18 +320,8 @@ def sweep_stores(out: Path) -> None:
     sweep(out.parent, out.name)
     for left in out.parent.glob(f".{out.name}.*.parts"):
         owner = left.name.removeprefix(f".{out.name}.").split(".")[0]
-        if owner.isdigit() and not _is_alive(int(owner)):
+        if owner.isdigit() and not is_alive(int(owner)):
             shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _add(store: Any, found: Annotation) -> None:
