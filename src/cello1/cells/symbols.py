@@ -154,10 +154,11 @@ def choose_symbols(
     if best >= _SURELY:
         origin = next(o for o, (_, share, _) in read.items() if share >= _SURELY)
     names, share, how = read[origin]
-    listed = names.filter(pa.array(genes)).to_pylist()
     refuse_ensembl(names, table)
-    if len(listed) >= _ENOUGH and (not best or (best < _BY_CHANCE and _is_other_spelling(listed))):
-        raise InputError(_unlike(listed, origin))
+    if best < _BY_CHANCE and genes.sum() >= _ENOUGH:
+        listed = names.filter(pa.array(genes)).to_pylist()
+        if not best or _is_other_spelling(listed):
+            raise InputError(_unlike(listed, origin))
     kept, by_name = _leave_out(names, genes)
     first = next(iter(read))
     notes = []
@@ -270,13 +271,15 @@ def _leave_out(
 ) -> tuple[pa.StringArray, dict[str, int]]:
     """Empty the names of non-genes by type or by name, and count the latter."""
     unknown = pc.and_(pc.invert(pc.is_in(names, value_set=_known())), pa.array(genes))
+    at, rest = np.flatnonzero(unknown.to_numpy(zero_copy_only=False)), names.filter(unknown)
     keep, counts = genes.copy(), {}
     for kind, rule in _NO_GENES.items():
-        hit = pc.and_(unknown, pc.match_substring_regex(names, rule, ignore_case=True))
-        found = hit.to_numpy(zero_copy_only=False) & keep
+        hit = pc.match_substring_regex(rest, rule, ignore_case=True)
+        found = hit.to_numpy(zero_copy_only=False)
         if found.any():
             counts[kind] = int(found.sum())
-            keep &= ~found
+            keep[at[found]] = False
+            at, rest = at[~found], rest.filter(pc.invert(hit))
     if keep.all():
         return names, {}
     return pc.if_else(pa.array(keep), names, ""), counts
