@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,23 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the real data in ../shared")
     return SHARED
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line in this process; return the status and what it printed."""
+    from cello1 import cli
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["cello1", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        said = capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        return stopped.value.code or 0, said.out, said.err
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -22,19 +22,6 @@ from cello1.errors import InputError
 TYPES = ["B cell", "natural killer cell", "classical monocyte", "fibroblast", "hepatocyte"]
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["cello1", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.out + said.err
-        return stopped.value.code or 0, said.out, said.err
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
     rng = np.random.default_rng(0)

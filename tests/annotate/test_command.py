@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
+from functools import partial
 
 import anndata
 import matplotlib
@@ -14,23 +14,14 @@ import pytest
 from blood import MARKERS, TYPES
 
 import cello1 as co
-from cello1 import cli
 from cello1.errors import InputError
 
 matplotlib.use("Agg")
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["cello1", "annotate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.out + said.err
-        return stopped.value.code or 0, said.out, said.err
-
-    return call
+def run(run):
+    return partial(run, "annotate")
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from importlib.util import find_spec
 
 import anndata
 import pytest
 from blood import blood
 
-from cello1 import cli
 from cello1.annotate import files as room
 from cello1.annotate.files import annotate_file, annotate_files
 from cello1.engine import connected
@@ -112,21 +110,14 @@ def test_what_cannot_be_told_apart_or_written_is_refused(files, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_line_takes_several_files(files, tmp_path, monkeypatch, capsys):
+def test_the_command_line_takes_several_files(files, tmp_path, run):
     bad, out = tmp_path / "bad.h5ad", tmp_path / "out"
     bad.write_text("no HDF5")
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["cello1", "annotate", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        return stopped.value.code or 0, capsys.readouterr()
-
-    code, said = call(files[0], bad, "-o", out, "--groupby", "cluster", "--json")
+    code, said, err = run("annotate", files[0], bad, "-o", out, "--groupby", "cluster", "--json")
     assert code == 1
-    assert json.loads(said.out)[str(out / "a.h5ad")] is None
-    (line,) = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    assert json.loads(said)[str(out / "a.h5ad")] is None
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: bad.h5ad: ")
     assert "cello1" in anndata.read_h5ad(out / "a.h5ad").obs
-    code, said = call(files[0], files[1], "-o", out, "--groupby", "cluster")
-    assert (code, said.out) == (0, f"written to {out / 'a.h5ad'}\nwritten to {out / 'b.h5ad'}\n")
+    code, said, _ = run("annotate", files[0], files[1], "-o", out, "--groupby", "cluster")
+    assert (code, said) == (0, f"written to {out / 'a.h5ad'}\nwritten to {out / 'b.h5ad'}\n")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import anndata
 import h5py
 import numpy as np
 import pytest
 from blood import TYPES
 
-from cello1 import cli
 from cello1.annotate.prospect import prospect
 from cello1.cells.doctor import examine
 from cello1.cells.h5ad.tenx import is_tenx, write_as_h5ad
@@ -53,14 +50,10 @@ def write_tenx(path, cells, version=3, genomes=("GRCh38",), **instead):
 
 
 @pytest.fixture
-def annotate(monkeypatch, capsys):
+def annotate(run):
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["cello1", "annotate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.out + said.err
-        return stopped.value.code or 0, " ".join((said.out + said.err).split())
+        code, out, err = run("annotate", *arguments)
+        return code, " ".join((out + err).split())
 
     return call
 

@@ -2,14 +2,12 @@
 
 import json
 import shutil
-import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from report_toys import toy_puzzle
 
-from cello1 import cli
 from cello1.errors import InputError, UseError
 from cello1.puzzles.source import find_puzzles, find_splits
 from cello1.puzzles.table import read_puzzles, row_from_puzzle, write_puzzles
@@ -125,17 +123,9 @@ def cached(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    def call(*arguments):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["cello1", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        said = capsys.readouterr()
-        return stopped.value.code or 0, said.out, said.err
-
-    return call
+def run(run, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return run
 
 
 def questions(puzzles):

@@ -4,7 +4,6 @@ import sys
 
 import pytest
 
-from cello1 import cli
 from cello1.errors import InputError, UseError
 from cello1.puzzles.table import write_puzzles
 from cello1.recipes import AnnotateSolveSettings, SolveSettings
@@ -27,17 +26,6 @@ def without_torch(monkeypatch):
 def with_torch():
     pytest.importorskip("torch", reason="needs torch: pip install 'cello1[local]'")
     pytest.importorskip("transformers", reason="needs transformers: pip install 'cello1[local]'")
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["cello1", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        return stopped.value.code or 0, capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture
@@ -92,31 +80,31 @@ def test_annotation_has_a_default_of_its_own():
 
 
 def test_with_torch_it_is_both_together(with_torch, run, file, tmp_path):
-    code, said = run("solve", file, "--out", tmp_path / "run")
+    code, _, said = run("solve", file, "--out", tmp_path / "run")
     assert code == 0
-    assert said.err.startswith("solver: atlas+mini, because it is the best on validation donors;")
-    assert "without torch it is atlas" in said.err
+    assert said.startswith("solver: atlas+mini, because it is the best on validation donors;")
+    assert "without torch it is atlas" in said
     assert read_run(tmp_path / "run")["config"]["solver"] == "atlas+mini"
 
 
 def test_without_torch_it_works_and_says_what_torch_would_add(without_torch, run, file, tmp_path):
-    code, said = run("solve", file, "--out", tmp_path / "run")
+    code, _, said = run("solve", file, "--out", tmp_path / "run")
     assert code == 0
-    assert said.err.startswith("solver: atlas, because torch and transformers are not installed;")
-    assert "pip install 'cello1[local]'" in said.err
-    assert "atlas+mini" in said.err
+    assert said.startswith("solver: atlas, because torch and transformers are not installed;")
+    assert "pip install 'cello1[local]'" in said
+    assert "atlas+mini" in said
     assert read_run(tmp_path / "run")["config"]["solver"] == "atlas"
-    code, said = run("solve", file, "--valid", "--out", tmp_path / "valid")
+    code, _, said = run("solve", file, "--valid", "--out", tmp_path / "valid")
     assert code == 1
-    assert "needs torch and transformers" in said.err
+    assert "needs torch and transformers" in said
 
 
 def test_a_solver_that_is_named_needs_no_explanation(run, file, tmp_path):
-    assert "solver:" not in run("solve", file, "--solver", "chance", "--out", tmp_path / "r")[1].err
+    assert "solver:" not in run("solve", file, "--solver", "chance", "--out", tmp_path / "r")[2]
 
 
 def test_help_tells_the_rule(run):
-    said = " ".join(run("solve", "--help")[1].out.replace("│", " ").split())
+    said = " ".join(run("solve", "--help")[1].replace("│", " ").split())
     assert "By default atlas+mini, without torch atlas; mini for options of language" in said
 
 
