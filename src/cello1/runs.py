@@ -218,7 +218,7 @@ def sweep(folder: Path, name: str = "*") -> None:
     name = name if name == "*" else glob.escape(name)
     for left in folder.glob(f".{name}.*.part"):
         owner = re.search(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.part$", left.name)
-        if owner is None or owner[1] != _host() or is_alive(int(owner[2])):
+        if owner is None or owner[1] != _host() or _is_alive(int(owner[2])):
             continue
         with suppress(OSError):
             left.unlink()
@@ -229,8 +229,7 @@ def _host() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
-def is_alive(process: int) -> bool:
-    """Return whether a process of this machine still runs."""
+def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -7,7 +7,6 @@ Finished files are recorded in the output folder, so that an interrupted call ca
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 import traceback
 import warnings
@@ -34,7 +33,7 @@ from cello1.cells.h5ad.write import RESERVED, can_create, writable
 from cello1.engine import Engine, each_task
 from cello1.errors import InputError, UseError
 from cello1.recipes import SolveSettings
-from cello1.runs import Run, Watch, beside, file_hash, is_alive, replacing, sweep
+from cello1.runs import Run, Watch, beside, file_hash, replacing
 
 KINDS = (".h5ad", ".zarr")
 
@@ -296,32 +295,17 @@ def add_to_copy(path: Path, out: Path, found: Annotation) -> None:
 def _add_to_zarr(path: Path, out: Path, found: Annotation) -> None:
     import zarr
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    sweep_stores(out)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.parts")
-    old = out.with_name(f".{out.name}.{os.getpid()}.old.parts")
-    try:
-        shutil.copytree(path, temporary)
+    with beside(out) as part:
+        new = part / "new"
+        shutil.copytree(path, new)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            group = zarr.open_group(store=str(temporary), mode="r+", use_consolidated=False)
+            group = zarr.open_group(store=str(new), mode="r+", use_consolidated=False)
             _add(group, found)
-            zarr.consolidate_metadata(str(temporary))
+            zarr.consolidate_metadata(str(new))
         if out.exists():
-            out.rename(old)
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def sweep_stores(out: Path) -> None:
-    """Remove temporary stores that killed processes of this machine left beside `out`."""
-    sweep(out.parent, out.name)
-    for left in out.parent.glob(f".{out.name}.*.parts"):
-        owner = left.name.removeprefix(f".{out.name}.").split(".")[0]
-        if owner.isdigit() and not is_alive(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
+            out.rename(part / "old")
+        new.rename(out)
 
 
 def _add(store: Any, found: Annotation) -> None:
