@@ -30,6 +30,7 @@ from cello1.solvers.vote import VotingSolver
 
 # Solvers that rate cells by their genes; all others answer batches.
 CLASSICAL = ("markers", "centroids", "atlas")
+_MOUSE = ("mouse", "mus musculus", "ncbitaxon:10090")
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def human_symbols(data: Data, organism: str | None, notes: list[str]) -> Symbols
     """
     said = organism or data.organism
     is_human = said is not None and said.casefold() in HUMAN
-    is_mouse = said is not None and said.casefold() in ("mouse", "mus musculus", "ncbitaxon:10090")
+    is_mouse = said is not None and said.casefold() in _MOUSE
     looks = looks_like_mouse(data.genes)
     if organism is None and not is_human and (is_mouse or looks or said is not None):
         why = f"the data say {said}" if said else f"genes are spelled as of mouse ({data.genes[0]})"
@@ -189,7 +190,7 @@ def species(organism: str | None) -> str | None:
     """
     if organism is None or organism.casefold() in HUMAN:
         return organism
-    if organism.casefold() in ("mouse", "mus musculus", "ncbitaxon:10090"):
+    if organism.casefold() in _MOUSE:
         return "Mus musculus"
     raise UseError(f"organism is {organism!r}; expected human or mouse")
 
