@@ -25,7 +25,6 @@ from cello1.cli import app
 from cello1.errors import InputError
 from cello1.interop.gguf import PIECES, export_gguf
 from cello1.solvers.local.mini import FOLDER
-from cello1.training.base import tokens
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "solvers"))
 from tiny import make_model, make_tokenizer
@@ -82,8 +81,9 @@ def test_its_tokens_and_its_template_come_along(embedded):
     assert words[field("tokenizer.ggml.eos_token_id")] == "<|im_end|>"
 
 
-def test_how_our_tokenizer_cuts_is_told_twice_alike():
-    assert PIECES == tokens._PIECES
+def test_our_tokenizer_cuts_by_the_rule_that_files_name():
+    split = json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))["pre_tokenizer"]
+    assert split["pretokenizers"][0]["pattern"]["Regex"] == PIECES
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -15,16 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cello1.errors import InputError, brief
+from cello1.puzzles.prompt import PIECES
 from cello1.runs import replacing
 
 if TYPE_CHECKING:
     import numpy as np
 
 DType = Literal["float32", "bfloat16", "float16"]
-PIECES = (
-    r"(?:system|user|assistant)\n| (?=Cell \d)|Cell \d+|: |[^\s,|:]+, "
-    r"| ?\||\n+|\d| ?[^\s,|:\d]+|\s|."
-)
 _OURS = "viking"
 _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"

@@ -25,6 +25,13 @@ EVIDENCE_VERSION = "1"
 # A rule of thumb for prose; gene symbols can take twice as many tokens.
 CHARACTERS_PER_TOKEN = 4
 
+# How the tokenizer of `cello1 base` cuts text. A gene includes its comma and blank, so that it is
+# the same token at any rank of any list.
+PIECES = (
+    r"(?:system|user|assistant)\n| (?=Cell \d)|Cell \d+|: |[^\s,|:]+, "
+    r"| ?\||\n+|\d| ?[^\s,|:\d]+|\s|."
+)
+
 _CONTEXT = "Context: "
 _QUESTION = "\n\nMatch the cells above to one of the following cell types:\n"
 _FIRST_CELL = "\n\nCell 1: "

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cello1.puzzles.answer import TAGS
-from cello1.puzzles.prompt import system_message, user_message
+from cello1.puzzles.prompt import PIECES, system_message, user_message
 from cello1.puzzles.puzzle import Puzzle
 from cello1.training.teacher.wording import AMONG_OTHERS, EACH_ONCE
 
@@ -27,11 +27,6 @@ CHAT_TEMPLATE = (
     "{% else %}{{ message['content'] }}<|im_end|>\n{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-# A gene includes its comma and blank, so that it is the same token at any rank of any list.
-_PIECES = (
-    r"(?:system|user|assistant)\n| (?=Cell \d)|Cell \d+|: |[^\s,|:]+, "
-    r"| ?\||\n+|\d| ?[^\s,|:\d]+|\s|."
 )
 _QUESTION = re.compile(r"\n\n(Match the cells[^\n]*:)\n")
 _SHORTEST_SENTENCE = 12
@@ -65,7 +60,7 @@ def make_tokenizer(
     marks = [END_OF_TEXT, START, END]
     split = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_PIECES), behavior="isolated"),
+            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
