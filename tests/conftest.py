@@ -103,6 +103,14 @@ class Visit:
         self.page.wait_for_selector("#app:not([hidden])")
         return self.page
 
+    def nameless(self):
+        """Return the controls that a screen reader has no name for."""
+        return self.page.evaluate("""() => [
+            ...document.querySelectorAll("button, a, select, input")
+        ].filter((e) => !(
+            e.textContent.trim() || e.labels?.length || e.getAttribute("aria-label")
+        )).map((e) => e.outerHTML)""")
+
     def shot(self, name):
         """Keep a screenshot: in $CELLO1_SCREENSHOTS, if set, else in the test's own folder."""
         self.page.screenshot(path=self.folder / f"{name}.png")

@@ -84,9 +84,7 @@ def test_a_phone_shows_it_without_sideways_scrolling(page_file, visit):
 
 
 def test_everything_has_a_name_for_screen_readers(page_file, visit):
-    page = visit().open(page_file)
-    nameless = page.evaluate("""() => [...document.querySelectorAll("button, a, select, input")]
-        .filter((e) => !(e.textContent.trim() || e.labels?.length || e.getAttribute("aria-label")))
-        .map((e) => e.outerHTML)""")
-    assert nameless == []
+    seen = visit()
+    page = seen.open(page_file)
+    assert seen.nameless() == []
     assert page.locator("[role=img]:not([aria-label]), img:not([alt])").count() == 0
