@@ -240,9 +240,17 @@ def test_debug_adds_the_traceback(monkeypatch, capsys):
     assert said.splitlines()[-1].startswith("error: missing.parquet does not exist")
 
 
+@pytest.fixture
+def heeded():
+    """Undo what a shell does to its background jobs, which are deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("where", ["finaliser", "weak reference"])
-def test_a_signal_in_a_finaliser_stops_all_the_same(kind, where, capsys):
+def test_a_signal_in_a_finaliser_stops_all_the_same(kind, where, capsys, heeded):
     class Thing:
         def __del__(self):
             if where == "finaliser":
