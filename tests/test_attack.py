@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cello1.puzzles.puzzle import Puzzle
+from cello1.puzzles.table import write_puzzles
+
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the attack reads /proc")
 
@@ -94,7 +97,10 @@ def test_a_command_is_started_killed_and_heard(attack, tmp_path, warm):
     assert done.status == 1
     assert "none" in done.err
     assert len(done.err.splitlines()) == 1
-    running = attack.Running(ground, ["eval", "{box}/none"], ground.box(), warm=warm)
+    puzzle = Puzzle("", [["MS4A1"], ["CD3D"]], ["T cell", "B cell"], ["B cell", "T cell"])
+    write_puzzles([puzzle], tmp_path / "puzzles.parquet")
+    server = ["play", str(tmp_path / "puzzles.parquet"), "--out", "{box}/run"]  # never ends
+    running = attack.Running(ground, server, ground.box(), warm=warm)
     running.process.kill()
     assert running.wait().status == -9
     assert running.left(1) == []

@@ -161,21 +161,24 @@ def test_one_pool_cannot_be_split_by_donor_and_the_error_says_what_can_be_done(c
 
 TWO = ("kang2018_ifnb2800.h5ad", "pbmc3k_lognorm.h5ad")
 SCRIPT = """
-import sys
+import sys, time
 from cello1.cells.audit import audit
 from cello1.cells.build import build
 from cello1.cells.make import make_puzzles
 from cello1.cells.split import split_puzzles
+def watch(dataset, share):
+    if sys.argv[3] == "to be killed" and share == 1.0:
+        time.sleep(60)
 if __name__ == "__main__":
-    build(sys.argv[3:], sys.argv[1], workers=int(sys.argv[2]))
+    build(sys.argv[4:], sys.argv[1], workers=int(sys.argv[2]), watch=watch)
 """
 
 
-def start(tmp_path, out, files, workers, hashseed):
+def start(tmp_path, out, files, workers, hashseed, what="to end"):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     return subprocess.Popen(
-        [sys.executable, str(script), str(out), str(workers), *map(str, files)],
+        [sys.executable, str(script), str(out), str(workers), what, *map(str, files)],
         env={**os.environ, "PYTHONHASHSEED": str(hashseed)},
         start_new_session=True,
     )
@@ -202,11 +205,12 @@ def test_a_build_killed_with_its_workers_goes_on_to_the_same_bytes(
     cells_dir, tmp_path, two, contents
 ):
     out, files = tmp_path / "out", [cells_dir / name for name in TWO]
-    process = start(tmp_path, out, files, workers=2, hashseed=7)
+    process = start(tmp_path, out, files, workers=2, hashseed=7, what="to be killed")
     while process.poll() is None and not list(out.glob(".parts/*.json")):
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    assert not (out / "audit.json").exists()
     build(files, out)
     assert contents(out) == two
 

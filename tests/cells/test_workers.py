@@ -15,6 +15,21 @@ import pytest
 from cello1.cells import workers as rooms
 from cello1.cells.build import build
 
+# The command whose first file is made at once, and the others not before it is stopped. Workers
+# run what stands before the condition, too.
+SCRIPT = """
+import time
+from cello1.cells import jobs
+make = jobs.make_puzzles
+def make_puzzles(path, *rest):
+    if path.stem != "a":
+        time.sleep(60)
+    return make(path, *rest)
+jobs.make_puzzles = make_puzzles
+if __name__ == "__main__":
+    import cello1.cli
+    cello1.cli.main()
+"""
 COMMAND = [sys.executable, "-m", "cello1", "build"]
 MANY = ["--workers", "2", "--split", "none", "--n-min", "4", "--n-max", "6", "--per-n", "9"]
 
@@ -67,16 +82,17 @@ def heed_interrupts():
 @pytest.fixture
 def started(files, tmp_path):
     """Start a build in a group of its own, with two workers at work; kill what is left of it."""
-    out = tmp_path / "out"
+    out, script = tmp_path / "out", tmp_path / "script.py"
+    script.write_text(SCRIPT)
     running = subprocess.Popen(
-        [*COMMAND, *map(str, files), "--out", str(out), *MANY],
+        [sys.executable, script, "build", *map(str, files), "--out", str(out), *MANY],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         preexec_fn=heed_interrupts,
     )  # fmt: skip
     workers = until(lambda: children(running.pid) if len(children(running.pid)) == 2 else None)
     assert workers
     # At work, and no longer about to start.
-    assert until(lambda: list((out / ".parts").glob("*.parquet")) or not is_running(running.pid))
+    assert until(lambda: list((out / ".parts").glob("*.parquet")))
     yield running, workers, out
     for process in (running.pid, *workers):
         if is_running(process):

@@ -90,19 +90,27 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(file, tmp_path):
         "    def answer(self, puzzle):\n"
         "        time.sleep(0.01)\n"
         "        return super().answer(puzzle)\n"
-        "solve(sys.argv[1], Slow(Chance()), sys.argv[2])\n"
+        "def watch(done, total):\n"
+        "    if done == int(sys.argv[3]):\n"
+        "        time.sleep(60)  # no further: the blow finds it alive\n"
+        "solve(sys.argv[1], Slow(Chance()), sys.argv[2], watch=watch)\n"
     )
     run = tmp_path / "run"
-    for wait in (0.02, 0.11, 0.05):
-        process = subprocess.Popen([sys.executable, "-c", code, str(file), str(run)])
-        while process.poll() is None and not (run / "responses.jsonl").exists():
+    log = run / "responses.jsonl"
+    call = [sys.executable, "-c", code, str(file), str(run)]
+    for lines, last, wait in ((1, 20, 0.02), (21, 40, 0.11), (41, 59, 0.05)):
+        process = subprocess.Popen([*call, str(last)])
+        while process.poll() is None and (
+            not log.exists() or log.read_bytes().count(b"\n") < lines
+        ):
             time.sleep(0.01)
         time.sleep(wait)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
+        assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
         process.wait()
     finished = [r["id"] for r in read_records(run)]
-    subprocess.run([sys.executable, "-c", code, str(file), str(run)], check=True)
+    assert 40 < len(finished) < 60
+    subprocess.run([*call, "-1"], check=True)
     counts = Counter(r["id"] for r in read_records(run))
     assert len(counts) == 60
     assert set(counts.values()) == {1}

@@ -14,14 +14,18 @@ from cello1.puzzles.table import write_puzzles
 from cello1.runs import read_records
 from cello1.solvers.run import solve
 
-KILLS, PUZZLES, BATCH = 10, 500, 64
+KILLS, PUZZLES = 10, 500
 
 
-def work(file, model, run):
+def work(file, model, run, *, ends=True):
     """What the command does, in a process of its own."""
     from cello1.solvers.local.language import LanguageModel, LanguageSolver
 
-    solve(file, LanguageSolver(LanguageModel(model), max_new_tokens=40), run)
+    def watch(done, total):
+        if not ends and done == total - 1:
+            time.sleep(60)  # so that the blow finds it alive
+
+    solve(file, LanguageSolver(LanguageModel(model), max_new_tokens=40), run, watch=watch)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +34,8 @@ def start():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cello1.solvers.local.language", "cello1.solvers.run"])
 
-    def call(*arguments):
-        process = context.Process(target=work, args=arguments)
+    def call(*arguments, **how):
+        process = context.Process(target=work, args=arguments, kwargs=how, daemon=True)
         process.start()
         return process
 
@@ -55,10 +59,9 @@ def test_ten_kills_lose_nothing_double_nothing_and_change_no_byte(start, toy, ti
     file, run = tmp_path / "puzzles.parquet", tmp_path / "run"
     write_puzzles([toy(seed, f"d{seed % 5}") for seed in range(PUZZLES)], file)
     dice = random.Random(0)
-    # The answers of the last batch come nearly at once, too fast to be sure to interrupt them.
-    moments = sorted(dice.sample(range(PUZZLES - 2 * BATCH), KILLS))
+    moments = sorted(dice.sample(range(PUZZLES), KILLS))
     for moment in moments:
-        process = start(file, tiny_model, run)
+        process = start(file, tiny_model, run, ends=False)
         while process.is_alive() and lines(run) < moment:
             time.sleep(0.001)
         time.sleep(dice.random() / 20)

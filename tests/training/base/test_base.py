@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -118,11 +117,17 @@ def test_sources_stand_in_for_the_tables_and_give_the_same_weights(tables, tmp_p
     assert weights(tmp_path / "second") == weights(tmp_path / "first")
 
 
-def work(given, out):
+def work(given, out, last=None):
     from cello1.training.base import pretrain
 
+    def log_and_die(path, line):
+        append_line(path, line)
+        if line["step"] == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
     torch.set_num_threads(1)
-    pretrain.CHECKPOINT_SECONDS = 0.05
+    pretrain.CHECKPOINT_SECONDS = 0.0
+    append_line, pretrain.append_line = pretrain.append_line, log_and_die
     base(given, out)
 
 
@@ -141,15 +146,13 @@ def test_killed_with_9_and_resumed_it_ends_with_the_same_weights(tables, tmp_pat
     whole.start()
     whole.join()
     run = tmp_path / "run"
-    for kill in range(2):
-        process = context.Process(target=work, args=(given, run))
+    for step in (3, 12):
+        process = context.Process(target=work, args=(given, run, step))
         process.start()
-        while process.is_alive() and not (run / "state.safetensors").exists():
-            time.sleep(0.005)
-        time.sleep(0.2 * kill)
-        os.kill(process.pid, signal.SIGKILL)
         process.join()
-    assert (run / "state.safetensors").exists()
+        assert process.exitcode == -signal.SIGKILL
+        assert (run / "state.safetensors").exists()
+        assert steps_logged(run) == list(range(1, step + 1))
     last = context.Process(target=work, args=(given, run))
     last.start()
     last.join()

@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
@@ -251,18 +250,12 @@ def test_unknown_teachers_and_options_are_wrong_use(toys):
 def test_killed_and_resumed_gives_the_same_traces(file, tmp_path):
     command = [sys.executable, "-c", KILLED, str(file), str(tmp_path / "killed")]
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
-    process = subprocess.Popen(command, env=environment)
-    log = tmp_path / "killed/responses.jsonl"
-    deadline = time.monotonic() + 60
-    while not log.exists() or log.read_bytes().count(b"\n") < 30:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    with log.open("ab") as torn:
+    process = subprocess.run(command, env=environment, check=False)
+    assert process.returncode == -signal.SIGKILL
+    with (tmp_path / "killed/responses.jsonl").open("ab") as torn:
         torn.write(b'{"id": "half a li')
     before = {r["id"] for r in read_records(tmp_path / "killed")}
+    assert len(before) == 30
     settings = on(teacher="centroids", samples=3, temperature=8.0, target=38)
     distill(file, tmp_path / "killed", settings)
     distill(file, tmp_path / "whole", settings)
@@ -274,14 +267,14 @@ def test_killed_and_resumed_gives_the_same_traces(file, tmp_path):
 
 
 KILLED = """
-import sys, time
-from cello1.recipes import DistillSettings, SolveSettings
+import os, signal, sys
+from cello1.recipes import DistillSettings
 from cello1.training.distill.distill import distill
-from cello1.training.teacher.teacher import Teacher
-answer = Teacher.answer
-Teacher.answer = lambda self, puzzle: time.sleep(0.01) or answer(self, puzzle)
+def die(done, total):
+    if done == 30:
+        os.kill(os.getpid(), signal.SIGKILL)
 settings = DistillSettings(teacher="centroids", samples=3, temperature=8.0, target=38)
-distill(sys.argv[1], sys.argv[2], settings)
+distill(sys.argv[1], sys.argv[2], settings, watch=die)
 """
 
 

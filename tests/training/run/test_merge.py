@@ -3,7 +3,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import time
 
 import pytest
 import torch
@@ -54,16 +53,21 @@ def test_merged_and_adapter_say_the_same(tuned, tmp_path):
     assert json.loads((merged / "training.json").read_text())["merged"]["logits_differ_by"] < 1e-4
 
 
+def die_when_written(what, share):
+    if share == 0.7:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_killed_with_9_nothing_is_there_and_again_it_is_the_same(tuned, tmp_path):
     run, _, _ = tuned
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "transformers", "peft"])
-    process = context.Process(target=merge, args=(run, tmp_path / "model"))
+    how = {"watch": die_when_written}
+    process = context.Process(target=merge, args=(run, tmp_path / "model"), kwargs=how)
     process.start()
-    while process.is_alive() and not (tmp_path / ".model.part").exists():
-        time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
     process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert (tmp_path / ".model.part" / "model.safetensors").exists()
     assert not (tmp_path / "model").exists()
     again, whole = merge(run, tmp_path / "model"), merge(run, tmp_path / "whole")
     assert not (tmp_path / ".model.part").exists()

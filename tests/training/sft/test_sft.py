@@ -4,7 +4,6 @@ import math
 import multiprocessing
 import os
 import signal
-import time
 from dataclasses import replace
 
 import pytest
@@ -126,9 +125,13 @@ def test_killed_and_resumed_gives_the_same_weights(files, tmp_path):
     assert all(0 <= entry["padding_waste"] < 0.2 for entry in steps)
 
 
-def work(settings, out):
+def work(settings, out, kept=None):
+    def watch(what, share):  # called before the checkpoint of a step is written
+        if kept is not None and len(checkpoints(out / "checkpoints")) == kept:
+            os.kill(os.getpid(), signal.SIGKILL)
+
     torch.set_num_threads(1)
-    sft(settings, out)
+    sft(settings, out, watch=watch)
 
 
 def test_killed_with_9_and_resumed_it_ends_with_the_same_weights(files, tmp_path):
@@ -138,14 +141,12 @@ def test_killed_with_9_and_resumed_it_ends_with_the_same_weights(files, tmp_path
     whole = context.Process(target=work, args=(settings, tmp_path / "whole"))
     whole.start()
     whole.join()
-    for wanted in (1, 2):  # killed while it steps towards the next checkpoint
-        process = context.Process(target=work, args=(settings, run))
+    for kept in (1, 2):  # killed while it steps towards the next checkpoint
+        process = context.Process(target=work, args=(settings, run, kept))
         process.start()
-        while process.is_alive() and len(checkpoints(run / "checkpoints")) < wanted:
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
         process.join()
-    assert not (run / "adapter").exists()
+        assert process.exitcode == -signal.SIGKILL
+        assert not (run / "adapter").exists()
     last = context.Process(target=work, args=(settings, run))
     last.start()
     last.join()
