@@ -89,9 +89,10 @@ def train_base(data: Path, out: Path, recipe: Path, log: Path) -> float:
                 "--out", out / "base", log=log)  # fmt: skip
 
 
-def write(out: Path, log: Path) -> float:
-    """Train the base model on, to write; return its minutes."""
-    return verb("base", RECIPES / "mini-write.yaml", f"model={out / 'base' / 'model'}",
+def write(out: Path, recipe: Path, log: Path) -> float:
+    """Train the base model further, to write; return its minutes."""
+    name = "mini-write-short" if recipe.stem == "mini-short" else "mini-write"
+    return verb("base", recipe.with_name(f"{name}.yaml"), f"model={out / 'base' / 'model'}",
                 f"sources={out / 'base' / 'sources.npz'}", "--out", out / "write",
                 log=log)  # fmt: skip
 
@@ -165,7 +166,10 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     log, recipe = args.out / "log.txt", RECIPES / f"{args.recipe}.yaml"
     build(args.data, args.out, log)
-    minutes = {"base": train_base(args.data, args.out, recipe, log), "write": write(args.out, log)}
+    minutes = {
+        "base": train_base(args.data, args.out, recipe, log),
+        "write": write(args.out, recipe, log),
+    }
     if not args.base:
         minutes |= train(args.out, recipe, log)
     for name, spent in minutes.items():

@@ -42,7 +42,7 @@ EVIDENCE_HEADING = (
     "speak for them; it can be wrong):"
 )
 # How the atlas knows a candidate without data on that very type.
-_HOW = {
+KNOWN_HOW = {
     "relative": "It knows only by their relatives: ",
     "markers only": "It knows only by markers: ",
     "not at all": "It knows nothing of: ",
@@ -194,7 +194,7 @@ def evidence_section(puzzle: Puzzle) -> str:
         for i, items in enumerate(told, 1)
     ]
     known = puzzle.meta.get(_KNOWN) or {}
-    for how, said in _HOW.items():
+    for how, said in KNOWN_HOW.items():
         if labels := known.get(how):
             for label in labels:
                 _check_candidate(puzzle, label)

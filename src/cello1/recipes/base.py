@@ -25,6 +25,10 @@ class Stage(Section):
     written: Annotated[
         float, Field(ge=0, le=1, description="Share of the puzzles that are written as well.")
     ] = 0.0
+    evidence: Annotated[
+        float,
+        Field(ge=0, le=1, description="Share of the puzzles with an atlas's evidence, simulated."),
+    ] = 0.0
     batch_tokens: Annotated[
         int, Field(ge=256, description="Tokens per step, about, beside what is written.")
     ] = 4_096

@@ -51,20 +51,38 @@ class AtlasEvidence:
         shares, _ = probabilities(self.expert.scores(puzzle))
         cells = []
         for genes, row in zip(puzzle.cells, shares.tolist(), strict=True):
-            best = sorted(range(len(row)), key=lambda j: (-row[j], j))[:NAMED]
-            named = []
-            for place, j in enumerate(best):
-                if place and row[j] < LEAST:
-                    break
+            first, second = _best(row)[:2]
+            told = []
+            for j, percent in named(row):
                 # Genes that separate it from the strongest other candidate, if there are any.
-                label, rival = (puzzle.candidates[k] for k in (j, best[0 if place else 1]))
+                label, rival = (puzzle.candidates[k] for k in (j, second if j == first else first))
                 why = self.expert.evidence(genes, label, rival)
                 why = why or self.expert.evidence(genes, label, None)
-                percent = min(round(100 * row[j]), _MOST_PERCENT)
-                named.append(Suggestion(label, percent, tuple(why[:GENES])))
-            cells.append(named)
+                told.append(Suggestion(label, percent, tuple(why[:GENES])))
+            cells.append(told)
         known: dict[str, list[str]] = {}
         for label in puzzle.candidates:
             if (how := self.knows(label).how) != "source":
                 known.setdefault(how, []).append(label)
         return with_evidence(puzzle, cells, known)
+
+
+def named(shares: Sequence[float]) -> list[tuple[int, int]]:
+    """Choose the candidates that the evidence for a cell names, most probable first.
+
+    Parameters
+    ----------
+    shares
+        Probability of every candidate.
+
+    Returns
+    -------
+    list
+        Positions of at most `NAMED` candidates and their percentages.
+    """
+    likely = [j for j in _best(shares) if shares[j] >= LEAST] or _best(shares)[:1]
+    return [(j, min(round(100 * shares[j]), _MOST_PERCENT)) for j in likely[:NAMED]]
+
+
+def _best(shares: Sequence[float]) -> list[int]:
+    return sorted(range(len(shares)), key=lambda j: (-shares[j], j))

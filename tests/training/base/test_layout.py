@@ -11,7 +11,7 @@ from cello1.puzzles.answer import TAGS, Answer, parse_response
 from cello1.solvers.local.spelling import spelling_tree
 from cello1.training.base.base import _words
 from cello1.training.base.forward import hidden_states
-from cello1.training.base.layout import Layout, response
+from cello1.training.base.layout import Layout, clear_cells, response
 from cello1.training.base.practice import Size, knowledge
 from cello1.training.base.pretrain import new_model, sees, start_from
 from cello1.training.base.tokens import make_tokenizer
@@ -53,9 +53,9 @@ def test_a_response_is_right_and_every_gene_is_in_its_cell(practice, layout):
         draft = practice.draw(0, i, Size(4, 50, 1))
         lesson = layout.lesson(draft, rng, cite=True)
         puzzle = as_puzzle(practice, draft)
-        tokens, targets, weights = response(layout, lesson)
+        tokens, targets, weights, barred = response(layout, lesson)
         assert tokens == targets
-        assert len(tokens) == len(weights)
+        assert len(tokens) == len(weights) == len(barred)
         assert min(weights) > 0
         text = layout.tokenizer.decode(tokens).removesuffix("<|im_end|>")
         assert cello1.score(puzzle, text).exact
@@ -68,14 +68,43 @@ def test_a_response_is_right_and_every_gene_is_in_its_cell(practice, layout):
             assert line.startswith((f"Cell {k} is {label}: ", f"Cell {k} is {label}."))
 
 
+def test_hard_cells_are_left_for_last_and_decided_among_the_types_that_remain(practice, layout):
+    rng = np.random.default_rng(1)
+    for i in range(20):
+        draft = practice.draw(0, i, Size(4, 50, 1))
+        lesson = layout.lesson(draft, rng, cite=True)
+        puzzle = as_puzzle(practice, draft)
+        clear = [bool(rng.random() < 0.5) for _ in lesson.gold]
+        text = layout.tokenizer.decode(response(layout, lesson, clear=clear).tokens)
+        text = text.removesuffix("<|im_end|>")
+        assert cello1.score(puzzle, text).exact
+        reasoning = parse_response(text).reasoning
+        first, parted, second = reasoning.partition("Each type once:\n")
+        assert bool(parted) is not all(clear)
+        for k, (sure, line) in enumerate(zip(clear, first.splitlines(), strict=True)):
+            of = f"Cell {k + 1} is "
+            assert line.startswith(of + (puzzle.answer[k] if sure else "left for last."))
+        if parted:
+            assert len(second.splitlines()) == len(clear)
+            for k, (sure, line) in enumerate(zip(clear, second.splitlines(), strict=True)):
+                assert line.startswith(f"Cell {k + 1} is {puzzle.answer[k]}")
+                assert not sure or line.endswith(f"{puzzle.answer[k]}.")  # genes are cited once
+
+
+def test_a_cell_is_clear_when_its_best_type_is_sure_among_those_left():
+    sure, even = np.log([0.95, 0.03, 0.02]), np.log([0.48, 0.48, 0.04])
+    assert clear_cells(np.array([sure, even]), [0, 1]) == [True, True]
+    assert clear_cells(np.array([even, sure]), [1, 0]) == [False, True]
+    # Nothing is left for a third cell with the types of the others but one.
+    assert clear_cells(np.array([sure, even, even]), [0, 1, 2]) == [True, True, True]
+
+
 def test_what_follows_the_ratings_is_told_the_right_type_unless_it_is_gone(practice, layout):
     draft = practice.draw(0, 1, Size(4, 50, 0, plain=True))
     lesson = layout.lesson(draft, np.random.default_rng(0), cite=True)
-    n, m = len(lesson.gold), len(lesson.labels)
+    n = len(lesson.gold)
     said = [lesson.gold[(i + 1) % n] for i in range(n)]  # everybody says the next one's type
-    rating = np.zeros((n, m), np.float32)
-    rating[np.arange(n), said] = 1.0
-    tokens, targets, weights = response(layout, lesson, rating)
+    tokens, targets, weights, _ = response(layout, lesson, said)
     text = layout.tokenizer.decode(tokens).removesuffix("<|im_end|>")
     answer = parse_response(text)
     assert isinstance(answer, Answer)
@@ -84,6 +113,18 @@ def test_what_follows_the_ratings_is_told_the_right_type_unless_it_is_gone(pract
     wrong = [k for k, (a, b) in enumerate(zip(tokens, targets, strict=True)) if a != b]
     assert [targets[k] for k in wrong] == [lesson.labels[lesson.gold[0]][-1]]
     assert min(weights) > 0
+
+
+def test_what_would_repeat_a_type_or_a_gene_is_barred_and_nothing_right_is(practice, layout):
+    draft = practice.draw(0, 2, Size(4, 50, 1))
+    lesson = layout.lesson(draft, np.random.default_rng(0), cite=True)
+    text = response(layout, lesson, clear=[True, False, True, False])
+    assert not any(t in barred for t, barred in zip(text.targets, text.barred, strict=True))
+    reached = tuple(t for barred in text.barred for t in barred)
+    named = {lesson.labels[j][-1] for j in lesson.gold}
+    assert named & set(reached)
+    cited = [gene for i, j in enumerate(lesson.gold) for gene in lesson.cited[i][j][:-1]]
+    assert set(cited) <= set(reached)
 
 
 def test_known_labels_are_also_read_word_by_word(practice, layout):

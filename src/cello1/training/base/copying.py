@@ -26,6 +26,7 @@ from cello1.training.base.tokens import MOST_CELLS, START
 
 _WORKED, _FAR_STEP = 120, 1 << 29  # puzzles to solve on; far from any step of training
 _SIZE = ((3, 9), (15, 50), 3)  # cells, genes, distractors
+_CLEAR = 0.8  # share of cells that are decided in the first round
 _MARKS = 3  # dimensions that separate copied tokens from the first token and from all others
 _LABEL, _LISTED, _ELSE = 0, 1, 2
 _SHARPNESS = 0.9  # weight of the norms of queries and keys
@@ -214,7 +215,8 @@ def _read(model: Any, layout: Layout, practice: Practice, i: int) -> _Seen:
     (low, high), (few, many), distractors = _SIZE
     size = Size(int(rng.integers(low, high)), int(rng.integers(few, many)), distractors)
     lesson = layout.lesson(practice.draw(_FAR_STEP, i, size), rng, cite=True)
-    said, _, weights = response(layout, lesson)
+    clear = (rng.random(len(lesson.gold)) < _CLEAR).tolist()
+    said, _, weights, _ = response(layout, lesson, clear=clear)
     ids = lesson.prompt + said[1:]  # the prompt ends in the first token of the response
     kinds, cells = _kinds(layout, lesson, len(ids))
     start = len(lesson.prompt) - 2

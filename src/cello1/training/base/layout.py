@@ -12,18 +12,23 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from cello1.puzzles.prompt import system_message, user_message
+from cello1.puzzles.prompt import (
+    EVIDENCE_HEADING,
+    KNOWN_HOW,
+    system_message,
+    user_message,
+)
 from cello1.puzzles.puzzle import Puzzle
-from cello1.solvers.assign import assign_jointly
 from cello1.solvers.local.spelling import Tree, spelling_tree
+from cello1.training.base.evidence import likeness, simulate
 from cello1.training.base.practice import Draft, Practice
 from cello1.training.base.sources import Floats32
-from cello1.training.teacher.wording import AMONG_OTHERS
+from cello1.training.teacher.wording import AMONG_OTHERS, EACH_ONCE
 
 CITED = 3  # genes per line
 _TELLS = 0.35  # log ratio from which a gene is evidence for a type
@@ -79,6 +84,8 @@ class Layout:
         # Frequencies of rare genes are unreliable, so fewer of them are cited.
         self.genes = [self.encode(f"{gene}, ") for gene in practice.genes]
         self.single = np.array([ids[0] if len(ids) == 1 else -1 for ids in self.genes])
+        self.gene_of = {t: practice.genes[g] for g, t in enumerate(self.single.tolist()) if t >= 0}
+        self.alike = likeness(telling)
         self.last: dict[int, list[int]] = {}
         self.types = set(practice.sources.types)
         self.plain = _without(tokenizer, self.types)
@@ -101,7 +108,7 @@ class Layout:
         """Tokenize a piece of text."""
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
-    @lru_cache(maxsize=64)  # noqa: B019
+    @lru_cache(maxsize=256)  # noqa: B019
     def said(self, text: str) -> list[int]:
         """Tokenize a recurring text, with a cache."""
         return self.encode(text)
@@ -139,8 +146,22 @@ class Layout:
     def _words(self, text: str) -> list[int]:
         return list(self.plain.encode(text).ids) if text else []
 
-    def lesson(self, draft: Draft, rng: np.random.Generator, cite: bool) -> Lesson:
-        """Tokenize a draft."""
+    def lesson(
+        self, draft: Draft, rng: np.random.Generator, cite: bool, evidence: bool = False
+    ) -> Lesson:
+        """Tokenize a draft.
+
+        Parameters
+        ----------
+        draft
+            The puzzle.
+        rng
+            The random generator of spellings and evidence.
+        cite
+            Whether to choose the genes that a response cites.
+        evidence
+            Whether the prompt includes the simulated evidence of an atlas.
+        """
         n, m = len(draft.cells), len(draft.names)
         ids = list(self.head(draft.context, n, m))
         cells = []
@@ -160,10 +181,43 @@ class Layout:
         labels = [self.spell(name, " ", whole, v) for name, whole, v in forms]
         for j, label in enumerate(bare):
             ids += (self.newline if j else []) + list(label)
+        cited = self._cite(draft) if cite or evidence else []
+        if evidence:
+            ids += self._evidence(draft, bare, labels, cited, rng)
         ids += self.tail
-        cited = self._cite(draft) if cite else []
         tree = spelling_tree(labels, self.end[0])
         return Lesson(ids, labels, bare, draft.gold.tolist(), cited, tree, cells)
+
+    def _evidence(
+        self,
+        draft: Draft,
+        bare: Sequence[tuple[int, ...]],
+        labels: Sequence[tuple[int, ...]],
+        cited: list[list[list[int]]],
+        rng: np.random.Generator,
+    ) -> list[int]:
+        """Return the tokens of the section with the simulated evidence of an atlas."""
+        made = simulate(draft, self.alike, rng)
+        ids = list(self.said(f"\n\n{EVIDENCE_HEADING}"))
+        for i, cell in enumerate(made.cells):
+            ids += [*self.newline, *self.cell(i + 1, ": ")]
+            for place, (j, percent) in enumerate(cell):
+                ids += [*self.said(" |"), *labels[j]] if place else bare[j]
+                ids += self.said(f" {percent} %")
+                if genes := [self.gene_of[t] for t in cited[i][j]]:
+                    ids += self.encode(f" ({', '.join(genes)})")
+        for how, said in KNOWN_HOW.items():
+            for place, j in enumerate(made.known.get(how, [])):
+                ids += (
+                    [*self.said(" |"), *labels[j]]
+                    if place
+                    else [
+                        *self.newline,
+                        *self.said(said),
+                        *bare[j],
+                    ]
+                )
+        return ids
 
     def _last(self, gene: int) -> list[int]:
         if gene not in self.last:
@@ -289,74 +343,152 @@ def questions(layout: Layout, lessons: Sequence[Lesson], pad: int) -> Questions:
 
 # Loss weights of the tokens of a written response.
 TYPE, NEXT, GENE, WORD = 1.0, 0.8, 0.5, 0.1
+SURE = 0.9  # least probability of the best type left for a cell to be decided at first sight
+LEFT = " left for last."
+
+
+class Text(NamedTuple):
+    """A written response, token by token.
+
+    Attributes
+    ----------
+    tokens
+        Tokens after the prompt.
+    targets, weights
+        The target of each token, and its loss weight.
+    barred
+        Tokens that would give a type, or a gene of a line, a second time in place of this one.
+    """
+
+    tokens: list[int]
+    targets: list[int]
+    weights: list[float]
+    barred: list[tuple[int, ...]]
+
+
+def clear_cells(rating: npt.NDArray[np.float32], given: Sequence[int]) -> list[bool]:
+    """Tell which cells are decided at first sight, in their order.
+
+    Parameters
+    ----------
+    rating
+        Ratings of cells and candidates, shape (N, M).
+    given
+        The candidate stated for each cell; those of clear cells are not left for later ones.
+    """
+    free = np.ones(rating.shape[1], bool)
+    clear = []
+    for row, chosen in zip(rating, given, strict=True):
+        left = np.exp(row[free] - row[free].max()) if free.any() else np.ones(1)
+        clear.append(bool(left.max() >= SURE * left.sum()))
+        if clear[-1]:
+            free[chosen] = False
+    return clear
 
 
 def response(
-    layout: Layout, lesson: Lesson, rating: npt.NDArray[np.float32] | None = None
-) -> tuple[list[int], list[int], list[float]]:
-    """Write the response from ``<think>`` on: a line for each cell, then the answer.
+    layout: Layout,
+    lesson: Lesson,
+    given: Sequence[int] | None = None,
+    clear: Sequence[bool] | None = None,
+) -> Text:
+    """Write the response from ``<think>`` on: easy cells, then the hard ones, then the answer.
 
-    A line names the type of its cell and genes that support it. It follows the earlier lines, so
-    that each type is given once; the answer repeats the lines.
+    The first round has a line for each cell: its type with genes that support it, or that it is
+    left for last. If any is left, the second round repeats the types of the clear cells and
+    decides the others among the types that remain. The answer repeats the last round.
 
     Parameters
     ----------
     layout, lesson
         The layout, and the puzzle.
-    rating
-        Ratings of cells and candidates, shape (N, M). If given, the lines state the best
-        assignment by them, right or wrong, as in the model's own answers; the target is the right
-        type, unless an earlier line has already given it.
-
-    Returns
-    -------
-    tokens, targets, weights
-        Tokens after the prompt; the target of each, and its loss weight.
+    given
+        The candidate stated for each cell, right or wrong, as in the model's own answers; by
+        default the right one. The target is the right type, unless an earlier line has given it.
+    clear
+        Which cells are decided in the first round; by default all.
     """
-    tokens: list[int] = []
-    targets: list[int] = []
-    weights: list[float] = []
+    text = Text([], [], [], [])
+    given = lesson.gold if given is None else given
+    clear = [True] * len(given) if clear is None else clear
+    colon, among = layout.said(": "), layout.said(AMONG_OTHERS)
 
     def say(ids: Sequence[int], weight: float) -> None:
-        tokens.extend(ids)
-        targets.extend(ids)
-        weights.extend([weight] * len(ids))
+        text.tokens.extend(ids)
+        text.targets.extend(ids)
+        text.weights.extend([weight] * len(ids))
+        text.barred.extend([()] * len(ids))
 
-    given = lesson.gold if rating is None else assign_jointly(rating.astype(float)).tolist()
-    colon, among = layout.said(": "), layout.said(AMONG_OTHERS)
-    say(layout.think, TYPE)
-    for i, (chosen, gold) in enumerate(zip(given, lesson.gold, strict=True)):
+    def name(i: int, forms: Sequence[Sequence[int]], used: Sequence[int], mend: bool) -> None:
+        place = len(text.tokens)
+        say(forms[given[i]], TYPE)
+        if mend and lesson.gold[i] not in used:
+            _mend(forms[lesson.gold[i]], place, text)
+        _bar(forms, used, place, text)
+
+    def line(i: int, used: Sequence[int], cite: bool, mend: bool) -> None:
         number, *rest = layout.cell(i + 1, " is")
         say([number], NEXT)
         say(rest, WORD)
-        place = len(tokens)
-        say(lesson.labels[chosen], TYPE)
-        if gold not in given[: i + 1]:
-            _mend(lesson.labels[gold], place, targets, weights)
-        if genes := lesson.cited[i][chosen]:
+        name(i, lesson.labels, used, mend)
+        if cite and (genes := lesson.cited[i][given[i]]):
             say(colon, WORD)
             say(genes, GENE)
+            for k in range(1, len(genes)):
+                text.barred[k - len(genes)] = tuple(genes[:k])
             say(among, WORD)
         else:
             say(layout.end, WORD)
         say(layout.newline, WORD)
+
+    say(layout.think, TYPE)
+    used: list[int] = []
+    for i, sure in enumerate(clear):
+        if sure:
+            line(i, used, True, True)
+            used.append(given[i])
+        else:
+            number, *rest = layout.cell(i + 1, " is")
+            say([number], NEXT)
+            say(rest, WORD)
+            left, *rest = layout.said(LEFT)
+            say([left], NEXT)
+            say([*rest, *layout.newline], WORD)
+    if not all(clear):
+        opening, *rest = layout.said(f"{EACH_ONCE}\n")
+        say([opening], NEXT)
+        say(rest, WORD)
+        for i, sure in enumerate(clear):
+            line(i, [u for u in used if u != given[i]], not sure, not sure)
+            if not sure:
+                used.append(given[i])
     close, *rest = layout.said("</think>\n<answer>")
     say([close], NEXT)
     say(rest, WORD)
-    for i, chosen in enumerate(given):
+    for i in range(len(given)):
         if i:
             say(layout.said(" |"), NEXT)
-        say(lesson.labels[chosen] if i else lesson.bare[chosen], TYPE)
+        name(i, lesson.labels if i else lesson.bare, given[:i], False)
     say(layout.said("</answer><|im_end|>"), NEXT)
-    return tokens, targets, weights
+    return text
 
 
-def _mend(right: Sequence[int], place: int, targets: list[int], weights: list[float]) -> None:
+def _mend(right: Sequence[int], place: int, text: Text) -> None:
     """Set the target at the first wrong token of a label to the right one."""
-    for k, token in enumerate(targets[place:]):
+    for k, token in enumerate(text.targets[place:]):
         if k >= len(right) or right[k] != token:
             if k < len(right):
-                targets[place + k] = right[k]
+                text.targets[place + k] = right[k]
             else:
-                weights[place + k] = 0.0
+                text.weights[place + k] = 0.0
             return
+
+
+def _bar(forms: Sequence[Sequence[int]], used: Sequence[int], place: int, text: Text) -> None:
+    """List the tokens by which the label at `place` would become one already given."""
+    spelled = text.tokens[place:]
+    for k, target in enumerate(text.targets[place:]):
+        here = [(j, form) for j, form in enumerate(forms) if list(form[:k]) == spelled[:k]]
+        open_ = {form[k] for j, form in here if j not in used and len(form) > k} | {target}
+        gone = {form[k] for j, form in here if j in used and len(form) > k} - open_
+        text.barred[place + k] = tuple(sorted(gone))

@@ -26,9 +26,17 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from cello1.errors import InputError
 from cello1.runs import LOG, append_line, write_atomic
+from cello1.solvers.assign import assign_jointly
 from cello1.training.base.copying import keep_identity
 from cello1.training.base.forward import States, hidden_states
-from cello1.training.base.layout import Layout, Lesson, Questions, questions, response
+from cello1.training.base.layout import (
+    Layout,
+    Lesson,
+    Questions,
+    clear_cells,
+    questions,
+    response,
+)
 from cello1.training.base.practice import Practice, Size
 from cello1.training.base.tokens import MOST_CELLS
 from cello1.training.run.checkpoints import STATE, cut_log
@@ -39,6 +47,7 @@ CHECKPOINT_SECONDS = 60.0
 COPIED = 1.0  # initial scale of the output of the look-up layer
 LOOK_UP = 0.2  # weight of the loss of which cell a gene belongs to
 OFFERED = 1.0  # weight of the loss of which labels are on offer
+TWICE = 1.0  # weight of the loss of types, and genes of a line, that are given twice
 FASTER = 4.0  # learning rate of the copying layer, relative to the trained layers
 _OWN = 0.5  # share of the written puzzles that follow perturbed ratings of the model
 _PER_CELL, _PER_PUZZLE = 14, 60  # tokens besides the genes, including the questions
@@ -59,6 +68,8 @@ class Texts(NamedTuple):
     ----------
     ids, targets, weights
         As :func:`cello1.training.base.layout.response` returns them, padded on the right.
+    barred
+        The same, shape (rows, longest, most).
     ends
         Length of each prompt, including the opening ``<think>``; shape (rows,).
     """
@@ -66,6 +77,7 @@ class Texts(NamedTuple):
     ids: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
+    barred: torch.Tensor
     ends: torch.Tensor
 
 
@@ -95,7 +107,8 @@ class Feed(torch.utils.data.Dataset[Work]):
         lessons = []
         for i in range(many):
             draft = self.practice.draw(step, i, size)
-            lessons.append(self.layout.lesson(draft, rng, cite=i < written))
+            told = bool(stage.evidence) and rng.random() < stage.evidence
+            lessons.append(self.layout.lesson(draft, rng, cite=i < written, evidence=told))
         return Work(questions(self.layout, lessons, self.pad), lessons[:written])
 
 
@@ -436,9 +449,9 @@ class Trainer:
         losses["read"] = asked.ids.size
         if work.lessons:
             text = self._texts(work, chosen.logs.detach().float().cpu().numpy())
-            written = self._spoken(text, chosen.states)
-            loss = loss + written
-            losses["written"] = written.detach()
+            written, twice = self._spoken(text, chosen.states)
+            loss = loss + written + TWICE * twice
+            losses["written"], losses["twice"] = written.detach(), twice.detach()
             losses["read"] += text.ids.numel()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
@@ -455,25 +468,37 @@ class Trainer:
 
     def _texts(self, work: Work, logs: npt.NDArray[np.float32]) -> Texts:
         rng = np.random.default_rng([self.feed.practice.seed, self.step, 7])
-        rows = []
+        said = []
         for lesson, rating in zip(
             work.lessons, ratings(work.asked, work.lessons, logs), strict=True
         ):
-            own = rating + rng.gumbel(size=rating.shape) if rng.random() < _OWN else None
-            rows.append(response(self.layout, lesson, own))
-        longest = max(len(said) for said, _, _ in rows)
-        ids = np.full((len(rows), longest), self.pad, np.int64)
-        targets = np.full((len(rows), longest), IGNORED, np.int64)
-        weights = np.zeros((len(rows), longest), np.float32)
-        for r, (said, wanted, weight) in enumerate(rows):
-            ids[r, : len(said)], targets[r, : len(said)] = said, wanted
-            weights[r, : len(said)] = weight
+            given = lesson.gold
+            if rng.random() < _OWN:
+                noisy = rating + rng.gumbel(size=rating.shape)
+                given = assign_jointly(noisy.astype(float)).tolist()
+            said.append(response(self.layout, lesson, given, clear_cells(rating, given)))
+        longest = max(len(text.tokens) for text in said)
+        most = max(len(barred) for text in said for barred in text.barred)
+        ids = np.full((len(said), longest), self.pad, np.int64)
+        targets = np.full((len(said), longest), IGNORED, np.int64)
+        weights = np.zeros((len(said), longest), np.float32)
+        barred = np.full((len(said), longest, most), IGNORED, np.int64)
+        for r, text in enumerate(said):
+            length = len(text.tokens)
+            ids[r, :length], targets[r, :length] = text.tokens, text.targets
+            weights[r, :length] = text.weights
+            for k, tokens in enumerate(text.barred):
+                barred[r, k, : len(tokens)] = tokens
         ends = np.array([len(lesson.prompt) for lesson in work.lessons])
         device = self.model.device
-        return Texts(*(torch.from_numpy(a).to(device) for a in (ids, targets, weights, ends)))
+        arrays = (ids, targets, weights, barred, ends)
+        return Texts(*(torch.from_numpy(a).to(device) for a in arrays))
 
-    def _spoken(self, text: Texts, read: States) -> torch.Tensor:
-        """Return the loss of responses after prompts whose states are given."""
+    def _spoken(self, text: Texts, read: States) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the losses of responses after prompts whose states are given.
+
+        The second is the mean negative log of the probability that nothing barred is given.
+        """
         rows, length = text.ids.shape
         device = text.ids.device
         place = torch.arange(read.last.shape[1], device=device)
@@ -498,7 +523,11 @@ class Trainer:
         weight = text.weights.flatten()[counts]
         losses = functional.cross_entropy(logits, text.targets.flatten()[counts], reduction="none")
         loss: torch.Tensor = (losses * weight).sum() / weight.sum()
-        return loss
+        barred = text.barred.flatten(0, 1)[counts]
+        theirs = logits.gather(1, barred.clamp(min=0)).masked_fill(barred < 0, -torch.inf)
+        twice = (torch.logsumexp(theirs, -1) - torch.logsumexp(logits, -1)).exp().clamp(max=0.999)
+        weight = weight * (barred >= 0).any(dim=-1)
+        return loss, -(torch.log1p(-twice) * weight).sum() / weight.sum().clamp(min=1)
 
     def _log(self, losses: dict[str, Any], seconds: float) -> None:
         line = {
