@@ -22,6 +22,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import metadata
 from io import FileIO
 from pathlib import Path
@@ -325,13 +326,14 @@ def environment() -> dict[str, Any]:
         )
         revision = said.stdout.strip()
     return {
-        "cello1": metadata.version("cello1"),
+        "cello1": _version("cello1"),
         "python": platform.python_version(),
         "git": revision or None,
         **{name: _version(name) for name in _REPORTED_PACKAGES},
     }
 
 
+@cache
 def _version(name: str) -> str | None:
     """Return the version of a package, or None: a machine that only trains lacks some."""
     try:

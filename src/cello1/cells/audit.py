@@ -27,7 +27,7 @@ from cello1.scoring.score import score
 
 Hashes = npt.NDArray[np.uint64]
 _AT_ONCE = 1_024
-_ROUNDS = 16
+_SORTED_AT_ONCE = 1 << 20
 _WARNINGS = {
     "pooled": "come from a pool of unnamed donors, which counts as one donor",
     "one_donor": "come from a file without donors, taken as one",
@@ -352,10 +352,11 @@ def _compare(a: str, first: Facts, puzzles: Iterable[Puzzle], b: str, second: Fa
 
 
 def _common(a: Hashes, b: Hashes) -> Hashes:
-    """Return the distinct hashes in both, in several rounds, since sorting takes memory."""
+    """Return the distinct hashes in both, in rounds where they are many: sorting takes memory."""
     found = [_NONE]
-    for part in range(_ROUNDS if len(a) and len(b) else 0):
-        first, second = (np.unique(x[x % _ROUNDS == part]) for x in (a, b))
+    rounds = -(-max(len(a), len(b)) // _SORTED_AT_ONCE) if len(a) and len(b) else 0
+    for part in range(rounds):
+        first, second = (np.unique(x[x % rounds == part]) for x in (a, b))
         found.append(np.intersect1d(first, second, assume_unique=True))
     return np.concatenate(found)
 

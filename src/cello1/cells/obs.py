@@ -149,10 +149,7 @@ def read_obs(source: Source, settings: BuildSettings, context: tuple[str, ...]) 
 
 def _check_names(obs: Table) -> None:
     """Refuse repeated observation names, reading them in pieces."""
-    hashes = []
-    for start in range(0, len(obs), 10_000):
-        names = np.array(obs.names(slice(start, start + 10_000)), dtype=object)
-        hashes.append(pd.util.hash_array(names, categorize=False))
+    hashes = [obs.hashes(slice(at, at + 10_000)) for at in range(0, len(obs), 10_000)]
     if not hashes:
         raise InputError("the file has no cells; expected a table obs with a row for each")
     every = np.sort(np.concatenate(hashes))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +54,7 @@ _NO_GENES = {
     OTHER_SPECIES: r"^(mm\d+|grcm\d+|rn\d+|mratbn7|dm\d|mouse|rat)_+",
     "dates that a spreadsheet made of symbols": _DATE.pattern,
 }
+_NO_GENE = "|".join(f"(?:{rule})" for rule in _NO_GENES.values())
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,18 @@ def symbols_by_id() -> Mapping[str, str]:
 
 
 @cache
-def _known() -> pa.Array:
+def _known() -> pa.StringArray:
     return pa.array(list(human_genes()), pa.string())
+
+
+@cache
+def _known_ids() -> pa.StringArray:
+    return pa.array(list(symbols_by_id()), pa.string())
+
+
+@cache
+def _symbols_of_ids() -> pa.StringArray:
+    return pa.array(list(symbols_by_id().values()), pa.string())
 
 
 def choose_symbols(
@@ -142,32 +153,36 @@ def choose_symbols(
         origin, names = next(iter(candidates))
         refuse_ensembl(names, table)
         return Chosen(names, origin)
-    read: dict[str, tuple[pa.StringArray, float, str]] = {}
+    read: dict[str, _Names] = {}
     for origin, given in candidates:
         if not read:
             genes, by_type = _gene_rows(types, len(given))
-        read[origin] = _read(given, genes)
-        if read[origin][1] >= _SURELY:
+        read[origin] = _read(given, pa.array(genes))
+        if read[origin].share >= _SURELY:
             break
-    best = max(share for _, share, _ in read.values())
-    origin = next(o for o, (_, share, _) in read.items() if share >= _CLEARLY * best)
-    if best >= _SURELY:
-        origin = next(o for o, (_, share, _) in read.items() if share >= _SURELY)
-    names, share, how = read[origin]
+    best = max(found.share for found in read.values())
+    enough = _SURELY if best >= _SURELY else _CLEARLY * best
+    origin, found = next((o, found) for o, found in read.items() if found.share >= enough)
+    names, share = found.names, found.share
     refuse_ensembl(names, table)
     if best < _BY_CHANCE and genes.sum() >= _ENOUGH:
-        listed = names.filter(pa.array(genes)).to_pylist()
-        if not best or _is_other_spelling(listed):
-            raise InputError(_unlike(listed, origin))
-    kept, by_name = _leave_out(names, genes)
+        listed = names.filter(pa.array(genes))
+        if not best or _is_other_spelling(listed, share):
+            raise InputError(_unlike(listed.to_pylist(), origin))
+    kept, by_name = _leave_out(found, genes)
     first = next(iter(read))
     notes = []
     if origin != first:
         notes.append(
             f"symbols are taken from {origin}: {share:.0%} of its names are known human genes, "
-            f"{read[first][1]:.0%} of {first}"
+            f"{read[first].share:.0%} of {first}"
         )
-    return Chosen(kept, f"{origin}{how}", by_type | by_name, notes)
+    return Chosen(kept, f"{origin}{found.how}", by_type | by_name, notes)
+
+
+def holds_genes(names: pa.StringArray) -> bool:
+    """Return whether any of some names can be read as a human gene."""
+    return _read(names, pa.repeat(True, len(names))).share > 0
 
 
 def refuse_ensembl(symbols: pa.StringArray, table: str) -> None:
@@ -206,29 +221,36 @@ def _is_foreign(kind: str) -> bool:
     )
 
 
-def _read(names: pa.StringArray, genes: np.ndarray[Any, Any]) -> tuple[pa.StringArray, float, str]:
-    """Return names as symbols, the fraction that is known, and what was done to them."""
-    wanted = pa.array(genes)
-    told = ""
-    share = _share(names, wanted)
-    if share >= _SURELY:
-        return names, share, told
+class _Names(NamedTuple):
+    """Names as symbols, which of them are known genes, their share, and what was done to them."""
+
+    names: pa.StringArray
+    known: pa.BooleanArray
+    share: float
+    how: str = ""
+
+
+def _read(names: pa.StringArray, wanted: pa.BooleanArray) -> _Names:
+    """Read names as symbols, changing them where more are known then."""
+    best = _look_up(names, wanted)
+    if best.share >= _SURELY:
+        return best
     for change in (*_prefixes(names), _without_suffix, _by_id):
-        changed, words = change(names)
-        if changed is not None and (better := _share(changed, wanted)) > share:
-            names, share, told = changed, better, f"{told}{words}"
-    return names, share, told
+        changed, words = change(best.names)
+        if changed is not None and (found := _look_up(changed, wanted)).share > best.share:
+            best = found._replace(how=f"{best.how}{words}")
+    return best
 
 
-def _share(names: pa.StringArray, wanted: pa.Array) -> float:
+def _look_up(names: pa.StringArray, wanted: pa.BooleanArray) -> _Names:
     known = pc.and_(pc.is_in(names, value_set=_known()), wanted)
     total = pc.sum(pc.and_(pc.not_equal(names, ""), wanted)).as_py() or 0
-    return (pc.sum(known).as_py() or 0) / max(1, total)
+    return _Names(names, known, (pc.sum(known).as_py() or 0) / max(1, total))
 
 
 def _prefixes(names: pa.StringArray) -> list[Change]:
     """Return ways to strip common prefixes such as `GRCh38_`, the longest last."""
-    sample = [name for name in names.to_pylist()[:: max(1, len(names) // 500)] if name]
+    sample = [name for name in names[:: max(1, len(names) // 500)].to_pylist() if name]
     begins = Counter(
         name[: mark.end()] for name in sample for mark in re.finditer(r"[_\-.:|]+", name)
     )
@@ -246,49 +268,59 @@ def _without_suffix(names: pa.StringArray) -> tuple[pa.StringArray | None, str]:
     """Strip the id of `CD3E_ENSG00000198851`, `ENSG00000198851_CD3E` and `CD3E (ENSG...)`."""
     gene = r"ENSG\d+(\.\d+)?"
     rule = rf"^{gene}[_|]|[_|]{gene}$| *[(\[]{gene}[)\]]$"
-    if not pc.any(pc.match_substring_regex(names, rule)).as_py():
+    some = names.filter(pc.match_substring(names, "ENSG"))
+    some = some.filter(pc.invert(pc.utf8_is_alnum(some)))  # an id alone is found much faster
+    if not pc.any(pc.match_substring_regex(some, rule)).as_py():
         return None, ""
     return pc.replace_substring_regex(names, rule, ""), ""
 
 
 def _by_id(names: pa.StringArray) -> tuple[pa.StringArray | None, str]:
     """Map Ensembl ids to symbols by the table of the package; unknown ones stay."""
-    if not pc.any(pc.starts_with(names, "ENSG")).as_py():
+    ids = pc.sum(pc.starts_with(names, "ENSG")).as_py() or 0
+    if not ids:
         return None, ""
-    table = symbols_by_id()
-    spelled = names.to_pylist()
-    found = [table.get(name.partition(".")[0]) for name in spelled]
-    ids = sum(name.startswith("ENSG") for name in spelled)
-    read = sum(symbol is not None for symbol in found)
+    bare = names
+    if pc.any(pc.match_substring(names, ".")).as_py():
+        bare = pc.replace_substring_regex(names, r"(?s)\..*", "")
+    at = pc.index_in(bare, value_set=_known_ids())
+    read = len(at) - at.null_count
     if read < ids / 2:
         return None, ""
-    symbols = [symbol or name for symbol, name in zip(found, spelled, strict=True)]
-    return pa.array(symbols, pa.string()), f" ({read:,} of {ids:,} Ensembl ids read as symbols)"
+    symbols = pc.coalesce(_symbols_of_ids().take(at), names)
+    return symbols, f" ({read:,} of {ids:,} Ensembl ids read as symbols)"
 
 
 def _leave_out(
-    names: pa.StringArray, genes: np.ndarray[Any, Any]
+    found: _Names, genes: np.ndarray[Any, Any]
 ) -> tuple[pa.StringArray, dict[str, int]]:
     """Empty the names of non-genes by type or by name, and count the latter."""
-    unknown = pc.and_(pc.invert(pc.is_in(names, value_set=_known())), pa.array(genes))
-    at, rest = np.flatnonzero(unknown.to_numpy(zero_copy_only=False)), names.filter(unknown)
+    at = np.flatnonzero(~found.known.to_numpy(zero_copy_only=False) & genes)
+    rest = found.names.take(pa.array(at))
+    # One search for all kinds first: most files hold none.
+    odd = pc.match_substring_regex(rest, _NO_GENE, ignore_case=True)
+    at, rest = at[odd.to_numpy(zero_copy_only=False)], rest.filter(odd)
     keep, counts = genes.copy(), {}
     for kind, rule in _NO_GENES.items():
         hit = pc.match_substring_regex(rest, rule, ignore_case=True)
-        found = hit.to_numpy(zero_copy_only=False)
-        if found.any():
-            counts[kind] = int(found.sum())
-            keep[at[found]] = False
-            at, rest = at[~found], rest.filter(pc.invert(hit))
+        matches = hit.to_numpy(zero_copy_only=False)
+        if matches.any():
+            counts[kind] = int(matches.sum())
+            keep[at[matches]] = False
+            at, rest = at[~matches], rest.filter(pc.invert(hit))
     if keep.all():
-        return names, {}
-    return pc.if_else(pa.array(keep), names, ""), counts
+        return found.names, {}
+    return pc.if_else(pa.array(keep), found.names, ""), counts
 
 
-def _is_other_spelling(names: Sequence[str]) -> bool:
+def _is_other_spelling(names: pa.StringArray, share: float) -> bool:
     """Return whether names would be human genes in capitals, like those of mice."""
-    known = human_genes()
-    return sum(name.upper() in known for name in names) > _IN_OTHER_LETTERS * len(names)
+    capitals = pc.utf8_upper(names)
+    others = capitals.filter(pc.not_equal(capitals, names))
+    if len(others) <= (_IN_OTHER_LETTERS - share) * len(names):
+        return False
+    known = pc.is_in(capitals, value_set=_known())
+    return (pc.sum(known).as_py() or 0) > _IN_OTHER_LETTERS * len(names)
 
 
 def _unlike(names: Sequence[str], origin: str) -> str:

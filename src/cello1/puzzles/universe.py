@@ -32,6 +32,11 @@ def genes() -> tuple[tuple[str, ...], ...]:
         return tuple(tuple(line.rstrip("\n").split("\t")) for line in lines)
 
 
+@cache
+def _spellings() -> frozenset[str]:
+    return frozenset(name for names in genes() for name in names)
+
+
 def note_of(symbols: Iterable[str]) -> str | None:
     """Write which genes of the table a data set measured.
 
@@ -40,7 +45,7 @@ def note_of(symbols: Iterable[str]) -> str | None:
     str or None
         None when the data set measured fewer than 100 of them: genes of another organism, or ids.
     """
-    found = set(symbols)
+    found = _spellings().intersection(symbols)
     measured = np.array([not found.isdisjoint(names) for names in genes()])
     if measured.sum() < _FEWEST:
         return None

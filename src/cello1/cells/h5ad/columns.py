@@ -12,6 +12,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -76,11 +77,16 @@ class Table:
 
     def names(self, where: Any = slice(None)) -> list[str]:
         """Read the names of some rows."""
-        if isinstance(where, slice) and where == slice(None) and is_array(self._names):
-            stored = _loaded(self._names, f"the index of {self.name}")
-        else:
-            stored = self._names[where]
-        return _texts(np.asarray(stored, dtype=object).ravel())
+        return _texts(self._stored_names(where))
+
+    def hashes(self, where: slice) -> npt.NDArray[np.uint64]:
+        """Return a hash of the name of each of some rows."""
+        stored = self._stored_names(where)
+        try:
+            _decode(stored.tolist())  # so the bytes have the hash of their text
+        except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
+            stored = np.array(_texts(stored), dtype=object)
+        return np.asarray(pd.util.hash_array(stored, categorize=False), dtype=np.uint64)
 
     def index(self) -> pa.StringArray:
         """Read the names of all rows as Arrow text."""
@@ -121,6 +127,13 @@ class Table:
             spelled = [None if no else str(v) for v, no in zip(stored, missing, strict=True)]
             values = pa.array(spelled, pa.string())
         return pc.fill_null(pc.utf8_trim_whitespace(values), "")
+
+    def _stored_names(self, where: Any) -> npt.NDArray[np.object_]:
+        if isinstance(where, slice) and where == slice(None) and is_array(self._names):
+            stored = _loaded(self._names, f"the index of {self.name}")
+        else:
+            stored = self._names[where]
+        return np.asarray(stored, dtype=object).ravel()
 
     def _open_names(self) -> Any:
         """Return the names as something to slice, reading all of them only if necessary."""

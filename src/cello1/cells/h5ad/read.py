@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,9 +25,10 @@ from cello1.cells.h5ad.columns import Table
 from cello1.cells.h5ad.elements import is_array, is_null, refuse_outside
 from cello1.cells.h5ad.kinds import check_bytes, check_groups, check_place, is_zarr
 from cello1.cells.h5ad.matrix import Matrix, open_matrix, sample_values
-from cello1.cells.symbols import SYMBOL_COLUMNS, TYPE_COLUMNS, Chosen, choose_symbols
+from cello1.cells.symbols import SYMBOL_COLUMNS, TYPE_COLUMNS, Chosen, choose_symbols, holds_genes
 from cello1.errors import InputError
 
+_SAMPLED_NAMES = 2_000
 COUNT_LAYERS = ("counts", "raw_counts", "count", "raw")
 Values = Literal["counts", "normalised"]
 
@@ -248,21 +250,21 @@ def find_symbols(file: Any, matrix: Matrix, organism: str | None) -> Chosen:
 
 def _candidates(file: Any, table: Table, own: str) -> Iterator[tuple[str, pa.StringArray]]:
     """Yield the columns that may hold symbols, then the names; each is read on demand."""
-    index = table.index()
+    index = cache(table.index)
     columns = [key for key in SYMBOL_COLUMNS if key in table]
     for key in columns:
-        yield key, _filled(table.texts(key), index)
+        symbols = table.texts(key)
+        unnamed = pc.equal(symbols, "")
+        yield key, pc.if_else(unnamed, index(), symbols) if pc.any(unnamed).as_py() else symbols
     var = open_table(file, "var")
     for key in (key for key in SYMBOL_COLUMNS if own != "var" and not columns and key in var):
         known = dict(zip(var.names(), var.texts(key).to_pylist(), strict=True))
-        found = [known.get(name) or name for name in index.to_pylist()]
+        found = [known.get(name) or name for name in index().to_pylist()]
         yield f"{key} of var", pa.array(found, pa.string())
-    yield "var_names", index
-
-
-def _filled(symbols: pa.StringArray, names: pa.StringArray) -> pa.StringArray:
-    unnamed = pc.equal(symbols, "")
-    return pc.if_else(unnamed, names, symbols) if pc.any(unnamed).as_py() else symbols
+    # Reading all names takes time, and beside a column of symbols they are mostly bare ids.
+    sample = slice(None, None, max(1, len(table) // _SAMPLED_NAMES))
+    if not columns or holds_genes(pa.array(table.names(sample), pa.string())):
+        yield "var_names", index()
 
 
 def organism_in(file: Any, obs: Table) -> str | None:
