@@ -51,6 +51,8 @@ def make(path: Path, cells: int) -> None:
     import pyarrow as pa
     import tiledbsoma as soma
 
+    from cello1.cells.symbols import human_genes
+
     text, ids = pa.large_string(), ("soma_joinid", pa.int64())
     part = path.with_name(f"{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -65,8 +67,9 @@ def make(path: Path, cells: int) -> None:
             "var", schema=named, index_column_names=index, domain=[[0, GENES - 1]]
         )
         numbers = np.arange(GENES)
-        names = [f"GENE{i}" for i in numbers]
-        features = {"soma_joinid": numbers, "feature_id": names, "feature_name": names}
+        names = sorted(human_genes())[:GENES]  # a build refuses names of which it knows none
+        ids_of = [f"ENSG{i:011d}" for i in numbers]
+        features = {"soma_joinid": numbers, "feature_id": ids_of, "feature_name": names}
         var.write(pa.table(features, schema=named))
         layers = rna.add_new_collection("X")
         x = layers.add_new_sparse_ndarray("raw", type=pa.float32(), shape=(cells, GENES))

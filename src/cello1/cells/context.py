@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cello1.cells.h5ad.categories import Columns
-from cello1.cells.h5ad.read import Source, organism_in
+from cello1.cells.h5ad.read import Source
 from cello1.cells.obs import Cells
 
 FIELDS = ("sex", "development_stage", "self_reported_ethnicity", "tissue", "tissue_type", "disease")
@@ -24,9 +24,8 @@ _NOT_ETHNIC = {"multiethnic", "not specified"}
 
 
 def organism_of(source: Source, cells: Cells) -> str | None:
-    """Return the organism, from uns (schema 6 and later) or of the cells that are kept."""
-    found = organism_in(source.file, source.obs)
-    return found or cells.constant("organism", np.flatnonzero(cells.keep))
+    """Return the organism of the file, or else of the cells that are kept."""
+    return source.organism or cells.constant("organism", np.flatnonzero(cells.keep))
 
 
 def group_context(

@@ -51,9 +51,9 @@ def make_puzzles(
         When the file cannot be used.
     """
     report = FileReport(str(path), path.stem)
-    extra = tuple(settings.context_columns)
     with open_source(path, settings.layer) as source:
-        cells = read_obs(source, settings, (*FIELDS, "organism", *extra))
+        extra = (*settings.context_columns, *(() if source.organism else ("organism",)))
+        cells = read_obs(source, settings, (*FIELDS, *extra))
         report.cells, report.drops = source.n_cells, dict(cells.drops)
         report.matrix, report.values = source.matrix.name, source.values
         report.symbols, report.batch_key = source.symbols_from, cells.batch_key

@@ -201,13 +201,15 @@ def _gene_rows(types: Sequence[Any] | None, n: int) -> tuple[np.ndarray[Any, Any
     """Return which columns are genes by their declared type, and count the others."""
     if types is None:
         return np.ones(n, dtype=bool), {}
-    spelled = [str(kind).strip() for kind in types]
-    found = Counter(spelled)
-    if not any(kind.casefold() in _GENES for kind in found):
-        return np.ones(n, dtype=bool), {}
+    spelled = {kind: str(kind).strip() for kind in set(types)}
+    found = Counter[str]()
+    for kind, count in Counter(types).items():
+        found[spelled[kind]] += count
     # A biotype tells kinds of genes apart; only what is no transcript is left out by it.
     foreign = {k for k in found if k.casefold() not in _GENES and _is_foreign(k)}
-    genes = np.array([kind not in foreign for kind in spelled], dtype=bool)
+    if not foreign or not any(kind.casefold() in _GENES for kind in found):
+        return np.ones(n, dtype=bool), {}
+    genes = np.array([spelled[kind] not in foreign for kind in types], dtype=bool)
     return genes, {kind: found[kind] for kind in sorted(foreign)}
 
 
@@ -291,9 +293,7 @@ def _by_id(names: pa.StringArray) -> tuple[pa.StringArray | None, str]:
     return symbols, f" ({read:,} of {ids:,} Ensembl ids read as symbols)"
 
 
-def _leave_out(
-    found: _Names, genes: np.ndarray[Any, Any]
-) -> tuple[pa.StringArray, dict[str, int]]:
+def _leave_out(found: _Names, genes: np.ndarray[Any, Any]) -> tuple[pa.StringArray, dict[str, int]]:
     """Empty the names of non-genes by type or by name, and count the latter."""
     at = np.flatnonzero(~found.known.to_numpy(zero_copy_only=False) & genes)
     rest = found.names.take(pa.array(at))

@@ -121,12 +121,23 @@ class Table:
     def texts(self, name: str) -> pa.StringArray:
         """Read one column as stripped text; missing values are empty."""
         values = None if is_array(self.node) else _text_categories(self.node[name])
+        if values is None and self._is_list_of_text(name):
+            values = strings(self.node[name], f"column {name!r} of {self.name}")
         if values is None:
             stored = self.column(name)
             missing = pd.isna(stored).tolist()
             spelled = [None if no else str(v) for v, no in zip(stored, missing, strict=True)]
             values = pa.array(spelled, pa.string())
         return pc.fill_null(pc.utf8_trim_whitespace(values), "")
+
+    def _is_list_of_text(self, name: str) -> bool:
+        node = None if is_array(self.node) else self.node[name]
+        return (
+            isinstance(node, h5py.Dataset)
+            and h5py.check_string_dtype(node.dtype) is not None
+            and node.shape == (len(self),)
+            and "categories" not in node.attrs
+        )
 
     def _stored_names(self, where: Any) -> npt.NDArray[np.object_]:
         if isinstance(where, slice) and where == slice(None) and is_array(self._names):

@@ -179,37 +179,37 @@ def refuse_outside(file: h5py.File, path: object) -> None:
 
 
 def _elements(file: h5py.File) -> Iterator[tuple[str, str | None]]:
-    """Yield every element, and why it is external, if it is; internal links are not followed."""
-    waiting, seen = [("", file["/"])], set()
+    """Yield every element, and why it is external, if it is; internal links are not followed.
+
+    Every file is looked through whole, so this uses HDF5's own calls: less than half the time.
+    """
+    waiting, seen = [("", file["/"].id)], set()
     while waiting:
         prefix, group = waiting.pop()
         for name in group:
-            full, link = f"{prefix}{name}", group.get(name, getlink=True)
-            if isinstance(link, h5py.ExternalLink):
-                yield full, f"a link to {link.filename}"
+            full, link = f"{prefix}{name.decode('utf-8', 'replace')}", group.links.get_info(name)
+            if link.type == h5py.h5l.TYPE_EXTERNAL:
+                yield full, f"a link to {os.fsdecode(group.links.get_val(name)[0])}"
                 continue
-            if not isinstance(link, h5py.HardLink):
+            if link.type != h5py.h5l.TYPE_HARD:
                 yield full, None  # leads to what is met elsewhere
                 continue
-            node = group[name]
-            if (key := _identity(node)) in seen:
+            node = h5py.h5o.open(group, name)
+            info = h5py.h5o.get_info(node)
+            if (key := (info.fileno, info.addr)) in seen:
                 continue
             seen.add(key)
-            if isinstance(node, h5py.Group):
+            if isinstance(node, h5py.h5g.GroupID):
                 waiting.append((f"{full}/", node))
             yield full, _elsewhere(node)
 
 
-def _identity(node: Any) -> tuple[int, bytes]:
-    info = h5py.h5o.get_info(node.id)
-    return int(info.fileno), int(info.addr).to_bytes(8, "little")
-
-
 def _elsewhere(node: Any) -> str | None:
-    if not isinstance(node, h5py.Dataset):
+    if not isinstance(node, h5py.h5d.DatasetID):
         return None
-    if node.external:
-        return f"an array that lies in {node.external[0][0]}"
-    if node.is_virtual:
+    stored = node.get_create_plist()
+    if stored.get_external_count():
+        return f"an array that lies in {os.fsdecode(stored.get_external(0)[0])}"
+    if stored.get_layout() == h5py.h5d.VIRTUAL:
         return "a virtual data set"
     return None

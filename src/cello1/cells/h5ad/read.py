@@ -49,6 +49,8 @@ class Source:
         The chosen matrix, and whether it holds raw counts or normalised values.
     genes
         One symbol per column, where they were found, and what is none.
+    organism
+        Of all cells, where it is known.
     """
 
     path: Path
@@ -58,6 +60,7 @@ class Source:
     matrix: Matrix
     values: Values
     genes: Chosen
+    organism: str | None
 
     @property
     def symbols(self) -> pa.StringArray:
@@ -103,8 +106,9 @@ def open_source(
             raise InputError(
                 f"{matrix.name} has {matrix.shape[0]} rows for {len(obs)} cells; file is damaged"
             )
-        genes = find_symbols(file, matrix, organism or organism_in(file, obs))
-        yield Source(path, path.stem, file, obs, matrix, values, genes)
+        organism = organism or organism_in(file, obs)
+        genes = find_symbols(file, matrix, organism)
+        yield Source(path, path.stem, file, obs, matrix, values, genes, organism)
 
 
 @contextmanager
