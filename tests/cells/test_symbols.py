@@ -10,7 +10,8 @@ import scipy.sparse as sp
 
 from cello1.annotate.data import open_data
 from cello1.cells.genes import index_symbols
-from cello1.cells.h5ad.read import open_source
+from cello1.cells.h5ad.matrix import open_matrix
+from cello1.cells.h5ad.read import find_symbols, open_h5ad, open_source
 from cello1.cells.make import make_puzzles
 from cello1.cells.symbols import human_genes, symbols_by_id
 from cello1.errors import InputError
@@ -274,3 +275,16 @@ def test_files_and_loaded_cells_have_the_same_genes(make_cells, save):
         stored = index_symbols(source.symbols)
     loaded = loaded_symbols(adata)
     assert (stored.names, stored.rank.tolist()) == (loaded.names, loaded.rank.tolist())
+
+
+@pytest.mark.parametrize("known", [0, 1, 3_000, 6_000])
+def test_of_many_names_a_sample_tells_whether_they_are_read(known, tmp_path):
+    """Beside a column of symbols that knows few."""
+    genes = sorted(human_genes())
+    index = [*genes[:known], *(f"peak{i}" for i in range(6_000 - known))]
+    column = [*genes[-60:], *(f"clone{i}" for i in range(5_940))]
+    var = pd.DataFrame({"gene_name": column}, index)
+    ad.AnnData(sp.csr_matrix(np.ones((1, 6_000), "f4")), var=var).write_h5ad(tmp_path / "x.h5ad")
+    with open_h5ad(tmp_path / "x.h5ad") as file:
+        chosen = find_symbols(file, open_matrix("X", file["X"]), None)
+    assert chosen.origin == ("var_names" if known > 60 else "gene_name")

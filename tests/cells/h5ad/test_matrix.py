@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from cello1.cells.h5ad.matrix import open_matrix, row_chunks, sample_values
+from cello1.cells.h5ad.matrix import _open_array, open_matrix, row_chunks, sample_values
 from cello1.errors import InputError
 
 ROWS, COLUMNS = 37, 23
@@ -151,3 +151,13 @@ def test_what_is_no_matrix_is_refused_by_name(what, tmp_path):
                 del group.attrs["encoding-type"]
         with pytest.raises(InputError, match=r"expected|damaged"):
             open_matrix("layers/odd", file["X"])
+
+
+def test_what_is_not_packed_is_read_without_a_chunk_cache(truth, tmp_path):
+    ad.AnnData(sp.csr_matrix(truth)).write_h5ad(tmp_path / "x.h5ad")
+    with h5py.File(tmp_path / "x.h5ad") as file:
+        matrix = open_matrix("X", file["X"])
+        for name in ("data", "indices"):
+            array = _open_array(matrix.node, name)
+            assert array.chunks
+            assert array.id.get_access_plist().get_chunk_cache()[1] == 0
