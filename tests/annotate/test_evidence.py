@@ -33,6 +33,14 @@ def test_a_mixed_cluster_is_what_most_of_its_cells_are():
     np.testing.assert_allclose(found.votes[0], [0.55, 0.45, 0], atol=0.01)
 
 
+def test_a_kind_that_is_everywhere_is_not_hidden_by_the_mean_of_all():
+    found = evidence([[0] * 60 + [1] * 5, [0] * 30 + [1] * 25, [0] * 60 + [1] * 3])
+    assert found.scores.argmax(axis=1).tolist() == [0, 0, 0]
+    # Splitting a cluster changes nothing of the others.
+    split = evidence([[0] * 60 + [1] * 5, [0] * 30 + [1] * 25, [0] * 30 + [1] * 3, [0] * 30])
+    np.testing.assert_allclose(split.pooled[:2], found.pooled[:2], atol=0.05)
+
+
 def test_cells_that_list_nothing_known_do_not_agree_on_anything():
     found = evidence([[0] * 20, [1] * 20, [3] * 20])
     gap = np.sort(found.scores[2])[::-1]

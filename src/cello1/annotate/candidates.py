@@ -38,11 +38,14 @@ class Candidates:
         Label -> the user's name for it, where that differs.
     source
         Where they come from, for messages.
+    is_guess
+        Whether nobody named them, so that others may be added which fit better.
     """
 
     labels: list[str]
     given: dict[str, str] = field(default_factory=dict)
     source: str = "given"
+    is_guess: bool = False
 
 
 def read_candidates(

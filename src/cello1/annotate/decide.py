@@ -18,7 +18,13 @@ from cello1.annotate.cells import cells_by_votes, label_cells
 from cello1.annotate.clusters import Clusters
 from cello1.annotate.data import Counted, Data, count
 from cello1.annotate.evidence import Evidence, Knowledge, know, sources_of, weigh
-from cello1.annotate.levels import Level, Tree, better_than_chance, probabilities
+from cello1.annotate.levels import (
+    Level,
+    Tree,
+    better_elsewhere,
+    better_than_chance,
+    probabilities,
+)
 from cello1.annotate.pool import Votes, by_chance
 from cello1.annotate.prepare import Prepared
 from cello1.annotate.reasons import dots, headline, quotes, verdicts
@@ -105,6 +111,8 @@ def decide(
     found = _look(data, prepared, folder, watch, resumes=bool(options.get("run")))
     counted = found.counted
     p, tree = _probabilities(prepared, found)
+    if prepared.candidates.is_guess and found.votes is None and not settings.unique:
+        prepared, found, p, tree = _with_more(prepared, found, p, tree)
     least = LEAST if settings.min_confidence is None else settings.min_confidence
     levels = _levels(prepared, found, p, tree, least)
     if not found.confidence.fitted:
@@ -189,6 +197,34 @@ def _probabilities(prepared: Prepared, found: Found) -> tuple[Floats, Tree]:
         _refuse_too_few(len(logits), m)
         return one_to_one(logits)[0], Tree(labels, m)
     return np.asarray(softmax(logits, axis=1)), Tree(labels, m)
+
+
+def _with_more(
+    prepared: Prepared, found: Found, p: Floats, tree: Tree
+) -> tuple[Prepared, Found, Floats, Tree]:
+    """Offer types that clusters fit better than any of the tissue, too, and decide again."""
+    known, counted, m = found.knowledge, found.counted, tree.offered
+    if known is None or not (more := better_elsewhere(p, m)):
+        return prepared, found, p, tree
+    for h, clusters in sorted(more.items()):
+        names = ", ".join(prepared.clusters.names[k] for k in clusters)
+        prepared.notes.append(
+            f"{known.labels[h]} is not among the types of the tissue, but cluster {names} fits it "
+            "better than all of them, so it is on offer, too"
+        )
+    order = [*range(m), *sorted(more)]
+    order += [h for h in range(m, len(known.labels)) if h not in more]
+    known = replace(
+        known, labels=[known.labels[h] for h in order], weights=known.weights[:, order],
+        known=known.known[order],
+    )  # fmt: skip
+    m += len(more)
+    prepared = replace(prepared, candidates=replace(prepared.candidates, labels=known.labels[:m]))
+    evidence = weigh(
+        counted.listed, counted.everyone, counted.voters, counted.owners, known, m
+    )  # fmt: skip
+    found = replace(found, knowledge=known, evidence=evidence)
+    return prepared, found, *_probabilities(prepared, found)
 
 
 def _logits(found: Found, m: int) -> Floats:

@@ -9,7 +9,7 @@ random choices.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,8 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from scipy.special import softmax
 
+from cello1.annotate.data import FEW
+from cello1.annotate.levels import kinds_of
 from cello1.atlas.atlas import Atlas
 from cello1.atlas.genes import current, is_housekeeping
 from cello1.atlas.tissues import system
@@ -285,12 +287,12 @@ class Evidence:
     scores
         Log-evidence: pooled evidence and votes together, shape (K, L).
     pooled
-        Sum over genes of (share of cells that list it, minus that of all clusters) times its
+        Sum over genes of (share of cells that list it, minus that of cells of all kinds) times its
         weight, shape (K, L).
     votes
         Share of the cells' votes, shape (K, L); a cell votes for the type it fits best.
     apart
-        Share of cells that list a gene, minus that of all clusters, shape (K, G).
+        Share of cells that list a gene, minus that of cells of all kinds, shape (K, G).
     base, weights
         Rating that a list is compared with, shape (L,), and weights scaled over types, (G, L).
     """
@@ -311,7 +313,7 @@ def weigh(
     knowledge: Knowledge,
     offered: int,
 ) -> Evidence:
-    """Compare every cluster with all clusters of the data set, and let its cells vote.
+    """Compare every cluster with what all cells have in common, and let its cells vote.
 
     A single cluster has nothing to be compared with; only its own level counts.
 
@@ -324,28 +326,117 @@ def weigh(
     offered
         Number of candidates; they are the first types.
     """
-    level = 1.0 if len(listed) == 1 else OWN_LEVEL
-    apart = listed - (1.0 - level) * everyone
     weights = np.where(knowledge.known, knowledge.weights, 0.0)
     cells = listed_by(voters, knowledge.places)
-    rated = np.asarray(cells @ weights.astype(np.float32))
+    rated = Rated(
+        listed @ weights, everyone @ weights, np.asarray(cells @ weights.astype(np.float32)), owners
+    )
+    found = combine(rated, knowledge.known, kinds_of(knowledge.labels, offered), offered)
+    level = _level(len(listed))
+    common = everyone if found.counts is None else cells.T @ found.counts
+    return Evidence(
+        found.scores, found.pooled, found.votes, listed - (1.0 - level) * common,
+        (1.0 - level) * (common @ weights) * found.even, weights * found.even,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rated:
+    """Ratings of L types.
+
+    Attributes
+    ----------
+    own, everyone
+        Mean rating of the cells of each cluster, shape (K, L), and over all clusters, shape (L,).
+    cells, owners
+        Ratings of the cells that vote, shape (V, L), and the cluster of each, shape (V,).
+    """
+
+    own: Floats
+    everyone: Floats
+    cells: npt.NDArray[np.float32] = field(repr=False)
+    owners: npt.NDArray[np.intp] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Combined:
+    """Pooled evidence and votes together.
+
+    Attributes
+    ----------
+    scores, pooled, votes
+        As :class:`Evidence` has them, shape (K, L).
+    even
+        Factor by which the ratings of each type are scaled, shape (L,).
+    counts
+        How much each cell that votes counts in what all cells have in common, shape (V,), with sum
+        1; None where clusters count instead.
+    """
+
+    scores: Floats
+    pooled: Floats
+    votes: Floats
+    even: Floats
+    counts: Floats | None
+
+
+def combine(
+    rated: Rated, known: npt.NDArray[np.bool_], kinds: npt.NDArray[np.intp], offered: int
+) -> Combined:
+    """Combine the pooled evidence of clusters with the votes of their cells.
+
+    Clusters are compared with what all cells have in common. Of a data set of mostly one kind of
+    cells, or of clusters that mix kinds, the mean of all would look like that kind, and hide it. So
+    the cells vote twice: after the first vote, which compares them with the mean of all clusters,
+    every broad type counts alike.
+
+    Parameters
+    ----------
+    rated
+        Ratings of all types.
+    known
+        Which types can be rated, shape (L,).
+    kinds
+        Broad types (:func:`cello1.annotate.levels.kinds_of`), shape (L,).
+    offered
+        Number of candidates; they are the first types.
+    """
+    level = _level(len(rated.own))
     # Types known only by relatives have small weights, so that no cell would vote for them.
-    spread = rated.std(axis=0)
+    spread = rated.cells.std(axis=0)
     usual = np.median(spread[:offered][spread[:offered] > 0]) if spread[:offered].any() else 1.0
     even = np.where(spread > 0, (np.maximum(spread, usual / 10) / usual) ** -EVEN, 1.0)
-    weights = weights * even
-    base = (1.0 - level) * (everyone @ weights)
-    pooled = apart @ weights
-    handicap = np.where(knowledge.known, base, np.inf)
-    handicap[offered:] += UNASKED
+
+    def votes(common: Floats) -> Iterator[tuple[slice, Floats]]:
+        handicap = np.where(known, (1.0 - level) * common * even, np.inf)
+        handicap[offered:] += UNASKED
+        for some in (slice(i, i + BLOCK) for i in range(0, len(rated.owners), BLOCK)):
+            yield some, softmax((rated.cells[some] * even - handicap) / TIE, axis=1)
+
+    broad = np.eye(kinds.max() + 1)[kinds] * (kinds >= 0)[:, None]
+    of_kind = np.concatenate([given @ broad for _, given in votes(rated.everyone)])
+    # A cell counts for one kind: rests of its vote would make each kind look like the others.
+    of_kind *= of_kind == of_kind.max(axis=1, keepdims=True)
+    number = of_kind.sum(axis=0)
+    usable = number > 0
+    counts, common = None, rated.everyone
+    if level < 1 and usable.any():
+        # Kinds of very few cells count for less, as small clusters do.
+        weight = number[usable] / (number[usable] + FEW)
+        counts = (of_kind[:, usable] / number[usable]) @ (weight / weight.sum())
+        common = counts @ rated.cells
+    pooled = (rated.own - (1.0 - level) * common) * even
     given = np.zeros_like(pooled)
-    for some in (slice(i, i + BLOCK) for i in range(0, len(owners), BLOCK)):
-        votes = softmax((rated[some] * even - handicap) / TIE, axis=1)
-        np.add.at(given, owners[some], votes)
-    number = given.sum(axis=1, keepdims=True)
-    share = (given + DOUBT / given.shape[1]) / (number + DOUBT)
-    scores = pooled + VOTE * np.log(share)
-    return Evidence(scores, pooled, given / np.maximum(number, 1e-12), apart, base, weights)
+    for some, share in votes(common):
+        np.add.at(given, rated.owners[some], share)
+    total = given.sum(axis=1, keepdims=True)
+    scores = pooled + VOTE * np.log((given + DOUBT / given.shape[1]) / (total + DOUBT))
+    return Combined(scores, pooled, given / np.maximum(total, 1e-12), even, counts)
+
+
+def _level(clusters: int) -> float:
+    """Return the weight of a cluster's own level beside its difference from the others."""
+    return 1.0 if clusters == 1 else OWN_LEVEL
 
 
 def listed_by(lists: npt.NDArray[np.int32], places: npt.NDArray[np.float32]) -> csr_matrix:

@@ -18,7 +18,8 @@ from cello1.puzzles.puzzle import label_key
 from cello1.scoring.ontology import LINEAGES, ancestors, distance, lineage, term_id, term_label
 from cello1.solvers.base import Floats
 
-# Broad types; a type belongs to the most specific one above it.
+# Broad types; a type belongs to the first one above it: what secretes hormones is endocrine before
+# it is a neuron, and anything is a progenitor only if it is nothing else.
 BROAD = (
     "CL:0000084",  # T cell
     "CL:0000945",  # lymphocyte of B lineage
@@ -32,20 +33,20 @@ BROAD = (
     "CL:0000233",  # platelet
     "CL:0000556",  # megakaryocyte
     "CL:0008001",  # hematopoietic precursor cell
+    "CL:0000738",  # leukocyte
     "CL:0000115",  # endothelial cell
     "CL:0000057",  # fibroblast
     "CL:0000669",  # pericyte
     "CL:0000187",  # muscle cell
     "CL:0000136",  # adipocyte
     "CL:0000077",  # mesothelial cell
+    "CL:0000586",  # germ cell
     "CL:0000163",  # endocrine cell
-    "CL:0000066",  # epithelial cell
     "CL:0000540",  # neuron
     "CL:0000125",  # glial cell
-    "CL:0011026",  # progenitor cell
-    "CL:0000586",  # germ cell
-    "CL:0000738",  # leukocyte
     "CL:0002320",  # connective tissue cell
+    "CL:0000066",  # epithelial cell
+    "CL:0011026",  # progenitor cell
 )
 # Share of a close relative's probability that goes to a candidate: below a half, so that such a
 # label never has a high confidence.
@@ -224,10 +225,18 @@ def broad_type(label: str) -> str:
     if term is None:
         return label
     over = {term, *ancestors(term)}
-    found = [root for root in BROAD if root in over]
-    if found:
-        return str(term_label(max(found, key=lambda t: (len(ancestors(t)), t))))
-    return lineage(term) or label
+    found = next((root for root in BROAD if root in over), None)
+    return str(term_label(found)) if found is not None else lineage(term) or label
+
+
+def kinds_of(labels: Sequence[str], offered: int) -> npt.NDArray[np.intp]:
+    """Return the broad type of each type as a number, -1 where no candidate has it, shape (L,).
+
+    The candidates are the first `offered` labels.
+    """
+    broad = [broad_type(label) for label in labels]
+    names = sorted(set(broad[:offered]))
+    return np.array([names.index(b) if b in names else -1 for b in broad], dtype=np.intp)
 
 
 def _above(term: str | None) -> frozenset[str]:
@@ -259,6 +268,28 @@ def probabilities(scores: Floats, offered: int, *, temperature: float, other: fl
     prior = np.zeros(scores.shape[1])
     prior[offered:] = np.log(other) if other > 0 else -np.inf
     return np.asarray(softmax(scores / temperature + prior, axis=1))
+
+
+def better_elsewhere(p: Floats, offered: int) -> dict[int, list[int]]:
+    """Return the types that are not on offer but more probable than all others together.
+
+    Parameters
+    ----------
+    p
+        Probability of every type, shape (K, L).
+    offered
+        Number of candidates; they come first.
+
+    Returns
+    -------
+    dict
+        Type -> its clusters.
+    """
+    found: dict[int, list[int]] = {}
+    for k, best in enumerate(p.argmax(axis=1).tolist()):
+        if best >= offered and p[k, best] > 0.5:
+            found.setdefault(best, []).append(k)
+    return found
 
 
 def better_than_chance(scores: Floats, offered: int) -> npt.NDArray[np.bool_]:

@@ -258,4 +258,4 @@ def _candidates(
         found = read_candidates(types, unknown_types=settings.unknown_types)
         return replace(found, source=f"those that the puzzles show in {where}")
     types, source = tissue_candidates(expert, tissues)
-    return Candidates(types, source=source)
+    return Candidates(types, source=source, is_guess=True)

@@ -170,9 +170,16 @@ LINEAGES = {
 }
 
 
+# Dendritic cells stand beside monocytes and macrophages, as mononuclear phagocytes; the ontology
+# calls only some of them myeloid leukocytes as well (Langerhans cells, but not their parent).
+_PHAGOCYTE, _MYELOID = "CL:0000113", "CL:0000766"
+
+
 def lineage(term: str) -> str | None:
     """Return the lineage of a term, or None when it is under none of `LINEAGES`."""
     over = {term, *ancestors(term)}
+    if _PHAGOCYTE in over:
+        over.add(_MYELOID)
     return next((name for root, name in LINEAGES.items() if root in over), None)
 
 
