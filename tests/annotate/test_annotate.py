@@ -110,6 +110,20 @@ def test_a_type_that_is_not_on_offer_is_none_of_these():
     assert (cells.obs.loc[strange, "cello1_ontology_term_id"] == "unknown").all()
 
 
+def test_without_candidates_a_type_of_another_tissue_is_offered_where_it_fits_better():
+    cells = blood()
+    hepatic = dict(zip(MARKERS["platelet"], ["ALB", "APOA1", "APOC3", "FGB", "TTR"], strict=True))
+    cells.var_names = [hepatic.get(gene, gene) for gene in cells.var_names]
+    co.tl.annotate(cells, groupby="cluster")
+    rows = co.get.annotation(cells)
+    assert rows.loc["3", "label"] == "hepatocyte"
+    assert set(rows["label"][:3]) == set(TYPES[:3])
+    assert "hepatocyte is not among the types of the tissue" in str(cells.uns["cello1"]["notes"])
+    # Where the user names the types, nothing else is offered.
+    co.tl.annotate(cells, groupby="cluster", candidates=TYPES)
+    assert co.get.annotation(cells).loc["3", "label"] == "none of these"
+
+
 def test_below_the_least_confidence_a_cluster_is_unknown(cells):
     co.tl.annotate(cells, min_confidence=1.0, **OPTIONS)
     assert (cells.obs["cello1"] == "unknown").all()
