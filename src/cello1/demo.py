@@ -70,7 +70,7 @@ def demo(
     given = resolve(BuildSettings, settings, changes)
     donor_key, cell_type_key, seed = given.donor_key, given.cell_type_key, given.seed
     if file is None:
-        file = _write_builtin(out / f"{DATASET}.h5ad")
+        file = built_in(out / f"{DATASET}.h5ad")
         show(line("700 blood cells of one donor ship with scanpy; 765 variable genes are kept."))
     settings = choose_settings(file, donor_key, cell_type_key, seed)
     show(line("\n1. Build puzzles and audit them", "bold"))
@@ -164,8 +164,8 @@ def _report(file: Path, settings: BuildSettings) -> Any:
     return diagnosis.report
 
 
-def _write_builtin(path: Path) -> Path:
-    """Write scanpy's own cells as an .h5ad file of CELLxGENE shape."""
+def built_in(path: Path) -> Path:
+    """Write scanpy's own cells as an .h5ad file of CELLxGENE shape, and return its path."""
     if path.exists():
         return path
     import tempfile

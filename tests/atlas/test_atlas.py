@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from atlas_tables import OWN
 
 from cello1.atlas import Atlas
+from cello1.atlas.build import build_atlas
 from cello1.atlas.genes import current, is_housekeeping, telling
 from cello1.atlas.tissues import system, tissue_of_context
 from cello1.errors import InputError
+from cello1.recipes.atlas import AtlasSettings
 
 CELLS = {
     "plasma cell": ["MALAT1", "IGKC", "JCHAIN", "MZB1", "IGHG1", "RPL10", "XBP1", "SSR4", "DERL3"],
@@ -101,6 +104,21 @@ def test_markers_alone_give_a_type_its_genes(small: Atlas) -> None:
     cells = [["NKG7", "GNLY"], ["CD79A", "MS4A1"]]
     scores = small.scores(cells, ["natural killer cell"])
     assert scores[0, 0] > scores[1, 0]
+
+
+def test_a_naming_counts_less_where_much_is_named(folder: Path, tmp_path: Path) -> None:
+    own = OWN["B cell"] + OWN["hepatocyte"]
+    rows = ["cell_type,gene", "B cell,CD79A", "T cell,CD3D", "hepatocyte,ALB"]
+    rows += [f"neuron,{gene}" for gene in own]
+    (tmp_path / "lists.csv").write_text("\n".join(rows) + "\n")
+    settings = AtlasSettings.model_validate({"sources": [{"name": "l", "markers": "lists.csv"}]})
+    build_atlas(settings, tmp_path / "made", tmp_path)
+    atlas = Atlas.read(tmp_path / "made", only=True)
+    row = dict(zip(atlas.genes, atlas.rows(["neuron"])[0], strict=True))
+    # CD79A is named for a second type.
+    assert 0 < row["CD79A"] < row["MS4A1"] == row["CD79B"]
+    one = dict(zip(atlas.genes, atlas.rows(["T cell"])[0], strict=True))
+    assert one["CD3D"] > row["MS4A1"]  # of one gene instead of ten
 
 
 def test_unlisted_gene_counts_only_where_it_was_measured(small: Atlas) -> None:

@@ -49,7 +49,8 @@ def test_weights_were_made_of_the_shared_tables_and_validation_cells(
 
 def test_fitted_weights_do_not_lower_validation(manifest: dict) -> None:
     # On average: single sets of 50 puzzles move by some hundredths either way.
-    assert len(manifest["accuracy"]) == 9
+    # Two kinds of simulated puzzles and five validation sets, with nothing, types, branches hidden.
+    assert len(manifest["accuracy"]) == 7 * 3
     for k in (0, 1):
         change = [
             found["fitted"][k] - found["before"][k] for found in manifest["accuracy"].values()

@@ -360,12 +360,12 @@ class Atlas:
         """
         own, up, down = self._kinship(keys)
         features, against = [], [csr_array((len(keys), len(self.genes)), dtype=np.float32)] * 3
-        for rows, places in self._marker_rows:
+        for rows, named, places in self._marker_rows:
             for ways, n in ((own, 0), (up, 1), (down, 2)):
                 way = ways[:, places]
-                speaks = csr_array(way @ (rows > 0).astype(np.float32))
-                if n == 1:
-                    speaks.data = np.minimum(speaks.data, 1)
+                speaks = csr_array(way @ named)
+                if n == 1:  # the mean of the types above that are named
+                    speaks.data /= csr_array(way @ (rows > 0).astype(np.float32)).data
                 if n == 2:
                     number = np.maximum(way.sum(axis=1), 1).astype(np.float32)
                     speaks = csr_array(speaks.multiply(1 / number[:, None]).tocsr())
@@ -378,12 +378,27 @@ class Atlas:
         return tuple(sorted(self._list_keys))
 
     @cached_property
-    def _marker_rows(self) -> list[tuple[csr_array, list[int]]]:
+    def _marker_rows(self) -> list[tuple[csr_array, csr_array, list[int]]]:
+        """For every list: its rows, how much each naming counts, and the places of its types.
+
+        A naming counts less, the more genes the list names for the type and the more often all
+        lists name the gene; the mean over the namings of a list is 1.
+        """
         place = {key: i for i, key in enumerate(self._marker_keys)}
-        return [
-            (_spread(source, self._at), [place[c.key] for c in source.columns])
-            for source in self._lists
-        ]
+        rows = [_spread(source, self._at) for source in self._lists]
+        times = np.zeros(len(self.genes))
+        for one in rows:
+            times += (one > 0).sum(axis=0)
+        found = []
+        for source, one in zip(self._lists, rows, strict=True):
+            named = csr_array((one > 0).astype(np.float32))
+            length = np.diff(named.indptr)
+            worth = (1 + length / _LONG).repeat(length) * times[named.indices]
+            named.data = (worth**-0.5 / np.mean(worth**-0.5) if len(worth) else worth).astype(
+                np.float32
+            )
+            found.append((one, named, [place[c.key] for c in source.columns]))
+        return found
 
     def _kinship(self, keys: Sequence[str]) -> tuple[csr_array, csr_array, csr_array]:
         """Marker types equal to, above, and below each type, shape (types, marker types) each."""
@@ -688,6 +703,7 @@ _USUAL_WORTH = [0.3, 0.15, 0.1]
 _USUAL_AGAINST = [-0.25, -0.15, 0.0]
 _TELLING = 0.3  # terms of less information content (cell, native cell) are ignored
 _LEAST_HEARD = 0.3
+_LONG = 20  # genes that a list names for a type, from where each of them counts less
 _OFTEN = 0.95
 _SPEAKS = 0.2
 _GRID = 2.0**24

@@ -18,6 +18,7 @@ from cello1.recipes import SolveSettings, checked
 from cello1.scoring.score import score
 from cello1.solvers.base import known_partly
 from cello1.solvers.choose import choose_solver
+from cello1.solvers.classical.atlas import evened
 
 GENES = {
     "plasma cell": ["MALAT1", "IGKC", "JCHAIN", "MZB1", "IGHG1", "RPL10", "XBP1", "SSR4"],
@@ -85,6 +86,16 @@ def test_unlisted_genes_speak_where_the_puzzle_says_what_was_measured(solver, an
 def test_a_damaged_note_of_measured_genes_is_one_clear_error(solver, answers) -> None:
     with pytest.raises(InputError, match="which cannot be read"):
         answers(solver, [puzzle([0, 1], universe="1:AAAA")])
+
+
+def test_scores_are_evened_without_changing_a_cells_order() -> None:
+    scores = np.array([[8.0, -4.0, -4.0], [1.0, 0.0, -1.0]])
+    even = evened(scores, np.array([9, 21]))
+    assert (even.argsort(axis=1) == scores.argsort(axis=1)).all()
+    # The clear cell still has the larger scores, by less than before.
+    assert 1 < even[0, 0] / even[1, 0] < 8
+    np.testing.assert_allclose(evened(scores, np.array([36, 90])), even / 2)
+    assert (evened(np.zeros((2, 2)), np.array([0, 0])) == 0).all()
 
 
 def test_order_of_cells_moves_the_answer_and_nothing_else(solver, answers) -> None:

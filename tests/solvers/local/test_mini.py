@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import cello1
 from cello1.cli import app
-from cello1.demo import _write_builtin
+from cello1.demo import built_in
 from cello1.puzzles.answer import Answer, parse_response
 from cello1.puzzles.prompt import messages
 from cello1.recipes import BuildSettings, SolveSettings, checked
@@ -23,7 +23,7 @@ def blood(tmp_path_factory):
     """Puzzles of the real cells that ship with scanpy."""
     folder = tmp_path_factory.mktemp("blood")
     settings = BuildSettings(n_min=8, n_max=8, per_n=6, split="none", nested_types="allowed")
-    cello1.build([_write_builtin(folder / "blood.h5ad")], folder / "puzzles", settings)
+    cello1.build([built_in(folder / "blood.h5ad")], folder / "puzzles", settings)
     return folder / "puzzles" / "all.parquet"
 
 

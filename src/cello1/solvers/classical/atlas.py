@@ -1,7 +1,8 @@
 """The atlas as an expert: public tables and markers, without training puzzles.
 
 The scores of every candidate are centred over the cells of a batch, so that a type that all cells
-resemble a little gains nothing.
+resemble a little gains nothing. Then they are evened: genes of a list are correlated, so a long
+list of telling genes holds less evidence than the sum of its genes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cello1.atlas import Atlas, Knowledge
 from cello1.atlas.tissues import tissue_of_context
@@ -62,18 +64,37 @@ class AtlasExpert:
             scores = self.atlas.scores(
                 listed, list(labels), universe=universe, tissue=tissue, disease=disease
             )
+            length = np.diff(listed.indptr)
             start = 0
             for puzzle in members:
                 stop = start + len(puzzle.cells)
                 places = [at[label_key(c)] for c in puzzle.candidates]
                 own = np.ascontiguousarray(scores[start:stop, places], dtype=np.float64)
-                self._ready[puzzle.id] = (own - own.mean(axis=0)) / self.atlas.weights.temperature
+                even = evened(own - own.mean(axis=0), length[start:stop])
+                self._ready[puzzle.id] = even / self.atlas.weights.temperature
                 start = stop
 
     def evidence(self, genes: Sequence[str], label: str, rival: str | None) -> list[str]:
         """Return the listed genes that support a type (against a rival), strongest first."""
         tissue, disease = self._where
         return self.atlas.evidence(genes, label, rival, tissue=tissue, disease=disease)
+
+
+def evened(scores: Floats, length: npt.NDArray[np.integer[Any]]) -> Floats:
+    """Return scores whose size depends less on how many genes the cells list.
+
+    The scores of a cell are divided by the square root of their spread over the candidates, and all
+    scores by the square root of the mean number of genes that may be evidence.
+
+    Parameters
+    ----------
+    scores
+        Centred over the cells, shape (N, M).
+    length
+        Number of genes of each cell that may be evidence, shape (N,).
+    """
+    spread = scores.std(axis=1, keepdims=True)
+    return np.asarray(scores / np.sqrt((spread + 1) * (length.mean() + 1)), dtype=np.float64)
 
 
 def where(puzzle: Puzzle) -> tuple[str | None, str | None]:
