@@ -360,17 +360,17 @@ class Atlas:
         """
         own, up, down = self._kinship(keys)
         features, against = [], [csr_array((len(keys), len(self.genes)), dtype=np.float32)] * 3
-        for rows, named, places in self._marker_rows:
+        for named, denied, places in self._marker_rows:
             for ways, n in ((own, 0), (up, 1), (down, 2)):
                 way = ways[:, places]
                 speaks = csr_array(way @ named)
-                if n == 1:  # the mean of the types above that are named
-                    speaks.data /= csr_array(way @ (rows > 0).astype(np.float32)).data
+                if n == 1:  # the mean over the types above that it is named for
+                    speaks.data /= csr_array(way @ (named > 0).astype(np.float32)).data
                 if n == 2:
                     number = np.maximum(way.sum(axis=1), 1).astype(np.float32)
                     speaks = csr_array(speaks.multiply(1 / number[:, None]).tocsr())
                 features.append(speaks)
-                against[n] = against[n] + csr_array(way @ (rows < 0).astype(np.float32))
+                against[n] = against[n] + csr_array(way @ denied)
         return [*features, *(csr_array(f) for f in against)]
 
     @cached_property
@@ -379,25 +379,23 @@ class Atlas:
 
     @cached_property
     def _marker_rows(self) -> list[tuple[csr_array, csr_array, list[int]]]:
-        """For every list: its rows, how much each naming counts, and the places of its types.
+        """For every list: how much each naming counts, genes against types, places of its types.
 
         A naming counts less, the more genes the list names for the type and the more often all
         lists name the gene; the mean over the namings of a list is 1.
         """
         place = {key: i for i, key in enumerate(self._marker_keys)}
-        rows = [_spread(source, self._at) for source in self._lists]
-        times = np.zeros(len(self.genes))
-        for one in rows:
-            times += (one > 0).sum(axis=0)
-        found = []
-        for source, one in zip(self._lists, rows, strict=True):
-            named = csr_array((one > 0).astype(np.float32))
+        found, times = [], np.zeros(len(self.genes))
+        for source in self._lists:
+            rows = _spread(source, self._at)
+            named, denied = (csr_array(r.astype(np.float32)) for r in (rows > 0, rows < 0))
+            times += named.sum(axis=0)
+            found.append((named, denied, [place[c.key] for c in source.columns]))
+        for named, *_ in found:
             length = np.diff(named.indptr)
-            worth = (1 + length / _LONG).repeat(length) * times[named.indices]
-            named.data = (worth**-0.5 / np.mean(worth**-0.5) if len(worth) else worth).astype(
-                np.float32
-            )
-            found.append((one, named, [place[c.key] for c in source.columns]))
+            worth = ((1 + length / _LONG).repeat(length) * times[named.indices]) ** -0.5
+            if len(worth):
+                named.data = (worth / worth.mean()).astype(np.float32)
         return found
 
     def _kinship(self, keys: Sequence[str]) -> tuple[csr_array, csr_array, csr_array]:
