@@ -235,9 +235,10 @@ def atlas_without(study: str, what: str) -> Atlas:
 
 
 def half_of(study: str, what: str) -> set[str]:
-    """Choose half of the types of the atlas, for each study others; one by one, or by branch.
+    """Choose half of the types of the atlas, one by one, or by branch of the ontology.
 
-    When whole branches of the ontology are hidden, no near relative of a hidden type is left.
+    When whole branches are hidden, no near relative of a hidden type is left. The study decides
+    which half: as the last bit of CRC-32 is linear, there are two of types with ids of one length.
     """
     if what == "nothing":
         return set()

@@ -2,13 +2,17 @@
 
 import hashlib
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
+from atlas_tables import OWN, SELDOM
 
 from cello1.atlas import Atlas
 from cello1.atlas.atlas import EMBEDDED, Weights
+from cello1.atlas.source import Column
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,3 +60,44 @@ def test_fitted_weights_do_not_lower_validation(manifest: dict) -> None:
             found["fitted"][k] - found["before"][k] for found in manifest["accuracy"].values()
         ]
         assert sum(change) / len(change) > -0.005
+
+
+@pytest.fixture
+def program(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    yield __import__("atlas_weights")
+    sys.modules.pop("atlas_weights", None)
+
+
+def test_half_of_the_branches_leaves_no_near_relative(program) -> None:
+    keys = set(Atlas.read().keys)
+    hidden = program.half_of("a study", "branches")
+    assert 0.2 < len(hidden) / len(keys) < 0.8
+    others = [program.half_of(study, "branches") for study in ("one", "two", "three", "four")]
+    assert any(not other & hidden for other in others)
+    assert program.half_of("a study", "nothing") == set()
+    branches = {program.branch_of(key) for key in hidden}
+    assert not branches & {program.branch_of(key) for key in keys - hidden}
+    assert len(branches) > 5
+
+
+def test_simulated_puzzles_are_shuffled_and_keep_to_variable_genes(program, monkeypatch) -> None:
+    monkeypatch.setattr(program, "VARIABLE", 30)
+    types = [*OWN, "macrophage"]
+    genes = [*(gene for own in OWN.values() for gene in own), "CD68", *SELDOM]
+    own = [*OWN.values(), ("CD68",)]
+    means = np.array([[9.0 if g in some else 0.1 for g in genes] for some in own])
+    means /= means.sum(axis=1, keepdims=True)
+    columns = [Column(name, None) for name in types]
+    cases = program.simulate(columns, genes, means, 12, 1, variable=True)
+    assert len(cases) == 12
+    assert any(case.gold != sorted(case.gold) for case in cases)
+    listed = {gene for case in cases for cell in case.cells for gene in cell}
+    assert {"CD79A", "CD68"} <= listed
+    assert len(listed) <= 30
+    for case in cases:
+        assert sorted(case.gold) == list(range(len(case.cells)))
+        for cell, place in zip(case.cells, case.gold, strict=True):
+            if (name := case.candidates[place]) in OWN:
+                best = max(OWN, key=lambda n, c=cell: len(set(OWN[n]) & set(c[:6])))
+                assert best == name
