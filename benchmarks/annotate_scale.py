@@ -1,12 +1,16 @@
 """What annotation costs on large files: seconds and memory, beside reading the file twice.
 
     python benchmarks/annotate_scale.py DATA FOLDER [--cells 200000] [--genes 30000] [--gzip]
+    python benchmarks/annotate_scale.py DATA FOLDER --cells 1000000 --genes 2000 --listed 100
+    python benchmarks/annotate_scale.py DATA FOLDER --clusters 300
 
 The cells of PBMC3k are written again and again into a file of FOLDER, as donors of their own, with
-as many genes that nobody expresses as are wanted; `--listed` keeps that many values of a cell.
+as many genes that nobody expresses as are wanted; `--listed` keeps that many values of a cell, and
+`--clusters` divides them into about that many clusters, each of one type where there are enough.
 Each line is a process of its own: `read twice` walks over the matrix by h5py, in pieces, two times;
 `anndata twice` loads it with anndata; `annotate` is `cello1 annotate`, from the start of Python to
-the file that is written. Printed: seconds, processor seconds, peak memory.
+the file that is written; `annotate dask` is `co.tl.annotate` on AnnData whose matrix is a dask
+array of the file (where dask is installed). Printed: seconds, processor seconds, peak memory.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import resource
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import anndata
@@ -46,9 +51,24 @@ sys.argv = ["cello1", "annotate", path, "-o", path + ".out.h5ad"]
 main()
 """,
 }
+if find_spec("dask"):
+    TASKS["annotate dask"] = """
+import anndata, h5py
+import cello1 as co
+from anndata.experimental import read_elem_lazy
+with h5py.File(path) as file:
+    cells = anndata.AnnData(
+        read_elem_lazy(file["X"]), obs=anndata.io.read_elem(file["obs"]),
+        var=anndata.io.read_elem(file["var"]),
+    )
+    co.tl.annotate(cells)
+    print(cells.obs["cello1"].value_counts().to_dict())
+"""
 
 
-def make(path: Path, source: Path, n: int, width: int, listed: int | None, packed: bool) -> None:
+def make(
+    path: Path, source: Path, n: int, width: int, listed: int | None, clusters: int, packed: bool
+) -> None:
     """Write the cells of a small file again and again, block by block."""
     cells = anndata.read_h5ad(source)
     values = csr_matrix(cells.X)[:, :width].astype(np.float32)
@@ -61,8 +81,11 @@ def make(path: Path, source: Path, n: int, width: int, listed: int | None, packe
     genes += [f"NONE{i}" for i in range(width - len(genes))]
     kinds = cells.obs["cell_type"].astype(str).to_numpy()
     copy = np.arange(n) // cells.n_obs
+    types = np.resize(pd.factorize(kinds)[0], n)
+    parts = max(1, clusters // (int(types.max()) + 1))
+    codes = types if clusters == 0 else (types * parts + copy % parts) % clusters
     obs = pd.DataFrame(
-        {"leiden": pd.Categorical(np.resize(pd.factorize(kinds)[0].astype(str), n)),
+        {"leiden": pd.Categorical(codes.astype(str)),
          "donor_id": pd.Categorical([f"D{i}" for i in copy]),
          "tissue": pd.Categorical(["blood"] * n)},
         index=[f"cell{i}" for i in range(n)],
@@ -113,13 +136,16 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=200_000)
     parser.add_argument("--genes", type=int, default=30_000)
     parser.add_argument("--listed", type=int, help="keep so many values of a cell")
+    parser.add_argument("--clusters", type=int, default=0, help="by default one for each type")
     parser.add_argument("--gzip", action="store_true", help="compress, as most files are")
     options = parser.parse_args()
-    name = f"{options.cells}x{options.genes}{'-gzip' * options.gzip}.h5ad"
+    some = f"-{options.clusters}" if options.clusters else ""
+    name = f"{options.cells}x{options.genes}{some}{'-gzip' * options.gzip}.h5ad"
     path = options.folder / name
     if not path.exists():
         source = options.data / "cells" / "pbmc3k_lognorm.h5ad"
-        make(path, source, options.cells, options.genes, options.listed, options.gzip)
+        make(path, source, options.cells, options.genes, options.listed, options.clusters,
+             options.gzip)  # fmt: skip
     for task in TASKS:
         measure(task, path)
 
