@@ -65,6 +65,18 @@ def test_a_type_that_is_not_on_offer_is_none_of_these():
     assert settle([0, 1, 9], [B, NK, PLASMA], offered=2, least=0.2).confidence < 0.5
 
 
+def test_a_type_of_the_same_lineage_gives_an_unsure_sibling_or_an_ancestor():
+    # Pericytes are no fibroblasts, but connective tissue as well.
+    found = settle([1, 1, 8], ["fibroblast", "endothelial cell", "pericyte"], offered=2, least=0.2)
+    assert found.label == "fibroblast"
+    assert found.confidence < 0.5
+    # Two candidates of the lineage are as likely, so one is surer of their ancestor than of them.
+    labels = ["neutrophil", "mast cell", B, "hepatocyte", "plasmacytoid dendritic cell"]
+    found = settle([1, 1, 1, 1, 9], labels, offered=4, least=0.4)
+    assert found.label == "myeloid leukocyte"
+    assert settle([1, 1, 1, 1, 9], labels, offered=4, least=0.2).confidence < 0.5
+
+
 def test_nothing_better_than_chance_is_none_of_these():
     assert settle([8, 2], [B, NK], allowed=False).label == "none of these"
 

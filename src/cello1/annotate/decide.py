@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from cello1.annotate.candidates import UNKNOWN
 from cello1.annotate.cells import cells_by_votes, label_cells
 from cello1.annotate.clusters import Clusters
 from cello1.annotate.data import Counted, Data, count
-from cello1.annotate.evidence import Evidence, Knowledge, know, sources_of, weigh
+from cello1.annotate.evidence import Evidence, Knowledge, know, places_of, sources_of, weigh
 from cello1.annotate.levels import (
     Level,
     Tree,
@@ -147,22 +148,27 @@ def decide(
 def _look(data: Data, prepared: Prepared, folder: Path, watch: Watch, *, resumes: bool) -> Found:
     """Read the cells once, and ask the language model if there is one."""
     settings, notes, labels = prepared.settings, prepared.notes, prepared.candidates.labels
+    expert, symbols = prepared.expert, prepared.symbols.names
     knowledge: Knowledge | None = None
-    if prepared.expert is not None:
-        knowledge = know(
-            prepared.expert, labels, prepared.symbols.names, settings.top_genes,
-            tissue=prepared.tissue, others=not settings.unique and prepared.plan is None,
+    with ThreadPoolExecutor(1) as pool:
+        # The rows of the types take as long as reading a hundred thousand cells.
+        known = None if expert is None else pool.submit(
+            know, expert, labels, symbols, settings.top_genes, tissue=prepared.tissue,
+            others=not settings.unique and prepared.plan is None,
         )  # fmt: skip
-        if not knowledge.transfers:
-            notes.append(
-                f"{len(prepared.symbols.names):,} genes are measured, {knowledge.measured:,} of "
-                f"the {knowledge.genes:,} that {knowledge.name} knows"
-            )
-    counted = count(
-        data, prepared.symbols, prepared.clusters.codes, len(prepared.clusters.names),
-        _donors(data.n_cells, prepared.groups), k=settings.top_genes,
-        places=None if knowledge is None else knowledge.places, watch=watch,
-    )  # fmt: skip
+        counted = count(
+            data, prepared.symbols, prepared.clusters.codes, len(prepared.clusters.names),
+            _donors(data.n_cells, prepared.groups), k=settings.top_genes,
+            places=None if expert is None else places_of(expert, symbols, settings.top_genes),
+            watch=watch,
+        )  # fmt: skip
+        if known is not None:
+            knowledge = known.result()
+    if knowledge is not None and not knowledge.transfers:
+        notes.append(
+            f"{len(symbols):,} genes are measured, {knowledge.measured:,} of the "
+            f"{knowledge.genes:,} that {knowledge.name} knows"
+        )
     _say_silent(counted, prepared.clusters, data, notes)
     found = Found(counted, knowledge)
     if knowledge is not None:

@@ -191,36 +191,49 @@ def know(
         When none of its genes is measured.
     """
     if isinstance(expert, Markers | Centroids):
-        genes, labels, table, known, own = _of_table(expert, candidates, k, others)
+        genes, labels, table, known = _of_table(expert, candidates, others)
     else:
-        genes, labels, table, known, own = _of_atlas(expert, candidates, k, tissue, others)
+        genes, labels, table, known = _of_atlas(expert, candidates, tissue, others)
     place = {symbol: i for i, symbol in enumerate(symbols)}
     at = np.array([place.get(gene, -1) for gene in genes], dtype=np.intp)
     measured = at >= 0
     weights = np.zeros((len(symbols), len(labels)))
     weights[at[measured]] = table[measured]
-    places = np.ones((k, len(symbols)), dtype=np.float32)
-    places[:, at[measured]] = own[:, measured] if own.shape[1] > 1 else own
     if not measured.any():
         raise InputError(
             f"0 of {len(symbols):,} genes are known to {expert.name} (the data have "
             f"{', '.join(map(repr, symbols[:3]))}, ...); expected symbols of human genes such as "
             "CD3D: put them into var_names or var['feature_name']"
         )
-    return Knowledge(labels, weights, known, places, len(genes), int(measured.sum()), expert.name)
+    own = places_of(expert, symbols, k)
+    return Knowledge(labels, weights, known, own, len(genes), int(measured.sum()), expert.name)
+
+
+def places_of(expert: Any, symbols: Sequence[str], k: int) -> npt.NDArray[np.float32]:
+    """Return the weight of a gene at each rank of a list, shape (k, G)."""
+    places = np.ones((k, len(symbols)), dtype=np.float32)
+    if isinstance(expert, Markers):
+        # A marker at the top of the list has twice the weight of one at its end.
+        known = {current(gene) for weights in expert.weights.values() for gene in weights}
+        at = [i for i, symbol in enumerate(symbols) if symbol in known]
+        places[:, at] = 2.0 - np.arange(k)[:, None] / k
+    elif not isinstance(expert, Centroids):
+        atlas = _atlas(expert)
+        place = {gene: g for g, gene in enumerate(atlas.genes)}
+        at = [i for i, symbol in enumerate(symbols) if symbol in place]
+        places[:, at] = atlas.places(k)[:, [place[symbols[i]] for i in at]]
+    return places
 
 
 def _of_table(
-    expert: Markers | Centroids, candidates: Sequence[str], k: int, others: bool
-) -> tuple[list[str], list[str], Floats, npt.NDArray[np.bool_], Floats]:
-    """Return genes, types, weights (genes x types), which types are known, and places (k x 1)."""
+    expert: Markers | Centroids, candidates: Sequence[str], others: bool
+) -> tuple[list[str], list[str], Floats, npt.NDArray[np.bool_]]:
+    """Return genes, types, weights (genes x types), and which types are known."""
     if isinstance(expert, Markers):
         table, every = _of_markers(expert), list(expert.weights)
-        # A marker at the top of the list has twice the weight of one at its end.
-        places = 2.0 - np.arange(k)[:, None] / k
         offered = [expert.entry(label) for label in candidates]
     else:
-        table, every, places = _of_centroids(expert), list(expert.types), np.ones((k, 1))
+        table, every = _of_centroids(expert), list(expert.types)
         keys = [label_key(label) for label in candidates]
         offered = [key if key in expert.types else None for key in keys]
     rest = [kind for kind in every if others and kind not in offered]
@@ -232,19 +245,19 @@ def _of_table(
         for gene, weight in table.get(entry, {}).items() if entry is not None else ():
             weights[place[current(gene)], j] = weight
     known = np.array([entry is not None for entry in entries], dtype=bool)
-    return genes, [*candidates, *rest], weights, known, places
+    return genes, [*candidates, *rest], weights, known
 
 
 def _of_atlas(
-    expert: Any, candidates: Sequence[str], k: int, tissue: str | None, others: bool
-) -> tuple[list[str], list[str], Floats, npt.NDArray[np.bool_], Floats]:
+    expert: Any, candidates: Sequence[str], tissue: str | None, others: bool
+) -> tuple[list[str], list[str], Floats, npt.NDArray[np.bool_]]:
     atlas = _atlas(expert)
     terms = {term_id(label) or label_key(label) for label in candidates}
     rest = [term_label(key) or key for key in atlas.keys if others and key not in terms]
     labels = [*candidates, *rest]
     rows = atlas.rows(labels, tissue=tissue).astype(np.float64)
     known = np.array([atlas.knows(label).how != "not at all" for label in labels], dtype=bool)
-    return list(atlas.genes), labels, rows.T, known, atlas.places(k).astype(np.float64)
+    return list(atlas.genes), labels, rows.T, known
 
 
 def _atlas(expert: Any) -> Atlas:

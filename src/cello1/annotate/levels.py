@@ -112,9 +112,10 @@ class Tree:
 
         A subtype of a candidate counts for it. An ancestor of several candidates counts for them
         equally. A close relative, of the same broad type, counts in part for the candidates of
-        that type: the candidate may mean it, but not with certainty. Any other type counts for
-        none.
+        that type: the candidate may mean it, but not with certainty. Where none is of that type,
+        it counts as much for those of the same lineage. Any other type counts for none.
         """
+        lineages = [None if term is None else lineage(term) for term in self.terms]
         share = np.zeros((len(self.labels), self.offered))
         share[: self.offered] = np.eye(self.offered)
         for h in range(self.offered, len(self.labels)):
@@ -131,6 +132,8 @@ class Tree:
                 share[h, under] = 1.0 / len(under)
                 continue
             kin = [c for c in range(self.offered) if self.broad[c] == self.broad[h]]
+            if not kin and lineages[h] is not None:
+                kin = [c for c in range(self.offered) if lineages[c] == lineages[h]]
             share[h, kin] = RELATIVE / max(len(kin), 1)
         return share
 
