@@ -252,7 +252,7 @@ def _levels(prepared: Prepared, found: Found, p: Floats, tree: Tree, least: floa
         heard &= found.votes.counts > 0
     else:
         assert found.evidence is not None
-        allowed = better_than_chance(found.evidence.pooled, m)
+        allowed = better_than_chance(found.evidence.pooled, m) & found.evidence.speaks(m)
     chosen = [None] * len(p)
     if prepared.settings.unique:
         chosen = assign_jointly(_logits(found, m)).tolist()
