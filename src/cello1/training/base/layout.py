@@ -343,6 +343,8 @@ def questions(layout: Layout, lessons: Sequence[Lesson], pad: int) -> Questions:
 
 # Loss weights of the tokens of a written response.
 TYPE, NEXT, GENE, WORD = 1.0, 0.8, 0.5, 0.1
+LEAVE = 2.0  # few cells are left for last, and many should be on data less clear than practice
+PART = 2.0  # of what parts and ends the answer: one mistake makes it invalid
 SURE = 0.9  # least probability of the best type left for a cell to be decided at first sight
 LEFT = " left for last."
 
@@ -452,7 +454,7 @@ def response(
             say([number], NEXT)
             say(rest, WORD)
             left, *rest = layout.said(LEFT)
-            say([left], NEXT)
+            say([left], LEAVE)
             say([*rest, *layout.newline], WORD)
     if not all(clear):
         opening, *rest = layout.said(f"{EACH_ONCE}\n")
@@ -467,9 +469,9 @@ def response(
     say(rest, WORD)
     for i in range(len(given)):
         if i:
-            say(layout.said(" |"), NEXT)
+            say(layout.said(" |"), PART)
         name(i, lesson.labels if i else lesson.bare, given[:i], False)
-    say(layout.said("</answer><|im_end|>"), NEXT)
+    say(layout.said("</answer><|im_end|>"), PART)
     return text
 
 
