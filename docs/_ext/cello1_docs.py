@@ -142,7 +142,7 @@ class Solved:
 def solved_by() -> Mapping[str, list[Solved]]:
     """Do what the demo does, with its classical solvers; solver -> its answers, in order."""
     from cello1.cells.build import build
-    from cello1.demo import DATASET, _write_builtin, choose_settings
+    from cello1.demo import DATASET, built_in, choose_settings
     from cello1.recipes import SolveSettings
     from cello1.solvers.choose import choose_solver
     from cello1.solvers.run import read_solved, solve
@@ -150,7 +150,7 @@ def solved_by() -> Mapping[str, list[Solved]]:
     found = {}
     with tempfile.TemporaryDirectory() as name, redirect_stdout(StringIO()):
         folder = Path(name)
-        file = _write_builtin(folder / f"{DATASET}.h5ad")
+        file = built_in(folder / f"{DATASET}.h5ad")
         build([file], folder, choose_settings(file, "donor_id", "cell_type", 0))
         train, test = folder / "train.parquet", folder / "test.parquet"
         for solver, alone in (("centroids", False), ("centroids", True), ("markers", False)):

@@ -25,8 +25,8 @@ from cello1.puzzles.prompt import (
 )
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.local.spelling import Tree, spelling_tree
-from cello1.training.base.evidence import likeness, simulate
 from cello1.training.base.practice import Draft, Practice
+from cello1.training.base.simulated import likeness, simulate
 from cello1.training.base.sources import Floats32
 from cello1.training.teacher.wording import AMONG_OTHERS, EACH_ONCE
 

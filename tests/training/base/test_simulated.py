@@ -6,9 +6,9 @@ from base_toys import as_puzzle
 
 from cello1.puzzles.prompt import Suggestion, evidence_section, with_evidence
 from cello1.training.base.base import _words
-from cello1.training.base.evidence import likeness, simulate
 from cello1.training.base.layout import Layout
 from cello1.training.base.practice import Size, knowledge
+from cello1.training.base.simulated import likeness, simulate
 from cello1.training.base.tokens import make_tokenizer
 
 
