@@ -80,7 +80,8 @@ def named(shares: Sequence[float]) -> list[tuple[int, int]]:
     list
         Positions of at most `NAMED` candidates and their percentages.
     """
-    likely = [j for j in _best(shares) if shares[j] >= LEAST] or _best(shares)[:1]
+    best = _best(shares)
+    likely = [j for j in best if shares[j] >= LEAST] or best[:1]
     return [(j, min(round(100 * shares[j]), _MOST_PERCENT)) for j in likely[:NAMED]]
 
 

@@ -8,9 +8,11 @@ import pytest
 from base_toys import COMMON, MARKERS, as_puzzle
 
 from cello1.puzzles.table import read_puzzles
+from cello1.training.base.base import _words
 from cello1.training.base.layout import Layout, questions
 from cello1.training.base.practice import Practice, Size, knowledge
 from cello1.training.base.sources import gather
+from cello1.training.base.tokens import make_tokenizer
 
 
 @pytest.fixture
@@ -33,6 +35,15 @@ def profiles(tmp_path) -> Path:
 def practice(profiles, toys) -> Practice:
     """Draws puzzles of the table and of the toys' cells."""
     return Practice(gather([profiles], None, [toys]), seed=0)
+
+
+@pytest.fixture
+def layout(practice) -> Layout:
+    """Lays puzzles out with a tokenizer of the practice's own genes, types and words."""
+    telling, listed = knowledge(practice)
+    genes = [g for g, share in zip(practice.genes, listed, strict=True) if share > 0.05]
+    tokenizer = make_tokenizer(genes, practice.sources.types, _words(practice), 900)
+    return Layout(tokenizer, practice, telling)
 
 
 @pytest.fixture

@@ -6,21 +6,11 @@ import torch
 
 from cello1.errors import InputError
 from cello1.training.base import copying
-from cello1.training.base.base import _words
 from cello1.training.base.copying import add_copying, keep_identity
 from cello1.training.base.forward import hidden_states
-from cello1.training.base.layout import Layout, questions
-from cello1.training.base.practice import Size, knowledge
+from cello1.training.base.layout import questions
+from cello1.training.base.practice import Size
 from cello1.training.base.pretrain import choose, new_model, start_from
-from cello1.training.base.tokens import make_tokenizer
-
-
-@pytest.fixture
-def layout(practice):
-    telling, listed = knowledge(practice)
-    genes = [g for g, share in zip(practice.genes, listed, strict=True) if share > 0.05]
-    tokenizer = make_tokenizer(genes, practice.sources.types, _words(practice), 900)
-    return Layout(tokenizer, practice, telling)
 
 
 def model_of(layout, **more):

@@ -9,20 +9,10 @@ import cello1
 from cello1.citations.citations import citations, gene_vocabulary
 from cello1.puzzles.answer import TAGS, Answer, parse_response
 from cello1.solvers.local.spelling import spelling_tree
-from cello1.training.base.base import _words
 from cello1.training.base.forward import hidden_states
-from cello1.training.base.layout import Layout, clear_cells, response
-from cello1.training.base.practice import Size, knowledge
+from cello1.training.base.layout import clear_cells, response
+from cello1.training.base.practice import Size
 from cello1.training.base.pretrain import new_model, sees, start_from
-from cello1.training.base.tokens import make_tokenizer
-
-
-@pytest.fixture
-def layout(practice):
-    telling, listed = knowledge(practice)
-    genes = [g for g, share in zip(practice.genes, listed, strict=True) if share > 0.05]
-    tokenizer = make_tokenizer(genes, practice.sources.types, _words(practice), 900)
-    return Layout(tokenizer, practice, telling)
 
 
 def pieces(layout, text):

@@ -5,19 +5,8 @@ import pytest
 from base_toys import as_puzzle
 
 from cello1.puzzles.prompt import Suggestion, evidence_section, with_evidence
-from cello1.training.base.base import _words
-from cello1.training.base.layout import Layout
-from cello1.training.base.practice import Size, knowledge
+from cello1.training.base.practice import Size
 from cello1.training.base.simulated import likeness, simulate
-from cello1.training.base.tokens import make_tokenizer
-
-
-@pytest.fixture
-def layout(practice):
-    telling, listed = knowledge(practice)
-    genes = [g for g, share in zip(practice.genes, listed, strict=True) if share > 0.05]
-    tokenizer = make_tokenizer(genes, practice.sources.types, _words(practice), 900)
-    return Layout(tokenizer, practice, telling)
 
 
 def test_percentages_are_as_often_right_as_they_say(practice, layout):

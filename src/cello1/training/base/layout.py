@@ -198,11 +198,15 @@ class Layout:
     ) -> list[int]:
         """Return the tokens of the section with the simulated evidence of an atlas."""
         made = simulate(draft, self.alike, rng)
+
+        def label(place: int, j: int) -> Sequence[int]:
+            return [*self.said(" |"), *labels[j]] if place else bare[j]
+
         ids = list(self.said(f"\n\n{EVIDENCE_HEADING}"))
         for i, cell in enumerate(made.cells):
             ids += [*self.newline, *self.cell(i + 1, ": ")]
             for place, (j, percent) in enumerate(cell):
-                ids += [*self.said(" |"), *labels[j]] if place else bare[j]
+                ids += label(place, j)
                 ids += self.said(f" {percent} %")
                 if genes := [self.gene_of[t] for t in cited[i][j]]:
                     ids += self.encode(f" ({', '.join(genes)})")
@@ -428,10 +432,12 @@ def response(
             _mend(forms[lesson.gold[i]], place, text)
         _bar(forms, used, place, text)
 
+    def begin(ids: Sequence[int], weight: float = NEXT) -> None:
+        say(ids[:1], weight)
+        say(ids[1:], WORD)
+
     def line(i: int, used: Sequence[int], cite: bool, mend: bool) -> None:
-        number, *rest = layout.cell(i + 1, " is")
-        say([number], NEXT)
-        say(rest, WORD)
+        begin(layout.cell(i + 1, " is"))
         name(i, lesson.labels, used, mend)
         if cite and (genes := lesson.cited[i][given[i]]):
             say(colon, WORD)
@@ -450,23 +456,15 @@ def response(
             line(i, used, True, True)
             used.append(given[i])
         else:
-            number, *rest = layout.cell(i + 1, " is")
-            say([number], NEXT)
-            say(rest, WORD)
-            left, *rest = layout.said(LEFT)
-            say([left], LEAVE)
-            say([*rest, *layout.newline], WORD)
+            begin(layout.cell(i + 1, " is"))
+            begin([*layout.said(LEFT), *layout.newline], LEAVE)
     if not all(clear):
-        opening, *rest = layout.said(f"{EACH_ONCE}\n")
-        say([opening], NEXT)
-        say(rest, WORD)
+        begin(layout.said(f"{EACH_ONCE}\n"))
         for i, sure in enumerate(clear):
             line(i, [u for u in used if u != given[i]], not sure, not sure)
             if not sure:
                 used.append(given[i])
-    close, *rest = layout.said("</think>\n<answer>")
-    say([close], NEXT)
-    say(rest, WORD)
+    begin(layout.said("</think>\n<answer>"))
     for i in range(len(given)):
         if i:
             say(layout.said(" |"), PART)

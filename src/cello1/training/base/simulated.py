@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cello1.puzzles.prompt import KNOWN_HOW
 from cello1.solvers.assign import probabilities
 from cello1.solvers.evidence import named
 from cello1.training.base.practice import Draft
@@ -21,7 +22,6 @@ from cello1.training.base.sources import Floats32
 _NOISE = (0.03, 0.5)  # of a puzzle, as a share of the likeness of a type to itself
 _UNKNOWN = 0.3  # share of the puzzles in which the atlas has no data on some candidates
 _NOISIER = 2.0  # noise of those candidates
-_HOW = ("relative", "markers only", "not at all")
 
 
 class Simulated(NamedTuple):
@@ -51,15 +51,15 @@ def simulate(draft: Draft, alike: Floats32, rng: np.random.Generator) -> Simulat
     rng
         The random generator.
     """
-    likeness = alike[np.ix_(draft.types, draft.types)].astype(np.float64)
+    own, hows = alike[np.ix_(draft.types, draft.types)].astype(np.float64), tuple(KNOWN_HOW)
     noise = np.full(len(draft.types), rng.uniform(*_NOISE))
     known: dict[str, list[int]] = {}
     if rng.random() < _UNKNOWN:
         for j in np.flatnonzero(rng.random(len(noise)) < 0.2).tolist():
-            known.setdefault(_HOW[int(rng.integers(len(_HOW)))], []).append(j)
+            known.setdefault(hows[int(rng.integers(len(hows)))], []).append(j)
             noise[j] *= _NOISIER
-    seen = likeness[draft.gold] + rng.normal(size=(len(draft.gold), len(noise))) * noise
-    apart = (seen[:, None] - likeness[None]) / noise
+    seen = own[draft.gold] + rng.normal(size=(len(draft.gold), len(noise))) * noise
+    apart = (seen[:, None] - own[None]) / noise
     logs: npt.NDArray[np.float64] = -0.5 * np.square(apart).sum(axis=2)
     shares, _ = probabilities(logs)
     return Simulated([named(row) for row in shares.tolist()], known)
