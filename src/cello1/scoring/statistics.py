@@ -83,7 +83,7 @@ def clustered_interval(
     if proportion and (np.all(x == 0.0) or np.all(x == 1.0)):
         exact = binomtest(round(estimate * x.size), x.size).proportion_ci(LEVEL)
         return Interval(estimate, float(exact.low), float(exact.high), x.size, n_clusters, "exact")
-    low, high = percentiles(_resampled_means(x, w, codes, seed))
+    low, high = percentiles(resampled_means(x, codes, w, seed=seed))
     return Interval(estimate, low, high, x.size, n_clusters, unit)
 
 
@@ -147,8 +147,26 @@ def cluster_codes(
     return np.arange(size), "puzzle"
 
 
-def _resampled_means(x: Floats, w: Floats, codes: npt.NDArray[np.intp], seed: int) -> Floats:
-    """Draw clusters with replacement; the mean of each draw, in blocks to bound memory."""
+def resampled_means(
+    x: Floats, codes: npt.NDArray[np.intp], w: Floats | None = None, *, seed: int = 0
+) -> Floats:
+    """Draw clusters with replacement and return the mean of each draw, shape (resamples,).
+
+    With one seed, values of the same clusters get the same draws: their means can be compared.
+
+    Parameters
+    ----------
+    x
+        One number per puzzle.
+    codes
+        The cluster of each, from :func:`cluster_codes`.
+    w
+        What each value counts for.
+    seed
+        Seed of the draws.
+    """
+    w = np.ones_like(x) if w is None else w
+    # In blocks, which bounds memory.
     sums, totals = np.bincount(codes, x * w), np.bincount(codes, w)
     k = len(sums)
     rng = np.random.default_rng(seed)
