@@ -316,9 +316,8 @@ def chances(one: Asked, constants: dict[str, float]) -> tuple[Any, Any]:
     own = np.array([cells[study.codes == k].mean(axis=0) for k in range(len(sizes))])
     ratings = Rated(own, average(own, sizes), cells, study.codes)
     found = combine(ratings, study.known[one.order], one.kinds, one.offered)
-    p = probabilities(
-        found.scores, one.offered, temperature=constants["temperature"], other=constants["other"]
-    )
+    prior = one.tree(constants["RELATIVE"]).prior(constants["other"])
+    p = probabilities(found.scores, prior, constants["temperature"])
     return p, better_than_chance(found.pooled, one.offered)
 
 

@@ -82,15 +82,68 @@ def test_nothing_better_than_chance_is_none_of_these():
 
 
 def test_probabilities_prefer_what_is_on_offer():
-    p = probabilities(np.zeros((1, 3)), 2, temperature=1.0, other=0.1)
+    tree = Tree([B, NK, "hepatocyte"], 2)
+    p = probabilities(np.zeros((1, 3)), tree.prior(0.1), 1.0)
     np.testing.assert_allclose(p, [[1 / 2.1, 1 / 2.1, 0.1 / 2.1]])
-    assert probabilities(np.zeros((1, 3)), 2, temperature=1.0, other=0.0)[0, 2] == 0
+    assert probabilities(np.zeros((1, 3)), tree.prior(0.0), 1.0)[0, 2] == 0
+
+
+MUSCLES = [
+    "smooth muscle cell", "enteric smooth muscle cell", "smooth muscle cell of prostate",
+    "vascular associated smooth muscle cell",
+]  # fmt: skip
+
+
+def test_many_sorts_of_a_type_that_is_not_on_offer_do_not_outvote_a_candidate():
+    scores = np.array([[2.0, 0.0, *[2.0] * len(MUSCLES)]])
+    for others in (MUSCLES[:1], MUSCLES):
+        labels = ["fibroblast", NK, *others]
+        tree = Tree(labels, 2)
+        p = probabilities(scores[:, : len(labels)], tree.prior(0.4), 1.0)
+        assert tree.settle(p[0], 0.2).label == "fibroblast"
+    # Where they fit much better, the cluster is none of these all the same.
+    scores[0, 2:] += 3.0
+    p = probabilities(scores, tree.prior(0.4), 1.0)
+    assert tree.settle(p[0], 0.2).label == "none of these"
+
+
+def test_sorts_of_a_candidate_keep_their_prior():
+    tree = Tree(["T cell", "fibroblast", NAIVE, MEMORY, CD8, *MUSCLES], 2)
+    prior = np.exp(tree.prior(0.1))
+    np.testing.assert_allclose(prior[:5], [1, 1, 0.1, 0.1, 0.1])
+    np.testing.assert_allclose(prior[5:], 0.1 / 2)
 
 
 def test_broad_types_are_terms_of_the_ontology():
     assert all(term_label(term) for term in BROAD)
     assert broad_type("pancreatic A cell") == broad_type("type B pancreatic cell")
     assert broad_type("my own type") == "my own type"
+
+
+@pytest.mark.parametrize(
+    ("label", "broad"),
+    [
+        ("basal cell", "epithelial cell"),
+        ("respiratory basal cell", "epithelial cell"),
+        ("extravillous trophoblast", "epithelial cell"),
+        ("primordial germ cell", "germ cell"),
+        ("kidney collecting duct cell", "epithelial cell"),  # as most of its subtypes
+        ("salivary gland cell", "epithelial cell"),
+        ("cell of skeletal muscle", "muscle cell"),
+        ("mural cell", "pericyte"),
+        ("ciliated cell", "epithelial cell"),  # though most of its subtypes are ependyma
+        ("malignant cell", "malignant cell"),
+        ("melanocyte", "melanocyte"),
+    ],
+)
+def test_a_type_under_no_broad_type_has_that_of_its_kin(label, broad):
+    assert broad_type(label) == broad
+
+
+def test_a_basal_cell_counts_for_the_epithelium_on_offer():
+    found = settle([1, 1, 8], ["basal cell of prostate epithelium", NK, "basal cell"], offered=2)
+    assert found.fine == "basal cell of prostate epithelium"
+    assert found.coarse == "epithelial cell"
 
 
 @pytest.mark.parametrize(

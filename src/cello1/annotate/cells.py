@@ -54,10 +54,8 @@ def label_cells(
     watch
         Called with (what is being done, share done).
     """
-    m, weights = tree.offered, evidence.weights
+    m, weights, prior = tree.offered, evidence.weights, tree.prior(other)
     names, place = _names(tree)
-    prior = np.zeros(weights.shape[1])
-    prior[m:] = np.log(other)
     broad = sorted(set(tree.broad[:m]))
     to_broad = np.zeros((m, len(broad)))
     to_broad[np.arange(m), [broad.index(tree.broad[j]) for j in range(m)]] = 1.0

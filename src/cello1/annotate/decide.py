@@ -195,9 +195,9 @@ def _probabilities(prepared: Prepared, found: Found) -> tuple[Floats, Tree]:
     if found.votes is None and not unique:
         assert found.knowledge is not None
         assert found.evidence is not None
-        other = _constants(prepared).other
-        p = probabilities(found.evidence.scores, m, temperature=found.fit.temperature, other=other)
-        return p, Tree(found.knowledge.labels, m)
+        tree = Tree(found.knowledge.labels, m)
+        prior = tree.prior(_constants(prepared).other)
+        return probabilities(found.evidence.scores, prior, found.fit.temperature), tree
     logits = _logits(found, m)
     if unique:
         _refuse_too_few(len(logits), m)

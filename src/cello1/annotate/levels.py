@@ -6,8 +6,10 @@ their common ancestor is the answer, with the sum of their probabilities.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from scipy.special import softmax
 from cello1.annotate.candidates import NONE, UNKNOWN
 from cello1.puzzles.puzzle import label_key
 from cello1.scoring.ontology import LINEAGES, ancestors, distance, lineage, term_id, term_label
+from cello1.scoring.ontology import labels as all_labels
 from cello1.solvers.base import Floats
 
 # Broad types; a type belongs to the first one above it: what secretes hormones is endocrine before
@@ -53,6 +56,14 @@ BROAD = (
 RELATIVE = 0.45
 # Terms too general to be an answer, such as "cell".
 _TOP = frozenset(("CL:0000000", "CL:0000003", "CL:0000255", "CL:0000548"))
+# Broad types of what the ontology puts under none of them, only under these.
+_ROOTS = {
+    "CL:0000036": "CL:0000066",  # epithelial fate stem cell, such as basal cells: epithelial cell
+    "CL:0000351": "CL:0000066",  # trophoblast cell: epithelial cell
+    "CL:0000064": "CL:0000066",  # ciliated cell: epithelial cell
+    "CL:0005026": "CL:0000066",  # hepatoblast: epithelial cell
+    "CL:0000039": "CL:0000586",  # germ line cell: germ cell
+}
 # What is a piece of another type, though the ontology does not call it a subtype: RNA tells a
 # platelet from a megakaryocyte by its amount at most, and data sets use one word or the other.
 _PIECES = {"CL:0000233": "CL:0000556"}
@@ -136,6 +147,24 @@ class Tree:
                 kin = [c for c in range(self.offered) if lineages[c] == lineages[h]]
             share[h, kin] = RELATIVE / max(len(kin), 1)
         return share
+
+    def prior(self, other: float) -> Floats:
+        """Return the logarithm of the prior of every type, up to a constant, shape (L,).
+
+        Candidates have a prior of 1, other types one of `other`. Those that count for no candidate
+        share it with their broad type: ten sorts of smooth muscle must not have ten times the say
+        of the one sort of fibroblast on offer. They differ, too, so it is divided by the square
+        root of their number.
+        """
+        found = np.zeros(len(self.labels))
+        if other <= 0:
+            found[self.offered :] = -np.inf
+            return found
+        found[self.offered :] = np.log(other)
+        strange = np.flatnonzero(~self.share.any(axis=1))
+        number = Counter(self.broad[h] for h in strange)
+        found[strange] -= 0.5 * np.log([number[self.broad[h]] for h in strange])
+        return found
 
     def settle(
         self, p: Floats, least: float, *, chosen: int | None = None, allowed: bool = True
@@ -223,13 +252,30 @@ class Tree:
 
 
 def broad_type(label: str) -> str:
-    """Return the broad type of a label or term: one of `BROAD`, its lineage, or itself."""
+    """Return the broad type of a label or term: one of `BROAD`, its lineage, or itself.
+
+    A type that the ontology puts under none of them has that of most of its subtypes.
+    """
     term = term_id(label)
     if term is None:
         return label
+    return _broad_above(term) or _broad_below(term) or label
+
+
+def _broad_above(term: str) -> str | None:
     over = {term, *ancestors(term)}
     found = next((root for root in BROAD if root in over), None)
-    return str(term_label(found)) if found is not None else lineage(term) or label
+    if found is None and (above := lineage(term)) is not None:
+        return above
+    found = found or next((broad for root, broad in _ROOTS.items() if root in over), None)
+    return None if found is None else term_label(found)
+
+
+@cache
+def _broad_below(term: str) -> str | None:
+    below = [_broad_above(other) for other in all_labels() if term in ancestors(other)]
+    most, number = Counter(below).most_common(1)[0] if below else (None, 0)
+    return most if 2 * number > len(below) else None
 
 
 def kinds_of(labels: Sequence[str], offered: int) -> npt.NDArray[np.intp]:
@@ -254,22 +300,18 @@ def _is_said(term: str) -> bool:
     return term in LINEAGES or any(root in ancestors(term) | {term} for root in BROAD)
 
 
-def probabilities(scores: Floats, offered: int, *, temperature: float, other: float) -> Floats:
+def probabilities(scores: Floats, prior: Floats, temperature: float) -> Floats:
     """Return the probability of every type, rows summing to 1, shape (K, L).
 
     Parameters
     ----------
     scores
         Log-evidence, shape (K, L).
-    offered
-        Number of candidates; they come first.
+    prior
+        Logarithm of the prior (:meth:`Tree.prior`), shape (L,).
     temperature
         Divisor of the evidence.
-    other
-        Prior probability of a type that is not on offer, relative to one that is.
     """
-    prior = np.zeros(scores.shape[1])
-    prior[offered:] = np.log(other) if other > 0 else -np.inf
     return np.asarray(softmax(scores / temperature + prior, axis=1))
 
 
