@@ -101,29 +101,65 @@ def test_dask_arrays_are_read_in_chunks(cells):
 
 
 class Lazy:
-    """An array that is computed in pieces, as those of dask are."""
+    """An array that is computed in chunks of rows, as those of dask are; it notes which."""
 
-    def __init__(self, values):
-        self.values, self.shape, self.dtype, self.ndim = values, values.shape, values.dtype, 2
+    def __init__(self, values, sizes, computed=None, rows=slice(None)):
+        self.values, self.rows = values, rows
+        self.shape, self.dtype, self.ndim = values.shape, values.dtype, 2
+        self.chunks, self.computed = (tuple(sizes), (values.shape[1],)), computed
 
     def __getitem__(self, rows):
-        return Lazy(self.values[rows])
+        return Lazy(self.values, self.chunks[0], self.computed, rows)
 
     def compute(self):
-        return self.values
+        first, last, _ = self.rows.indices(self.shape[0])
+        bounds = np.cumsum([0, *self.chunks[0]])
+        touched = (bounds[:-1] < last) & (bounds[1:] > first)
+        self.computed.extend(np.flatnonzero(touched).tolist())
+        return self.values[self.rows]
 
 
-def test_lazy_rows_are_computed_piece_by_piece(cells):
-    from cello1.annotate.data import _row_blocks
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+@pytest.mark.parametrize("sizes", [(40, 30, 10), (1,) * 80, (3, 70, 7), (80,)])
+def test_every_chunk_of_a_lazy_array_is_computed_once(cells, form, sizes, monkeypatch):
+    from cello1.annotate import data as module
 
-    dense = cells.X.toarray()
-    chunks = list(_row_blocks(Lazy(dense)))
+    monkeypatch.setattr(module, "CHUNK_VALUES", 4 * cells.n_vars)
+    dense, computed = cells.X[:80].toarray(), []
+    values = dense if form == "dense" else cells.X[:80]
+    chunks = list(module._row_blocks(Lazy(values, sizes, computed)))
+    assert computed == list(range(len(sizes)))
     found = np.zeros_like(dense)
     for chunk in chunks:
         for i in range(len(chunk.indptr) - 1):
             span = slice(chunk.indptr[i], chunk.indptr[i + 1])
             found[chunk.start + i, chunk.indices[span]] = chunk.data[span]
     np.testing.assert_array_equal(found, dense)
+
+
+def test_a_chunk_that_is_too_large_for_memory_is_computed_in_pieces(cells, monkeypatch):
+    from cello1.annotate import data as module
+
+    monkeypatch.setattr(module, "CHUNK_VALUES", 2 * cells.n_vars)
+    monkeypatch.setattr(module, "LARGEST_CHUNK", 8 * cells.n_vars)
+    computed = []
+    list(module._row_blocks(Lazy(cells.X[:80].toarray(), (30, 50), computed)))
+    assert computed == [0] * 4 + [1] * 7
+
+
+@pytest.mark.parametrize("form", ["csr", "csc"])
+def test_a_backed_matrix_is_read_as_its_file_is(cells, form, tmp_path, monkeypatch):
+    if form == "csc":
+        cells.X = csc_matrix(cells.X)
+    cells.write_h5ad(tmp_path / "in.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "in.h5ad", backed="r")
+    sliced = []
+    with open_data(backed) as data:
+        monkeypatch.setattr(type(backed.X), "__getitem__", lambda self, rows: sliced.append(rows))
+        chunks = [(c.start, c.indices.copy(), c.data.copy()) for c in data.chunks()]
+    assert not sliced
+    assert sum(len(numbers) for _, _, numbers in chunks) == cells.X.nnz
+    backed.file.close()
 
 
 def test_raw_is_read_where_x_has_only_some_of_its_genes(cells):

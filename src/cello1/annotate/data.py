@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ from cello1.errors import InputError, brief
 from cello1.runs import Watch
 
 _SAMPLE_VALUES, _PLACES = 200_000, 8
+# A chunk of a dask array with more entries, zeros included, is computed in pieces.
+LARGEST_CHUNK = 1 << 28
 # Number of cells of a cluster that vote one by one; more would not change the majority.
 VOTERS = 300
 # A cluster of this size has half the weight of a large one in the mean of all clusters.
@@ -286,13 +289,14 @@ def _of_parts(
     obsm: Mapping[str, Any],
 ) -> Data:
     notes: list[str] = []
+    look = cache(lambda name: look_at(_sample(nodes[name])))
     if layer is None:
         sizes = {
-            k: (int(nodes[k].shape[1]), look_at(_sample(nodes[k])) in ("counts", "normalised"))
+            k: (int(nodes[k].shape[1]), look(k) in ("counts", "normalised"))
             for k in ("X", "raw.X") if k in nodes
         }  # fmt: skip
         layer = _prefer_raw(sizes, notes)
-    chosen, values = _choose(nodes, layer)
+    chosen, values = _choose(nodes, layer, look)
     node, table = nodes[chosen], var if chosen != "raw.X" or raw_var is None else raw_var
     genes = symbols_of(table, var, "raw.var" if chosen == "raw.X" else "var", organism)
     notes += genes.told()
@@ -332,25 +336,58 @@ class _BackedView:
 
 def _row_blocks(node: Any) -> Iterator[Chunk]:
     """Yield the rows of anything that can be sliced by rows."""
-    n, width = (int(x) for x in node.shape)
+    from anndata.abc import CSCDataset, CSRDataset
+
+    if isinstance(node, CSRDataset | CSCDataset):  # backed by a file
+        yield from row_chunks(open_matrix("X", node.group))
+        return
     if issparse(node):
         node = node.tocsr()  # type: ignore[attr-defined]
-    per_row = max(1, width // 8) if issparse(node) else width
-    step = max(1, CHUNK_VALUES // max(1, per_row))
-    for start in range(0, n, step):
-        block = node[start : min(n, start + step)]
+    width = int(node.shape[1])
+    step = max(1, CHUNK_VALUES // max(1, width // 8 if issparse(node) else width))
+    for start, stop in pairwise(_bounds(node, step)):
+        block = node[start:stop]
         if hasattr(block, "compute"):  # dask
             block = block.compute()
-        rows: Any = csr_matrix(block)
-        yield Chunk(start, rows.indptr.astype(np.int64), rows.indices, rows.data)
+        if issparse(block):
+            yield _chunk(start, block)
+            continue
+        for first in range(0, stop - start, step):
+            yield _chunk(start + first, block[first : first + step])
 
 
-def _choose(nodes: Mapping[str, Any], layer: str | None) -> tuple[str, Values]:
+def _chunk(start: int, rows: Any) -> Chunk:
+    own: Any = csr_matrix(rows)
+    return Chunk(start, own.indptr.astype(np.int64), own.indices, own.data)
+
+
+def _bounds(node: Any, step: int) -> list[int]:
+    """Return the rows at which to divide a matrix: about every `step` rows.
+
+    Every chunk of a dask array is computed once, whatever its size, as half of one often costs as
+    much as all of it. Only what would not fit into memory is divided.
+    """
+    n, width = (int(x) for x in node.shape)
+    chunks = getattr(node, "chunks", None)
+    if not hasattr(node, "compute") or chunks is None:
+        return [*range(0, n, step), n]
+    found = [0]
+    most = max(step, LARGEST_CHUNK // max(1, width))
+    for stop in np.cumsum(chunks[0]).tolist():
+        if stop - found[-1] < step and stop < n:
+            continue  # goes with the next one
+        found += [*range(found[-1] + most, stop, most), stop]
+    return found
+
+
+def _choose(
+    nodes: Mapping[str, Any], layer: str | None, look: Callable[[str], str]
+) -> tuple[str, Values]:
     if layer is not None and layer not in nodes:
         raise InputError(f"no matrix {layer!r} in the AnnData; it has {', '.join(nodes)}")
     found = {}
     for name in nodes if layer is None else [layer]:
-        kind = look_at(_sample(nodes[name]))
+        kind = look(name)
         if kind == "counts":
             return name, "counts"
         if layer in COUNT_LAYERS and kind == "normalised":
