@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 
+from cello1.annotate import evidence as module
 from cello1.annotate.data import VOTERS, _choose_voters, average
 from cello1.annotate.evidence import Knowledge, listed_by, weigh
+from cello1.annotate.reasons import Shares
 
 # Genes a, b, c, d; the last type lists a and b alike, and nobody knows anything of d.
 WEIGHTS = np.array([[4, -4, 3], [-4, 4, 3], [-2, -2, 2], [0, 0, 0]], dtype=float)
@@ -75,3 +79,26 @@ def test_voters_are_spread_over_a_cluster():
     places = np.flatnonzero(chosen & (codes == 0))
     assert np.diff(places).max() <= 4
     assert not chosen[codes < 0].any()
+
+
+def test_ratings_in_pieces_give_the_same(monkeypatch):
+    clusters = [[0] * 33 + [1] * 27, [2] * 40, [3] * 40, [1] * 9]
+    whole, before = evidence(clusters), WEIGHTS.copy()
+    monkeypatch.setattr(module, "BLOCK", 7)
+    pieces = evidence(clusters)
+    for name in ("scores", "pooled", "votes", "base", "weights", "common"):
+        np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), atol=1e-9)
+    np.testing.assert_array_equal(WEIGHTS, before)
+    rating = np.array([clusters[0].count(g) for g in range(4)]) / 60 @ whole.weights - whole.base
+    np.testing.assert_allclose(whole.apart(0) @ whole.weights, rating, atol=1e-5)
+    np.testing.assert_allclose(whole.pooled[0], rating, atol=1e-5)
+
+
+def test_shares_of_cells_inside_and_outside_a_cluster():
+    # Symbols that several genes share can be counted more often than there are cells.
+    counted = SimpleNamespace(detected=np.array([[2, 0], [9, 3]]), sizes=np.array([4, 6]))
+    share = Shares(counted)
+    np.testing.assert_allclose(share.inside(0), [0.5, 0])
+    np.testing.assert_allclose(share.outside(0), [1.0, 0.5])
+    np.testing.assert_allclose(share.inside(1), [1.0, 0.5])
+    np.testing.assert_allclose(share.outside(1), [0.5, 0])

@@ -308,8 +308,8 @@ class Evidence:
         weight, shape (K, L).
     votes
         Share of the cells' votes, shape (K, L); a cell votes for the type it fits best.
-    apart
-        Share of cells that list a gene, minus that of cells of all kinds, shape (K, G).
+    listed, common
+        Share of cells that list a gene, shape (K, G), and what that is compared with, shape (G,).
     base, weights
         Rating that a list is compared with, shape (L,), and weights scaled over types, (G, L).
     """
@@ -317,13 +317,20 @@ class Evidence:
     scores: Floats
     pooled: Floats = field(repr=False)
     votes: Floats = field(repr=False)
-    apart: Floats = field(repr=False)
+    listed: Floats = field(repr=False)
+    common: Floats = field(repr=False)
     base: Floats = field(repr=False)
     weights: Floats = field(repr=False)
 
+    def apart(self, k: int) -> Floats:
+        """Return the share of cells of a cluster that list a gene, minus the usual one, (G,)."""
+        return np.asarray(self.listed[k] - self.common)
+
     def speaks(self, offered: int) -> npt.NDArray[np.bool_]:
         """Return in which clusters genes speak for any candidate, not only against others, (K,)."""
-        spoken = np.maximum(self.apart, 0.0) @ np.maximum(self.weights[:, :offered], 0.0)
+        positive = np.maximum(self.weights[:, :offered], 0.0)
+        each = (np.maximum(self.apart(k), 0.0) @ positive for k in range(len(self.listed)))
+        spoken = np.array(list(each))
         pooled = self.pooled[:, :offered]
         return np.asarray(((pooled > 0) & (spoken >= SPOKEN * pooled)).any(axis=1))
 
@@ -355,12 +362,12 @@ def weigh(
         listed @ weights, everyone @ weights, np.asarray(cells @ weights.astype(np.float32)), owners
     )
     found = combine(rated, knowledge.known, kinds_of(knowledge.labels, offered), offered)
-    level = _level(len(listed))
     common = everyone if found.counts is None else cells.T @ found.counts
+    common = (1.0 - _level(len(listed))) * common
+    weights *= found.even  # a copy; another would be as large
     return Evidence(
-        found.scores, found.pooled, found.votes, listed - (1.0 - level) * common,
-        (1.0 - level) * (common @ weights) * found.even, weights * found.even,
-    )  # fmt: skip
+        found.scores, found.pooled, found.votes, listed, common, common @ weights, weights
+    )
 
 
 @dataclass(frozen=True)
@@ -426,7 +433,7 @@ def combine(
     """
     level = _level(len(rated.own))
     # Types known only by relatives have small weights, so that no cell would vote for them.
-    spread = rated.cells.std(axis=0)
+    spread = _spread(rated.cells)
     usual = np.median(spread[:offered][spread[:offered] > 0]) if spread[:offered].any() else 1.0
     even = np.where(spread > 0, (np.maximum(spread, usual / 10) / usual) ** -EVEN, 1.0)
 
@@ -447,7 +454,10 @@ def combine(
         # Kinds of very few cells count for less, as small clusters do.
         weight = number[usable] / (number[usable] + FEW)
         counts = (of_kind[:, usable] / number[usable]) @ (weight / weight.sum())
-        common = counts @ rated.cells
+        # At once, all ratings would be copied as double precision.
+        common = np.zeros_like(rated.everyone)
+        for i in range(0, len(counts), BLOCK):
+            common += counts[i : i + BLOCK] @ rated.cells[i : i + BLOCK]
     pooled = (rated.own - (1.0 - level) * common) * even
     given = np.zeros_like(pooled)
     for some, share in votes(common):
@@ -455,6 +465,14 @@ def combine(
     total = given.sum(axis=1, keepdims=True)
     scores = pooled + VOTE * np.log((given + DOUBT / given.shape[1]) / (total + DOUBT))
     return Combined(scores, pooled, given / np.maximum(total, 1e-12), even, counts)
+
+
+def _spread(cells: npt.NDArray[np.float32]) -> Floats:
+    """Return the standard deviation of ratings, shape (L,), without a copy of them."""
+    mean, square = cells.mean(axis=0, dtype=np.float64), np.zeros(cells.shape[1])
+    for i in range(0, len(cells), BLOCK):
+        square += ((cells[i : i + BLOCK] - mean) ** 2).sum(axis=0)
+    return np.asarray(np.sqrt(square / max(len(cells), 1)))
 
 
 def _level(clusters: int) -> float:

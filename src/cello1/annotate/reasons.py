@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,22 +45,26 @@ _EVERYWHERE = re.compile(
 Records = Mapping[str, Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
 class Shares:
-    """Shares of cells that express each gene, shape (clusters, symbols)."""
+    """Shares of cells that express each gene, in a cluster and in all others, shape (symbols,)."""
 
-    inside: Floats
-    outside: Floats
+    def __init__(self, counted: Counted) -> None:
+        self.detected, self.sizes = counted.detected, counted.sizes
+        self.total, self.n_cells = np.zeros(self.detected.shape[1]), int(self.sizes.sum())
+        for k in range(len(self.sizes)):
+            self.total += self._cells(k)
 
+    def _cells(self, k: int) -> npt.NDArray[np.intp]:
+        return np.asarray(np.minimum(self.detected[k], self.sizes[k]))
 
-def shares(counted: Counted) -> Shares:
-    """Return the share of cells that express each gene, in each cluster and in all others."""
-    detected = np.minimum(counted.detected, counted.sizes[:, None])
-    others = np.maximum(counted.sizes.sum() - counted.sizes, 1)[:, None]
-    return Shares(
-        detected / np.maximum(counted.sizes, 1)[:, None],
-        (detected.sum(axis=0) - detected) / others,
-    )
+    def inside(self, k: int) -> Floats:
+        """Return the shares in a cluster."""
+        return np.asarray(self._cells(k) / max(int(self.sizes[k]), 1))
+
+    def outside(self, k: int) -> Floats:
+        """Return the shares in all other clusters together."""
+        others = max(self.n_cells - int(self.sizes[k]), 1)
+        return np.asarray((self.total - self._cells(k)) / others)
 
 
 def verdicts(
@@ -80,7 +84,7 @@ def verdicts(
     sources
         Type -> sources of the solver's data on it, as text.
     """
-    share = shares(counted)
+    share = Shares(counted)
     symbols = counted.symbols.names
     usable = np.array([not _EVERYWHERE.match(symbol) for symbol in symbols], dtype=bool)
     index = {label: j for j, label in enumerate(knowledge.labels)}
@@ -89,8 +93,8 @@ def verdicts(
     for k, level in enumerate(levels):
         j, r = index[level.fine], index[level.runner_up]
         own, rival = knowledge.weights[:, j], knowledge.weights[:, r]
-        inside, outside = share.inside[k], share.outside[k]
-        gain = evidence.apart[k] * own
+        inside, outside = share.inside(k), share.outside(k)
+        gain = evidence.apart(k) * own
         speaks = _best(np.where(usable & (own > 0) & (inside > outside), gain, 0.0), _SHOWN)
         lacking = usable & (own > 0) & (inside < _RARE) & (inside <= outside)
         against = _best(np.where(lacking, own, 0.0), _BETWEEN)
@@ -108,10 +112,10 @@ def verdicts(
             for way, genes in (("for", speaks), ("against", against)) for g in genes
         ]  # fmt: skip
 
-        def told(genes: list[int], k: int = k) -> str:
+        def told(genes: list[int], inside: Floats = inside, outside: Floats = outside) -> str:
             return ", ".join(
-                f"{symbols[g]} ({_percent(share.inside[k, g])} of its cells, "
-                f"{_percent(share.outside[k, g])} of others)"
+                f"{symbols[g]} ({_percent(inside[g])} of its cells, "
+                f"{_percent(outside[g])} of others)"
                 for g in genes
             )
 
@@ -153,8 +157,9 @@ def dots(counted: Counted, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         gene for n in range(_DOTS) for row in rows for gene in row.get("supported", [])[n : n + 1]
         if gene in place
     ))[:_MOST_DOTS]  # fmt: skip
-    inside = shares(counted).inside[:, [place[gene] for gene in genes]]
-    return {"genes": genes, "shares": inside.round(3).tolist()}
+    share, at = Shares(counted), [place[gene] for gene in genes]
+    inside = [share.inside(k)[at].round(3).tolist() for k in range(len(counted.sizes))]
+    return {"genes": genes, "shares": inside}
 
 
 def headline(name: str, level: Level, counted: Counted, k: int) -> str:
@@ -212,7 +217,7 @@ def quotes(
     """
     known = read_aliases(aliases)
     table = Markers.from_file(markers)
-    names, share = counted.symbols.names, shares(counted)
+    names, share = counted.symbols.names, Shares(counted)
     labels = [label_key(plan.candidates[j]) for j in best]
     cited, surest = _read(plan, labels, records, known, frozenset(names))
     found: dict[int, dict[str, Any]] = {}
@@ -221,8 +226,8 @@ def quotes(
         weights = None if entry is None else {g for g, w in table.weights[entry].items() if w > 0}
         items = support(
             cited[k],
-            dict(zip(names, share.inside[k].tolist(), strict=True)),
-            dict(zip(names, share.outside[k].tolist(), strict=True)),
+            dict(zip(names, share.inside(k).tolist(), strict=True)),
+            dict(zip(names, share.outside(k).tolist(), strict=True)),
             weights,
         )
         items = [s for s in items if not _EVERYWHERE.match(s.gene)]
