@@ -43,9 +43,9 @@ def test_a_response_is_right_and_every_gene_is_in_its_cell(practice, layout):
         draft = practice.draw(0, i, Size(4, 50, 1))
         lesson = layout.lesson(draft, rng, cite=True)
         puzzle = as_puzzle(practice, draft)
-        tokens, targets, weights, barred = response(layout, lesson)
+        tokens, targets, weights, allowed, about = response(layout, lesson)
         assert tokens == targets
-        assert len(tokens) == len(weights) == len(barred)
+        assert len(tokens) == len(weights) == len(allowed) == len(about)
         assert min(weights) > 0
         text = layout.tokenizer.decode(tokens).removesuffix("<|im_end|>")
         assert cello1.score(puzzle, text).exact
@@ -94,7 +94,7 @@ def test_what_follows_the_ratings_is_told_the_right_type_unless_it_is_gone(pract
     lesson = layout.lesson(draft, np.random.default_rng(0), cite=True)
     n = len(lesson.gold)
     said = [lesson.gold[(i + 1) % n] for i in range(n)]  # everybody says the next one's type
-    tokens, targets, weights, _ = response(layout, lesson, said)
+    tokens, targets, weights, *_ = response(layout, lesson, said)
     text = layout.tokenizer.decode(tokens).removesuffix("<|im_end|>")
     answer = parse_response(text)
     assert isinstance(answer, Answer)
@@ -105,16 +105,29 @@ def test_what_follows_the_ratings_is_told_the_right_type_unless_it_is_gone(pract
     assert min(weights) > 0
 
 
-def test_what_would_repeat_a_type_or_a_gene_is_barred_and_nothing_right_is(practice, layout):
-    draft = practice.draw(0, 2, Size(4, 50, 1))
+def test_allowed_are_the_types_not_given_yet_and_the_genes_of_the_cell_not_cited(practice, layout):
+    draft = practice.draw(0, 2, Size(4, 50, 1, plain=True))
     lesson = layout.lesson(draft, np.random.default_rng(0), cite=True)
     text = response(layout, lesson, clear=[True, False, True, False])
-    assert not any(t in barred for t, barred in zip(text.targets, text.barred, strict=True))
-    reached = tuple(t for barred in text.barred for t in barred)
-    named = {lesson.labels[j][-1] for j in lesson.gold}
-    assert named & set(reached)
-    cited = [gene for i, j in enumerate(lesson.gold) for gene in lesson.cited[i][j][:-1]]
-    assert set(cited) <= set(reached)
+    assert all(t in some for t, some in zip(text.targets, text.allowed, strict=True) if some)
+    types = {form[-1] for form in lesson.labels}
+    answered = [some for some in text.allowed if set(some) & types][-len(lesson.gold) :]
+    assert [len(some) for some in answered] == [len(types) - k for k in range(len(lesson.gold))]
+    genes = [some for some in text.allowed if some and not set(some) & types and len(some) > 1]
+    listed = [set(map(layout.tokenizer.decode, cell)) for cell in lesson.listed]
+    assert genes
+    assert all(any(set(map(layout.tokenizer.decode, g)) <= c for c in listed) for g in genes)
+
+
+def test_every_name_and_the_token_before_it_belong_to_their_cell(practice, layout):
+    draft = practice.draw(0, 3, Size(5, 50, 1))
+    lesson = layout.lesson(draft, np.random.default_rng(0), cite=True)
+    text = response(layout, lesson, clear=[True, True, False, True, True])
+    start = text.tokens.index(layout.said("<answer>")[0])
+    cell, bar = 1, layout.said(" |")[0]
+    for token, about in list(zip(text.tokens, text.about, strict=True))[start:-2]:
+        cell += token == bar
+        assert about == cell
 
 
 def test_known_labels_are_also_read_word_by_word(practice, layout):

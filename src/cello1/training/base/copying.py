@@ -216,7 +216,8 @@ def _read(model: Any, layout: Layout, practice: Practice, i: int) -> _Seen:
     size = Size(int(rng.integers(low, high)), int(rng.integers(few, many)), distractors)
     lesson = layout.lesson(practice.draw(_FAR_STEP, i, size), rng, cite=True)
     clear = (rng.random(len(lesson.gold)) < _CLEAR).tolist()
-    said, _, weights, _ = response(layout, lesson, clear=clear)
+    text = response(layout, lesson, clear=clear)
+    said, weights = text.tokens, text.weights
     ids = lesson.prompt + said[1:]  # the prompt ends in the first token of the response
     kinds, cells = _kinds(layout, lesson, len(ids))
     start = len(lesson.prompt) - 2

@@ -51,6 +51,8 @@ class Lesson:
         Position of the candidate of each cell.
     cited
         For each cell and candidate, tokens of the genes that support it.
+    listed
+        For each cell, tokens of its genes that can be cited.
     tree
         Prefix tree of the labels.
     cells
@@ -62,6 +64,7 @@ class Lesson:
     bare: list[tuple[int, ...]]
     gold: list[int]
     cited: list[list[list[int]]]
+    listed: list[set[int]]
     tree: Tree
     cells: list[tuple[int, int]]
 
@@ -186,7 +189,8 @@ class Layout:
             ids += self._evidence(draft, bare, labels, cited, rng)
         ids += self.tail
         tree = spelling_tree(labels, self.end[0])
-        return Lesson(ids, labels, bare, draft.gold.tolist(), cited, tree, cells)
+        listed = [{int(t) for t in self.single[cell] if t >= 0} for cell in draft.cells]
+        return Lesson(ids, labels, bare, draft.gold.tolist(), cited, listed, tree, cells)
 
     def _evidence(
         self,
@@ -362,14 +366,18 @@ class Text(NamedTuple):
         Tokens after the prompt.
     targets, weights
         The target of each token, and its loss weight.
-    barred
-        Tokens that would give a type, or a gene of a line, a second time in place of this one.
+    allowed
+        Tokens that are valid in place of this one, where a type or a gene is named: types on offer
+        that no earlier line has given, genes of the cell that are not cited yet.
+    about
+        Number of the cell whose type this token names, or the token before a name; else 0.
     """
 
     tokens: list[int]
     targets: list[int]
     weights: list[float]
-    barred: list[tuple[int, ...]]
+    allowed: list[tuple[int, ...]]
+    about: list[int]
 
 
 def clear_cells(rating: npt.NDArray[np.float32], given: Sequence[int]) -> list[bool]:
@@ -414,7 +422,7 @@ def response(
     clear
         Which cells are decided in the first round; by default all.
     """
-    text = Text([], [], [], [])
+    text = Text([], [], [], [], [])
     given = lesson.gold if given is None else given
     clear = [True] * len(given) if clear is None else clear
     colon, among = layout.said(": "), layout.said(AMONG_OTHERS)
@@ -423,14 +431,16 @@ def response(
         text.tokens.extend(ids)
         text.targets.extend(ids)
         text.weights.extend([weight] * len(ids))
-        text.barred.extend([()] * len(ids))
+        text.allowed.extend([()] * len(ids))
+        text.about.extend([0] * len(ids))
 
     def name(i: int, forms: Sequence[Sequence[int]], used: Sequence[int], mend: bool) -> None:
         place = len(text.tokens)
         say(forms[given[i]], TYPE)
         if mend and lesson.gold[i] not in used:
             _mend(forms[lesson.gold[i]], place, text)
-        _bar(forms, used, place, text)
+        _allow(forms, used, place, text)
+        text.about[place - 1 :] = [i + 1] * (len(text.tokens) - place + 1)
 
     def begin(ids: Sequence[int], weight: float = NEXT) -> None:
         say(ids[:1], weight)
@@ -442,8 +452,8 @@ def response(
         if cite and (genes := lesson.cited[i][given[i]]):
             say(colon, WORD)
             say(genes, GENE)
-            for k in range(1, len(genes)):
-                text.barred[k - len(genes)] = tuple(genes[:k])
+            for k in range(len(genes)):
+                text.allowed[k - len(genes)] = tuple(lesson.listed[i] - set(genes[:k]))
             say(among, WORD)
         else:
             say(layout.end, WORD)
@@ -484,11 +494,10 @@ def _mend(right: Sequence[int], place: int, text: Text) -> None:
             return
 
 
-def _bar(forms: Sequence[Sequence[int]], used: Sequence[int], place: int, text: Text) -> None:
-    """List the tokens by which the label at `place` would become one already given."""
+def _allow(forms: Sequence[Sequence[int]], used: Sequence[int], place: int, text: Text) -> None:
+    """List the tokens by which the label at `place` becomes one on offer that is not used."""
     spelled = text.tokens[place:]
     for k, target in enumerate(text.targets[place:]):
-        here = [(j, form) for j, form in enumerate(forms) if list(form[:k]) == spelled[:k]]
-        open_ = {form[k] for j, form in here if j not in used and len(form) > k} | {target}
-        gone = {form[k] for j, form in here if j in used and len(form) > k} - open_
-        text.barred[place + k] = tuple(sorted(gone))
+        here = [form for j, form in enumerate(forms) if j not in used and len(form) > k]
+        going_on = {form[k] for form in here if list(form[:k]) == spelled[:k]}
+        text.allowed[place + k] = tuple(sorted(going_on | {target}))

@@ -23,6 +23,7 @@ from cello1.training.base.sources import Floats32, Ints, Sources
 
 _PLACE = 50  # genes of a list
 _FEWEST = 3  # smallest number of types in a puzzle
+_KIN = 0.4  # share of puzzles of related types, such as sorted blood, which are the hard ones
 MITOCHONDRIAL = {
     "MT-CO1": 0.17, "MT-CO2": 0.15, "MT-CO3": 0.16, "MT-ATP6": 0.10, "MT-CYB": 0.10,
     "MT-ND1": 0.08, "MT-ND2": 0.06, "MT-ND3": 0.06, "MT-ND4": 0.09, "MT-ND5": 0.025,
@@ -154,6 +155,8 @@ class Practice:
         self.is_ribo &= np.array(["K" not in g for g in self.genes])  # RPS6KA1 is a kinase
         self.is_mito = np.array([g.startswith("MT-") for g in self.genes])
         self.order = np.argsort(np.argsort(self.genes)).astype(np.float32) / len(self.genes)
+        wider = [set(names) for names in sources.wider]
+        self.shared = np.array([[len(a & b) for b in wider] for a in wider], np.float32)
         self.groups = self._groups()
         self.ribo, self.ribo_shares = self._ribosomal()
         self.pools = []
@@ -236,9 +239,16 @@ class Practice:
     def _choose(
         self, types: list[int], size: Size, rng: np.random.Generator
     ) -> tuple[list[int], list[int]]:
-        """Choose the types of the cells and the distractors; nested types rarely together."""
+        """Choose the types of the cells and the distractors; nested types rarely together.
+
+        In some puzzles all are related to one, by the ancestors that they share.
+        """
         nested = self.sources.nested
         order = [types[i] for i in rng.permutation(len(types))]
+        if rng.random() < _KIN:
+            near = self.shared[order[0], order] + rng.gumbel(size=len(order))
+            near[0] = np.inf
+            order = [order[i] for i in np.argsort(-near, kind="stable")]
         strict = rng.random() < 0.8
         chosen: list[int] = []
         for kind in order:

@@ -28,7 +28,7 @@ from cello1.errors import InputError
 from cello1.runs import LOG, append_line, write_atomic
 from cello1.solvers.assign import assign_jointly
 from cello1.training.base.copying import keep_identity
-from cello1.training.base.forward import States, hidden_states
+from cello1.training.base.forward import States, hidden_states, training_dtype
 from cello1.training.base.layout import (
     Layout,
     Lesson,
@@ -47,7 +47,7 @@ CHECKPOINT_SECONDS = 60.0
 COPIED = 1.0  # initial scale of the output of the look-up layer
 LOOK_UP = 0.2  # weight of the loss of which cell a gene belongs to
 OFFERED = 1.0  # weight of the loss of which labels are on offer
-TWICE = 1.0  # weight of the loss of types, and genes of a line, that are given twice
+FORM = 2.0  # weight of the loss of types and genes that are not on offer, or given twice
 FASTER = 4.0  # learning rate of the copying layer, relative to the trained layers
 _OWN = 0.5  # share of the written puzzles that follow perturbed ratings of the model
 _PER_CELL, _PER_PUZZLE = 14, 60  # tokens besides the genes, including the questions
@@ -68,8 +68,10 @@ class Texts(NamedTuple):
     ----------
     ids, targets, weights
         As :func:`cello1.training.base.layout.response` returns them, padded on the right.
-    barred
+    allowed
         The same, shape (rows, longest, most).
+    about
+        The same, from 0 on and -1 where there is none; shape (rows, longest).
     ends
         Length of each prompt, including the opening ``<think>``; shape (rows,).
     """
@@ -77,7 +79,8 @@ class Texts(NamedTuple):
     ids: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
-    barred: torch.Tensor
+    allowed: torch.Tensor
+    about: torch.Tensor
     ends: torch.Tensor
 
 
@@ -105,9 +108,10 @@ class Feed(torch.utils.data.Dataset[Work]):
         many = max(1, stage.batch_tokens // length)
         written = round(many * stage.written)
         lessons = []
+        # All prompts of a step or none: the others would be padded to twice their length.
+        told = bool(stage.evidence) and rng.random() < stage.evidence
         for i in range(many):
             draft = self.practice.draw(step, i, size)
-            told = bool(stage.evidence) and rng.random() < stage.evidence
             lessons.append(self.layout.lesson(draft, rng, cite=i < written, evidence=told))
         return Work(questions(self.layout, lessons, self.pad), lessons[:written])
 
@@ -354,7 +358,7 @@ class Trainer:
         numbers = [layout.cell(i, "")[0] for i in range(1, MOST_CELLS + 1)]
         self.numbers = torch.tensor(numbers, device=model.device)
         self.step, self.tokens, self.total = 0, 0, len(self.feed)
-        self.dtype = torch.bfloat16 if model.device.type == "cuda" else torch.float32
+        self.dtype = training_dtype(model.device)
         copyist = getattr(model.config, "identity_size", 0) > 0
         last = f"layers.{len(model.model.layers) - 1}." if copyist else "no such layer"
         groups = []
@@ -449,9 +453,9 @@ class Trainer:
         losses["read"] = asked.ids.size
         if work.lessons:
             text = self._texts(work, chosen.logs.detach().float().cpu().numpy())
-            written, twice = self._spoken(text, chosen.states)
-            loss = loss + written + TWICE * twice
-            losses["written"], losses["twice"] = written.detach(), twice.detach()
+            said = self._spoken(text, chosen.states)
+            loss = loss + said["written"] + FORM * said["form"] + LOOK_UP * said["number"]
+            losses |= {name: value.detach() for name, value in said.items()}
             losses["read"] += text.ids.numel()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
@@ -478,26 +482,30 @@ class Trainer:
                 given = assign_jointly(noisy.astype(float)).tolist()
             said.append(response(self.layout, lesson, given, clear_cells(rating, given)))
         longest = max(len(text.tokens) for text in said)
-        most = max(len(barred) for text in said for barred in text.barred)
+        most = max(len(tokens) for text in said for tokens in text.allowed)
         ids = np.full((len(said), longest), self.pad, np.int64)
         targets = np.full((len(said), longest), IGNORED, np.int64)
         weights = np.zeros((len(said), longest), np.float32)
-        barred = np.full((len(said), longest, most), IGNORED, np.int64)
+        allowed = np.full((len(said), longest, most), IGNORED, np.int64)
+        about = np.full((len(said), longest), -1, np.int64)
         for r, text in enumerate(said):
             length = len(text.tokens)
             ids[r, :length], targets[r, :length] = text.tokens, text.targets
             weights[r, :length] = text.weights
-            for k, tokens in enumerate(text.barred):
-                barred[r, k, : len(tokens)] = tokens
+            about[r, :length] = np.array(text.about) - 1
+            for k, tokens in enumerate(text.allowed):
+                allowed[r, k, : len(tokens)] = tokens
         ends = np.array([len(lesson.prompt) for lesson in work.lessons])
         device = self.model.device
-        arrays = (ids, targets, weights, barred, ends)
+        arrays = (ids, targets, weights, allowed, about, ends)
         return Texts(*(torch.from_numpy(a).to(device) for a in arrays))
 
-    def _spoken(self, text: Texts, read: States) -> tuple[torch.Tensor, torch.Tensor]:
+    def _spoken(self, text: Texts, read: States) -> dict[str, torch.Tensor]:
         """Return the losses of responses after prompts whose states are given.
 
-        The second is the mean negative log of the probability that nothing barred is given.
+        ``written`` is that of the tokens, ``form`` the mean negative log of the probability that a
+        type or gene named is on offer and not given before, ``number`` the loss of predicting, as
+        for the genes of a list, which cell a name belongs to: it finds the line to repeat.
         """
         rows, length = text.ids.shape
         device = text.ids.device
@@ -505,14 +513,17 @@ class Trainer:
         prompt = (place[None] < text.ends[:, None])[:, None].expand(-1, length, -1)
         # The first token, which opens the think block, is the last one of the prompt.
         own = torch.ones(length - 1, length - 1, dtype=torch.bool, device=device).tril()
-        states = hidden_states(
+        found = hidden_states(
             self.model,
             text.ids[:, 1:],
             sees=torch.cat([prompt[:, 1:], own.expand(rows, -1, -1)], dim=2)[:, None],
             position=text.ends[:, None] + torch.arange(length - 1, device=device),
+            early=look_up_layer(self.model),
             behind=[(k[:rows], v[:rows]) for k, v in read.kept],
             dtype=self.dtype,
-        ).last
+        )
+        assert found.early is not None
+        states = found.last
         row = torch.arange(rows, device=device)
         before = [read.last[row, text.ends - 2], read.last[row, text.ends - 1]]
         # Padding is on the right, where no relevant token attends to it.
@@ -523,11 +534,17 @@ class Trainer:
         weight = text.weights.flatten()[counts]
         losses = functional.cross_entropy(logits, text.targets.flatten()[counts], reduction="none")
         loss: torch.Tensor = (losses * weight).sum() / weight.sum()
-        barred = text.barred.flatten(0, 1)[counts]
-        theirs = logits.gather(1, barred.clamp(min=0)).masked_fill(barred < 0, -torch.inf)
-        twice = (torch.logsumexp(theirs, -1) - torch.logsumexp(logits, -1)).exp().clamp(max=0.999)
-        weight = weight * (barred >= 0).any(dim=-1)
-        return loss, -(torch.log1p(-twice) * weight).sum() / weight.sum().clamp(min=1)
+        allowed = text.allowed.flatten(0, 1)[counts]
+        theirs = logits.gather(1, allowed.clamp(min=0)).masked_fill(allowed < 0, -torch.inf)
+        named = (allowed >= 0).any(dim=-1)
+        weight = weight[named]
+        lost = torch.logsumexp(logits[named], -1) - torch.logsumexp(theirs[named], -1)
+        told = functional.linear(found.early, head[self.numbers]).float()
+        number = functional.cross_entropy(
+            told.flatten(0, 1), text.about[:, 1:].flatten(), ignore_index=-1
+        )
+        form: torch.Tensor = (lost * weight).sum() / weight.sum()
+        return {"written": loss, "form": form, "number": number}
 
     def _log(self, losses: dict[str, Any], seconds: float) -> None:
         line = {
