@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import cello1
 from cello1.puzzles.puzzle import Puzzle
@@ -32,6 +33,18 @@ def toy_puzzle(seed: int, donor: str) -> Puzzle:
 @pytest.fixture
 def toys():
     return [toy_puzzle(seed, f"d{seed % 5}") for seed in range(40)]
+
+
+@pytest.fixture
+def single(monkeypatch):
+    """Compute in float32, for comparisons to the last digits, as on a CPU without AMX."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+
+
+@pytest.fixture
+def half(monkeypatch):
+    """Compute in bfloat16, as on a CPU with AMX."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,18 @@ class PracticeSettings(Section):
     """Which puzzles are trained on, which are held out, and when to evaluate."""
 
     puzzles: Annotated[Names, Field(description="Files of puzzles with answers.")] = ()
+    sources: Annotated[
+        str | None,
+        Field(description="`sources.npz` of `cello1 base`: practise on simulated puzzles as well."),
+    ] = None
+    simulated: Annotated[int, Field(ge=1, description="Simulated puzzles, given sources.")] = 4_000
+    cells: Annotated[
+        tuple[int, int], Field(description="Fewest and most cells of a simulated puzzle.")
+    ] = (4, 13)
+    evidence: Annotated[
+        float,
+        Field(ge=0, le=1, description="Share of them with the evidence of a simulated atlas."),
+    ] = 0.0
     validation: Annotated[
         str | None,
         Field(description="File of held-out puzzles; by default, donors are held out."),

@@ -97,6 +97,7 @@ def test_the_critic_learns_what_a_prompt_is_worth(bandit_model):
     assert figures["value_loss"] < 0.02
 
 
+@pytest.mark.usefixtures("single")
 def test_probabilities_do_not_depend_on_what_shares_the_batch(base):
     policy = load_policy(base, "cpu")
     prompts, said = [[5, 6, 7, 8], [9]], [[3], [4, 5, 6]]
@@ -113,6 +114,7 @@ def test_probabilities_do_not_depend_on_what_shares_the_batch(base):
         assert part.ids.tolist() == [prompt + response]
 
 
+@pytest.mark.usefixtures("single")
 def test_small_parts_give_the_gradient_of_the_whole(base):
     prompts = [[5, 6, 7, 8], [9], [4, 4], [8, 7, 6]]
     said = [[3], [4, 5, 6], [9, 9], [7, 5, 5, 5]]

@@ -103,6 +103,7 @@ def test_an_adapter_learns_what_is_rewarded_and_is_merged(files, tmp_path):
     assert "12 puzzles" in card
 
 
+@pytest.mark.usefixtures("single")
 def test_log_probabilities_and_gradients_are_those_of_trl(files, tmp_path):
     trainer = prepared(toy_rl(*files, method="full"), tmp_path)
     assert trainer.shares_prompts

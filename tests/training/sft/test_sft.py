@@ -154,6 +154,7 @@ def test_killed_with_9_and_resumed_it_ends_with_the_same_weights(files, tmp_path
     assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.usefixtures("single")
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_the_loss_on_a_processor_is_that_of_trl(files, tmp_path, method):
     trainer, _ = prepared(*files, tmp_path, method=method, dropout=0.0)
@@ -165,6 +166,21 @@ def test_the_loss_on_a_processor_is_that_of_trl(files, tmp_path, method):
     noted = trainer._metrics["eval"]
     for name in ("entropy", "mean_token_accuracy"):
         assert noted[name][::2] == pytest.approx(noted[name][1::2], rel=1e-4)
+
+
+@pytest.mark.usefixtures("half")
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_in_half_precision_the_loss_is_the_same_up_to_rounding(files, tmp_path, method):
+    trainer, _ = prepared(*files, tmp_path, method=method, dropout=0.0)
+    assert trainer.args.bf16
+    trained = {p.dtype for p in trainer.model.parameters() if p.requires_grad}
+    assert trained == {torch.float32}
+    trainer.model.eval()
+    batch = next(iter(trainer.get_train_dataloader()))
+    ours = trainer.compute_loss(trainer.model, dict(batch))
+    theirs = SFTTrainer.compute_loss(trainer, trainer.model, dict(batch))
+    assert torch.allclose(ours, theirs, rtol=1e-2)
+    assert ours.dtype == torch.float32
 
 
 def test_held_out_puzzles_need_no_traces(files, tmp_path):

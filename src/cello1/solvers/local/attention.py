@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -54,6 +55,11 @@ def decode_attention(
     rows, heads, _, width = query.shape
     grouped = query.view(rows, key.shape[1], heads // key.shape[1], width)
     scale = width**-0.5 if scaling is None else scaling
+    if query.dtype == torch.bfloat16:  # where products of one row are slow
+        out = scaled_dot_product_attention(
+            grouped, key, value, attn_mask=attention_mask, scale=scale
+        )
+        return out.view(rows, 1, heads, width), None
     scores = torch.matmul(grouped * scale, key.transpose(-1, -2))
     if attention_mask is not None:
         if attention_mask.dtype == torch.bool:

@@ -11,6 +11,7 @@ from cello1.puzzles.prompt import has_evidence
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes import PpoSettings, RlSettings, VerlSettings
 from cello1.solvers.local.prompter import Prompter
+from cello1.training.rl.simulated import simulated_puzzles
 from cello1.training.run.data import (
     donors_in,
     draw_some,
@@ -51,9 +52,21 @@ def rl_files(settings: Settings) -> list[Path]:
     InputError
         When one is missing.
     """
-    if not settings.puzzles:
-        raise UseError("no puzzles are named; add puzzles=FILE, or name them in the recipe")
-    return input_files(settings.puzzles, settings.validation, "puzzles")
+    if not (settings.puzzles or settings.sources):
+        raise UseError(
+            "no puzzles are named; add puzzles=FILE, or sources=FILE to simulate them, or name "
+            "them in the recipe"
+        )
+    low, high = settings.cells
+    if not 2 <= low <= high:
+        raise UseError(f"cells are {low} to {high}; expected 2 or more, and the smaller first")
+    files = input_files(settings.puzzles, settings.validation, "puzzles")
+    if settings.sources:
+        path = Path(settings.sources)
+        if not path.is_file():
+            raise InputError(f"sources: there is no file {path}; expected sources.npz of a base")
+        files.append(path)
+    return files
 
 
 def read_rl_data(settings: Settings, prompter: Prompter, context: int, budget: int) -> RlData:
@@ -76,6 +89,7 @@ def read_rl_data(settings: Settings, prompter: Prompter, context: int, budget: i
         When nothing is left to train on, or a donor would be on both sides.
     """
     read = [puzzle for path in settings.puzzles for puzzle in read_answered(path)]
+    read += simulated_puzzles(settings)
     puzzles = list({puzzle.id: puzzle for puzzle in read}.values())
     if settings.validation:
         practise, asked = puzzles, read_answered(settings.validation, "validation")
@@ -99,7 +113,8 @@ def read_rl_data(settings: Settings, prompter: Prompter, context: int, budget: i
         "held_out_solved": len(held),
         "with_evidence": sum(map(has_evidence, kept)),
         "sizes": sorted({len(puzzle.cells) for puzzle in kept}),
-        "donors": donors_in(practise),
+        "simulated": sum(bool(puzzle.meta.get("synthetic")) for puzzle in kept),
+        "donors": donors_in([p for p in practise if not p.meta.get("synthetic")]),
         "held_out_donors": donors_in(asked),
     }
     return RlData(kept, held, counts)

@@ -20,7 +20,7 @@ from cello1.solvers.local.generate import bytes_per_token, generate
 from cello1.solvers.local.language import LanguageModel
 from cello1.solvers.local.prompter import Prompter
 
-_MOST_ROWS = 128
+_MOST_ROWS = {"cpu": 128, "cuda": 1_024}
 _MEANS = ("truncated", "format_validity", "uniqueness", "cell_accuracy", "batch_accuracy")
 
 Seeds = list[tuple[int, ...]]
@@ -262,7 +262,7 @@ def sample_tokens(
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i], i))
     longest = max(map(len, prompts), default=0) + budget
     fits = language.cache_bytes() // (bytes_per_token(language.model) * longest)
-    rows = max(1, min(_MOST_ROWS, fits))
+    rows = max(1, min(_MOST_ROWS["cuda" if language.device.startswith("cuda") else "cpu"], fits))
     for start in range(0, len(order), rows):
         batch = order[start : start + rows]
         generate(

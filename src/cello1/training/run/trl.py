@@ -31,6 +31,7 @@ from cello1.training.run.held_out import (
     selection_score,
     solve_greedily,
 )
+from cello1.training.run.precision import for_sampling, training_dtype
 from cello1.training.run.run_training import new_record, quiet, run_with_checkpoints
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def make_config(
         "report_to": "none",
         "disable_tqdm": True,
         "logging_nan_inf_filter": False,  # it would show the last good loss instead
-        "bf16": gpu and torch.cuda.is_bf16_supported(),
+        "bf16": training_dtype("cuda" if gpu else "cpu") == torch.bfloat16,
         "gradient_checkpointing": gpu,
         "ddp_find_unused_parameters": False,
         **defaults,
@@ -330,12 +331,12 @@ class SolvingTrainer(_Trainer):  # type: ignore[misc]
         mine = self.held_out[accelerator.process_index :: accelerator.num_processes]
         model = accelerator.unwrap_model(self.model)
         model.eval()
-        language = LanguageModel(self.prompter, model=model)
+        speaker = for_sampling(model, half=bool(self.args.bf16))
+        language = LanguageModel(self.prompter, model=speaker)
         what = f"solving held-out puzzles, step {self.state.global_step}"
-        with self.compute_loss_context_manager():
-            answered = solve_greedily(
-                language, mine, self.max_new_tokens, lambda share: self.watch(what, share)
-            )
+        answered = solve_greedily(
+            language, mine, self.max_new_tokens, lambda share: self.watch(what, share)
+        )
         if accelerator.num_processes > 1:
             answered = gather_object(answered)
         return held_out_figures(self.held_out, answered) if answered else {}

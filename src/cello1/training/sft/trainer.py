@@ -82,7 +82,8 @@ class PuzzleTrainer(SolvingTrainer, SFTTrainer):  # type: ignore[misc]
             return super().compute_loss(model, inputs, *rest, **more)
         ids, labels = inputs["input_ids"], inputs["labels"]
         chosen = labels != IGNORED
-        logits = chosen_logits(model, ids, chosen).float()
+        with self.accelerator.autocast():
+            logits = chosen_logits(model, ids, chosen).float()
         logs, wanted = logits.log_softmax(-1), labels[:, 1:][chosen[:, 1:]]
         losses = -logs.gather(-1, wanted[:, None])
         count = more.get("num_items_in_batch")

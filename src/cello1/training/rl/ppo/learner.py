@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +23,7 @@ from cello1.errors import InputError
 from cello1.recipes import PpoSettings
 from cello1.solvers.local.attention import decode_faster
 from cello1.solvers.local.loading import load_model
+from cello1.training.run.precision import arithmetic
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -205,13 +205,6 @@ def lay_out(
     return Rows(ids.to(device), mask.to(device), mask[:, left:].float().to(device))
 
 
-def arithmetic(device: str) -> AbstractContextManager[Any]:
-    """Return the context to compute in: bfloat16 on a GPU that has it; weights stay float32."""
-    if device.startswith("cuda") and torch.cuda.is_bf16_supported():
-        return torch.autocast("cuda", torch.bfloat16)
-    return nullcontext()
-
-
 def load_policy(folder: Path, device: str) -> PreTrainedModel:
     """Load a language model with float32 weights; in bfloat16 small steps would vanish.
 
@@ -232,7 +225,7 @@ def logprobs(model: PreTrainedModel, rows: Rows) -> tuple[Tensor, Tensor]:
         Both of shape (rows, response columns), float32; meaningless for padding.
     """
     width = rows.response_mask.shape[1]
-    with arithmetic(str(rows.ids.device)):
+    with arithmetic(rows.ids.device):
         logits = model(
             input_ids=rows.ids,
             attention_mask=rows.mask,
@@ -263,7 +256,7 @@ class Critic(torch.nn.Module):
     def forward(self, rows: Rows) -> Tensor:
         """Return the value before every token, shape (rows, response columns)."""
         width = rows.response_mask.shape[1]
-        with arithmetic(str(rows.ids.device)):
+        with arithmetic(rows.ids.device):
             states = self.trunk(
                 input_ids=rows.ids,
                 attention_mask=rows.mask,

@@ -29,7 +29,7 @@ from cello1.solvers.local.language import LanguageModel
 from cello1.solvers.local.loading import model_folder
 from cello1.solvers.local.prompter import Prompter
 from cello1.training.rl.data import read_rl_data, rl_files
-from cello1.training.rl.ppo.learner import Critic, Learner, arithmetic, lay_out, load_policy
+from cello1.training.rl.ppo.learner import Critic, Learner, lay_out, load_policy
 from cello1.training.rl.rollout import RolloutSampler, Seeds, sample_tokens
 from cello1.training.run.checkpoints import (
     checkpoints,
@@ -44,6 +44,7 @@ from cello1.training.run.held_out import (
     selection_score,
     solve_greedily,
 )
+from cello1.training.run.precision import arithmetic, for_sampling, training_dtype
 from cello1.training.run.run_training import new_record, run_with_checkpoints
 
 if TYPE_CHECKING:
@@ -154,9 +155,15 @@ class PpoTrainer:
     def _respond(self, prompts: list[list[int]], seeds: Seeds) -> tuple[list[list[int]], None]:
         with arithmetic(self.language.device):
             tokens = sample_tokens(
-                self.language, prompts, seeds, budget=self.settings.max_response, temperature=1.0
+                self._speaker(), prompts, seeds, budget=self.settings.max_response, temperature=1.0
             )
         return tokens, None
+
+    def _speaker(self) -> LanguageModel:
+        """Return the policy as it responds."""
+        half = training_dtype(self.language.device) == torch.bfloat16
+        model = for_sampling(self.language.model, half=half)
+        return LanguageModel(self.language.prompter, model=model)
 
     def _step(self) -> dict[str, float]:
         """Answer one batch and learn from it."""
@@ -191,7 +198,7 @@ class PpoTrainer:
         what = f"solving held-out puzzles, step {progress.global_step}"
         with arithmetic(self.language.device):
             answered = solve_greedily(
-                self.language,
+                self._speaker(),
                 self.data.held_out,
                 self.settings.max_response,
                 lambda share: self.watch(what, share),

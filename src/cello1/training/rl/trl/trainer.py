@@ -25,6 +25,7 @@ from cello1.solvers.local.attention import decode_faster
 from cello1.solvers.local.language import LanguageModel
 from cello1.training.rl.rollout import Group, RolloutSampler, Seeds, as_line, sample_tokens
 from cello1.training.rl.trl.logprobs import can_share, response_logprobs
+from cello1.training.run.precision import for_sampling
 from cello1.training.run.trl import SolvingTrainer
 
 SAMPLES = "samples.jsonl"
@@ -138,15 +139,13 @@ class GroupTrainer(SolvingTrainer, GRPOTrainer):  # type: ignore[misc]
             return tokens, logprobs
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
-        language = LanguageModel(self.prompter, model=model)
-        with self.compute_loss_context_manager():
-            tokens = sample_tokens(
-                language,
-                prompts,
-                seeds,
-                budget=self.max_completion_length,
-                temperature=self.temperature,
-            )
+        tokens = sample_tokens(
+            LanguageModel(self.prompter, model=for_sampling(model, half=bool(self.args.bf16))),
+            prompts,
+            seeds,
+            budget=self.max_completion_length,
+            temperature=self.temperature,
+        )
         model.train()
         return tokens, None
 
@@ -164,16 +163,17 @@ class GroupTrainer(SolvingTrainer, GRPOTrainer):  # type: ignore[misc]
                 model, input_ids, attention_mask, logits_to_keep, batch_size=batch_size, **more
             )
         rows = batch_size or len(input_ids)
-        parts = [
-            response_logprobs(
-                model,
-                input_ids[at : at + rows],
-                attention_mask[at : at + rows],
-                logits_to_keep,
-                self.temperature,
-            )
-            for at in range(0, len(input_ids), rows)
-        ]
+        with self.accelerator.autocast():
+            parts = [
+                response_logprobs(
+                    model,
+                    input_ids[at : at + rows],
+                    attention_mask[at : at + rows],
+                    logits_to_keep,
+                    self.temperature,
+                )
+                for at in range(0, len(input_ids), rows)
+            ]
         logprobs, entropies = (torch.cat(part) for part in zip(*parts, strict=True))
         return logprobs, entropies, None
 
