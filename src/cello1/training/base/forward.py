@@ -33,17 +33,6 @@ class States(NamedTuple):
     kept: list[tuple[torch.Tensor, torch.Tensor]]
 
 
-def training_dtype(device: torch.device) -> torch.dtype:
-    """Return the data type to compute in: half precision where there are matrix units for it.
-
-    On a CPU with AMX a product of bfloat16 matrices takes a tenth of the time. Weights, losses and
-    the optimiser stay in float32.
-    """
-    amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    half = device.type == "cuda" or (device.type == "cpu" and amx())
-    return torch.bfloat16 if half else torch.float32
-
-
 def hidden_states(
     model: Any,
     ids: torch.Tensor,

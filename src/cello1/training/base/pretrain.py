@@ -28,7 +28,7 @@ from cello1.errors import InputError
 from cello1.runs import LOG, append_line, write_atomic
 from cello1.solvers.assign import assign_jointly
 from cello1.training.base.copying import keep_identity
-from cello1.training.base.forward import States, hidden_states, training_dtype
+from cello1.training.base.forward import States, hidden_states
 from cello1.training.base.layout import (
     Layout,
     Lesson,
@@ -40,6 +40,7 @@ from cello1.training.base.layout import (
 from cello1.training.base.practice import Practice, Size
 from cello1.training.base.tokens import MOST_CELLS
 from cello1.training.run.checkpoints import STATE, cut_log
+from cello1.training.run.precision import training_dtype
 
 WARM_UP, FLOOR = 0.03, 0.02  # share of all steps; share of the highest learning rate at the end
 BETAS, DECAY, CLIP = (0.9, 0.98), 0.05, 1.0
