@@ -10,7 +10,8 @@ from atlas_tables import OWN, USUAL, profiles
 
 from cello1.atlas import Atlas
 from cello1.atlas.build import build_atlas, listed_share
-from cello1.atlas.markers import read_markers
+from cello1.atlas.genes import is_known
+from cello1.atlas.markers import OWN_TABLES, read_markers, term_of_name
 from cello1.atlas.source import read_sources
 from cello1.errors import InputError, UseError
 from cello1.recipes import checked
@@ -193,3 +194,33 @@ def test_a_name_of_the_embedded_atlas_is_refused(tmp_path: Path) -> None:
     build_atlas(settings({"name": "PanglaoDB", "profiles": "t.csv"}), tmp_path / "a", tmp_path)
     with pytest.raises(InputError, match="so has the embedded atlas"):
         Atlas.read(tmp_path / "a")
+
+
+def test_a_gene_that_no_table_lists_is_kept_where_a_short_list_names_it(tmp_path: Path) -> None:
+    # No table of the embedded atlas lists NOTO or INSL4, so neither is kept without a reason.
+    profiles(tmp_path / "t.csv")
+    genes = [gene for own in OWN.values() for gene in own]
+    rows = ["notochordal cell,NOTO", *(f"neuron,ZNF{i}" for i in range(10, 100)), "neuron,TBX10"]
+    (tmp_path / "m.csv").write_text("\n".join(["cell_type,gene", *rows, "B cell,CD79A"]) + "\n")
+    sources = ({"name": "t", "profiles": "t.csv"}, {"name": "m", "markers": "m.csv"})
+    build_atlas(settings(*sources), tmp_path / "a", tmp_path)
+    atlas = Atlas.read(tmp_path / "a", only=True)
+    assert "NOTO" in atlas.genes
+    assert "TBX10" not in Atlas.read().genes
+    assert "TBX10" not in atlas.genes  # the list names 91 genes for the type
+    cells = [["NOTO", *genes[:2]], genes[:3]]
+    scores = atlas.scores(cells, ["notochordal cell"])
+    assert scores[0, 0] > scores[1, 0]
+
+
+def test_markers_of_development_have_known_types_genes_and_a_source_each() -> None:
+    frame = pd.read_csv(OWN_TABLES["development"])
+    assert list(frame.columns) == ["cell_type", "gene", "doi"]
+    assert frame["doi"].str.fullmatch(r"10\.\d{4,5}/\S+").all()
+    table = read_markers(OWN_TABLES["development"])
+    terms = {name: term_of_name(name) for name in table}
+    assert None not in terms.values()
+    assert not [gene for genes in table.values() for gene in genes if not is_known(gene)]
+    # Most are in no table; the others show what this list is worth.
+    without = [term for term in terms.values() if term not in Atlas.read().keys]
+    assert 60 <= len(without) < len(terms) - 10

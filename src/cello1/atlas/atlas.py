@@ -703,6 +703,7 @@ _TELLING = 0.3  # terms of less information content (cell, native cell) are igno
 _LEAST_HEARD = 0.3
 _LONG = 20  # genes that a list names for a type, from where each of them counts less
 _OFTEN = 0.95
+_RAREST = 1e-9  # share of cells that list a gene which no table lists
 _SPEAKS = 0.2
 _GRID = 2.0**24
 _GENES_AT_ONCE = 4_000
@@ -726,7 +727,7 @@ class _Columns:
     tissue: npt.NDArray[np.str_]
     disease: npt.NDArray[np.str_]
     measured: npt.NDArray[np.bool_]  # (tables, genes)
-    usual: Floats  # share of cells that list a gene, over all tables that measured it
+    usual: Floats  # share of cells that list a gene, over all tables that measured it, or 0
     keys: int
 
     @classmethod
@@ -764,7 +765,11 @@ class _Columns:
             tissue=np.array([system(c.tissue) or "" for _, c in columns]),
             disease=np.array([c.disease.casefold() for _, c in columns]),
             measured=measured,
-            usual=(usual / np.maximum(measured.sum(axis=0), 1)).astype(np.float32),
+            usual=np.where(
+                measured.any(axis=0),
+                np.maximum(usual / np.maximum(measured.sum(axis=0), 1), _RAREST),
+                0,
+            ).astype(np.float32),
             keys=len(key_at),
         )
 
@@ -803,8 +808,9 @@ class _Columns:
             mean, seen = self.by_key(some)
             size[some], known[some] = (mean**2).sum(axis=0), (seen > 0).sum(axis=0)
         gain = np.sqrt(size / np.maximum(known, 1))
-        # A gene that no table measured gets the usual value.
-        return np.where(known > 0, gain, np.median(gain[known > 0])).astype(np.float32)
+        # A gene that no table measured, or no cell of theirs lists, gets the usual value.
+        known = (known > 0) & (self.usual > _RAREST)
+        return np.where(known, gain, np.median(gain[known])).astype(np.float32)
 
 
 def _to_grid(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

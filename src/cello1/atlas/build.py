@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from cello1.atlas import genes as names
-from cello1.atlas.markers import OWN_TABLE, read_markers, term_of_name
+from cello1.atlas.markers import OWN_TABLES, read_markers, term_of_name
 from cello1.atlas.source import Column, Source, read_sources, write_sources
 from cello1.errors import InputError, brief
 from cello1.recipes.atlas import AtlasSettings, AtlasSource
@@ -30,6 +30,7 @@ TOPS = (10, 25, 50)
 CELL_SD, DEPTH, DEPTH_SD = 0.5, 2_000.0, 0.5
 _CONTENDERS = 2_500  # genes of a profile that can reach a list
 _SELDOM = 0.01  # mean share below which a gene is not kept
+_SHORT = 60  # genes that a list may name for a type, so that each is kept without a table
 _DEEP = 200  # genes ranked of a cell, so that 50 remain without housekeeping genes
 
 _REPEATED = re.compile(r"\.\d+$")
@@ -143,7 +144,7 @@ def read_source(
     """
     match = Match(asked.name, "markers")
     if asked.markers is not None:
-        path = OWN_TABLE if asked.markers == "own" else data / asked.markers
+        path = OWN_TABLES.get(asked.markers, data / asked.markers)
         columns, genes, values = _from_markers(asked, path, match)
     elif asked.profiles is not None:
         match.kind = "profiles"
@@ -471,13 +472,16 @@ def resolve(symbol: str) -> str:
 def _trimmed(sources: Sequence[Source]) -> list[Source]:
     """Restrict measured genes to those that some source or the embedded atlas lists.
 
-    The others are never listed, so that knowing that they were measured adds nothing.
+    The others are never listed, so that knowing that they were measured adds nothing. A gene that
+    only markers name is kept if a short list names it: in tables of all genes it never reaches the
+    top, but in a data set of few, variable genes it may.
     """
     from cello1.atlas.atlas import EMBEDDED
 
     listed = {s.genes[i] for s in sources if s.is_table for i in np.unique(s.values.indices)}
     if not listed:
         listed = {gene for s in sources for gene in s.genes}
+    listed |= {gene for s in sources if not s.is_table for gene in _named_shortly(s)}
     if (EMBEDDED / "atlas.npz").exists():
         listed |= {g for s in read_sources(EMBEDDED)[0] for g in s.genes}
     made = []
@@ -496,6 +500,13 @@ def _trimmed(sources: Sequence[Source]) -> list[Source]:
             )
         )
     return made
+
+
+def _named_shortly(source: Source) -> set[str]:
+    """Return the genes that a list names for a type of which it names few."""
+    values = source.values
+    short = np.repeat(np.diff(values.indptr) <= _SHORT, np.diff(values.indptr))
+    return {source.genes[i] for i in np.unique(values.indices[short & (values.data > 0)])}
 
 
 def _notice(sources: Sequence[Source]) -> str:

@@ -21,8 +21,10 @@ from cello1.texts import read_table
 
 Table = dict[str, dict[str, float]]
 
-# A small table of our own, written for this project.
+# Tables of our own, written for this project: of 97 types, and of types of developing tissues, from
+# the literature.
 OWN_TABLE = Path(str(files("cello1.atlas") / "markers.csv"))
+OWN_TABLES = {"own": OWN_TABLE, "development": OWN_TABLE.with_name("development.csv")}
 NAMES = Path(str(files("cello1.atlas") / "names.csv"))
 _BETWEEN = re.compile(r"[,;|/\s]+")
 

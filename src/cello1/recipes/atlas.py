@@ -22,8 +22,8 @@ class AtlasSource(Section):
     markers: Annotated[
         str | None,
         Field(
-            description="Marker table (PanglaoDB, ScType, Cell Marker Accordion, CSV), or own: the "
-            "small one that comes with the package."
+            description="Marker table (PanglaoDB, ScType, Cell Marker Accordion, CSV), or one that "
+            "comes with the package: own (97 types) or development (developing tissues)."
         ),
     ] = None
     study: Annotated[str | None, Field(description="Study it comes from [its name].")] = None
