@@ -73,8 +73,10 @@ def test_half_of_the_branches_leaves_no_near_relative(program) -> None:
     keys = set(Atlas.read().keys)
     hidden = program.half_of("a study", "branches")
     assert 0.2 < len(hidden) / len(keys) < 0.8
-    others = [program.half_of(study, "branches") for study in ("one", "two", "three", "four")]
-    assert any(not other & hidden for other in others)
+    # Every study hides another half, and none the half that another one leaves.
+    halves = [program.half_of(study, "types") for study in ("one", "two", "three", "four", "five")]
+    for i, half in enumerate(halves):
+        assert all(0.3 < len(half ^ other) / len(keys) < 0.7 for other in halves[:i])
     assert program.half_of("a study", "nothing") == set()
     branches = {program.branch_of(key) for key in hidden}
     assert not branches & {program.branch_of(key) for key in keys - hidden}
