@@ -809,8 +809,8 @@ class _Columns:
             size[some], known[some] = (mean**2).sum(axis=0), (seen > 0).sum(axis=0)
         gain = np.sqrt(size / np.maximum(known, 1))
         # A gene that no table measured, or no cell of theirs lists, gets the usual value.
-        known = (known > 0) & (self.usual > _RAREST)
-        return np.where(known, gain, np.median(gain[known])).astype(np.float32)
+        listed = (known > 0) & (self.usual > _RAREST)
+        return np.where(listed, gain, np.median(gain[listed])).astype(np.float32)
 
 
 def _to_grid(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
