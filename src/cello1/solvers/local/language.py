@@ -95,7 +95,9 @@ class LanguageModel:
         """Return the bytes that a batch may use for its keys and values."""
         if self.device.startswith("cuda"):
             free, _ = torch.cuda.mem_get_info()
-            return int(free * _GPU_SHARE)
+            # What PyTorch keeps for itself, such as after the step of a training, is free as well.
+            kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+            return int((free + kept) * _GPU_SHARE)
         return _CPU_CACHE_BYTES
 
 
