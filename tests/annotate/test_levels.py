@@ -140,6 +140,15 @@ def test_a_type_under_no_broad_type_has_that_of_its_kin(label, broad):
     assert broad_type(label) == broad
 
 
+def test_a_type_under_no_broad_type_can_fall_back_on_that_of_its_kin():
+    labels = ["cell of skeletal muscle", "cardiac muscle cell", NK, "smooth muscle cell"]
+    found = settle([3, 2, 2, 3], labels, offered=3, least=0.6)
+    assert (found.label, found.level) == ("muscle cell", "ancestor")
+    assert found.confidence == pytest.approx(0.8)
+    # And where the broad type is on offer, it counts for that.
+    assert settle([1, 1, 8], ["epithelial cell", NK, "basal cell"], offered=2).confidence == 0.9
+
+
 def test_a_basal_cell_counts_for_the_epithelium_on_offer():
     found = settle([1, 1, 8], ["basal cell of prostate epithelium", NK, "basal cell"], offered=2)
     assert found.fine == "basal cell of prostate epithelium"

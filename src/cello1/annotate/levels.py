@@ -289,10 +289,13 @@ def kinds_of(labels: Sequence[str], offered: int) -> npt.NDArray[np.intp]:
 
 
 def _above(term: str | None) -> frozenset[str]:
-    """Return a term, its ancestors, and what it is a piece of."""
+    """Return a term, its ancestors, its broad type, and what it is a piece of."""
     if term is None:
         return frozenset()
-    return frozenset({term, *ancestors(term), *({_PIECES[term]} if term in _PIECES else ())})
+    found = {term, *ancestors(term), *({_PIECES[term]} if term in _PIECES else ())}
+    if (broad := term_id(broad_type(term))) is not None:
+        found |= {broad, *ancestors(broad)}
+    return frozenset(found)
 
 
 def _is_said(term: str) -> bool:
