@@ -17,9 +17,14 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from cello1.solvers.local.attention import NAME as ATTENTION
+from cello1.solvers.local.attention import SharedKeys
+
 # The batch is compacted when less than this fraction of its rows is active.
 _COMPACT_BELOW = 0.75
 _GROWTH = 256
+# Models that pass what the cache returns straight to the attention.
+_SHARING = ("llama", "qwen2", "qwen3")
 
 
 class Writer(Protocol):
@@ -95,6 +100,56 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         return self.keys, self.values
 
 
+class _SharedLayer(_GrowingLayer):  # type: ignore[no-untyped-call]
+    """The same, with each prompt held once for all its rows."""
+
+    def __init__(self, prompt_of: Sequence[int]) -> None:
+        super().__init__()
+        self.prompt_of, self.width = list(prompt_of), 0
+        self.read: list[torch.Tensor] = []
+        self.shared: SharedKeys | None = None
+
+    def place(self, row: int, rows: int, width: int, states: tuple[torch.Tensor, ...]) -> None:
+        """Store the keys and values of a prompt, when its first row is placed."""
+        number, self.width = self.prompt_of[row], width
+        if not self.read:
+            shape = (self.prompt_of[-1] + 1, states[0].shape[1], width, states[0].shape[3])
+            self.read = [s.new_zeros(shape, dtype=torch.float32) for s in states]
+        if row == 0 or self.prompt_of[row - 1] != number:
+            for whole, own in zip(self.read, states, strict=True):
+                whole[number, :, width - own.shape[2] :] = own[0].float()
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Any, Any]:
+        shared = self._shared()
+        shared.written = super().update(key_states.float(), value_states.float())
+        return shared, shared
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        if self.buffers:  # something was written after the prompts
+            super().batch_select_indices(indices)
+        shared = self._shared()
+        shared.select([shared.prompt_of[i] for i in indices.tolist()])
+
+    def _shared(self) -> SharedKeys:
+        if self.shared is None:
+            keys, values = self.read
+            self.shared, self.read = SharedKeys((keys, values), self.prompt_of), []
+        return self.shared
+
+    def get_seq_length(self) -> int:
+        return self.width + self.length
+
+
+def _shares_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> bool:
+    """Return whether most rows have the prompt of the row before, and the layers allow sharing."""
+    repeated = sum(list(a) == list(b) for a, b in zip(prompts[1:], prompts, strict=False))
+    config = model.config
+    known = config.model_type in _SHARING and config._attn_implementation == ATTENTION
+    return known and 2 * repeated >= len(prompts)
+
+
 def new_cache(model: PreTrainedModel) -> DynamicCache:
     """Return an empty cache; if every layer attends to all tokens, one that grows in place."""
     cache = DynamicCache(config=model.config)
@@ -150,6 +205,10 @@ def generate(
     at_work = set(rows)
     spent, last = 0.0, time.perf_counter()  # seconds of a row present from the start
     cache = new_cache(model)
+    if _shares_prompts(model, prompts) and isinstance(cache.layers[0], _GrowingLayer):
+        starts = [row > 0 and list(prompts[row]) != list(prompts[row - 1]) for row in rows]
+        numbers = np.cumsum(starts).tolist()
+        cache.layers = [_SharedLayer(numbers) for _ in cache.layers]
     logits = _read(model, prompts, mask, pad, cache)
     position = torch.tensor([[len(p) - 1] for p in prompts], device=device)
     while True:
