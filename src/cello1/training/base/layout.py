@@ -405,6 +405,7 @@ def response(
     lesson: Lesson,
     given: Sequence[int] | None = None,
     clear: Sequence[bool] | None = None,
+    rating: npt.NDArray[np.float32] | None = None,
 ) -> Text:
     """Write the response from ``<think>`` on: easy cells, then the hard ones, then the answer.
 
@@ -418,9 +419,12 @@ def response(
         The layout, and the puzzle.
     given
         The candidate stated for each cell, right or wrong, as in the model's own answers; by
-        default the right one. The target is the right type, unless an earlier line has given it.
+        default the right one. The target is the right type, unless an earlier line has given it:
+        then the best rated one that is left, or without ratings the stated one.
     clear
         Which cells are decided in the first round; by default all.
+    rating
+        Ratings of cells and candidates, shape (N, M).
     """
     text = Text([], [], [], [], [])
     given = lesson.gold if given is None else given
@@ -439,6 +443,9 @@ def response(
         say(forms[given[i]], TYPE)
         if mend and lesson.gold[i] not in used:
             _mend(forms[lesson.gold[i]], place, text)
+        elif mend and rating is not None:
+            left = [j for j in range(len(forms)) if j not in used]
+            _mend(forms[max(left, key=lambda j: float(rating[i, j]))], place, text)
         _allow(forms, used, place, text)
         text.about[place - 1 :] = [i + 1] * (len(text.tokens) - place + 1)
 

@@ -50,7 +50,8 @@ LOOK_UP = 0.2  # weight of the loss of which cell a gene belongs to
 OFFERED = 1.0  # weight of the loss of which labels are on offer
 FORM = 2.0  # weight of the loss of types and genes that are not on offer, or given twice
 FASTER = 4.0  # learning rate of the copying layer, relative to the trained layers
-_OWN = 0.5  # share of the written puzzles that follow perturbed ratings of the model
+_OWN = 0.7  # share of the written puzzles that follow perturbed ratings of the model
+_LEAST = 0.3  # scale of these ratings at the least: strangers are harder than practice
 _PER_CELL, _PER_PUZZLE = 14, 60  # tokens besides the genes, including the questions
 IGNORED = -100
 
@@ -479,9 +480,10 @@ class Trainer:
         ):
             given = lesson.gold
             if rng.random() < _OWN:
-                noisy = rating + rng.gumbel(size=rating.shape)
+                noisy = rating * rng.uniform(_LEAST, 1) + rng.gumbel(size=rating.shape)
                 given = assign_jointly(noisy.astype(float)).tolist()
-            said.append(response(self.layout, lesson, given, clear_cells(rating, given)))
+            clear = clear_cells(rating, given)
+            said.append(response(self.layout, lesson, given, clear, rating))
         longest = max(len(text.tokens) for text in said)
         most = max(len(tokens) for text in said for tokens in text.allowed)
         ids = np.full((len(said), longest), self.pad, np.int64)
