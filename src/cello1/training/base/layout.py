@@ -25,14 +25,10 @@ from cello1.puzzles.prompt import (
 )
 from cello1.puzzles.puzzle import Puzzle
 from cello1.solvers.local.spelling import Tree, spelling_tree
-from cello1.training.base.practice import Draft, Practice
+from cello1.training.base.practice import Draft, Practice, supporting
 from cello1.training.base.simulated import likeness, simulate
 from cello1.training.base.sources import Floats32
 from cello1.training.teacher.wording import AMONG_OTHERS, EACH_ONCE
-
-CITED = 3  # genes per line
-_TELLS = 0.35  # log ratio from which a gene is evidence for a type
-_RIVALS = 0.5  # weight of the other candidates' log ratios against it
 
 
 @dataclass(frozen=True)
@@ -234,20 +230,13 @@ class Layout:
 
     def _cite(self, draft: Draft) -> list[list[list[int]]]:
         """Choose genes of each cell that support each candidate more than the others."""
-        found = []
-        for cell in draft.cells:
-            known = cell[self.single[cell] >= 0]
-            told = self.telling[draft.types][:, known]
-            contrast = told - _RIVALS * told.mean(axis=0)
-            contrast[told < _TELLS] = -1.0
-            order = np.argsort(-contrast, axis=1, kind="stable")[:, :CITED]
-            found.append(
-                [
-                    [int(self.single[known[k]]) for k in row if contrast[j, k] > 0]
-                    for j, row in enumerate(order)
-                ]
-            )
-        return found
+        return [
+            [
+                [int(self.single[gene]) for gene in genes]
+                for genes in supporting(cell[self.single[cell] >= 0], draft.types, self.telling)
+            ]
+            for cell in draft.cells
+        ]
 
 
 def _without(tokenizer: Any, types: set[str]) -> Any:

@@ -24,6 +24,9 @@ from cello1.training.base.sources import Floats32, Ints, Sources
 _PLACE = 50  # genes of a list
 _FEWEST = 3  # smallest number of types in a puzzle
 _KIN = 0.4  # share of puzzles of related types, such as sorted blood, which are the hard ones
+_CITED = 3  # genes that are named for a type
+_TELLS = 0.35  # log ratio from which a gene is evidence for a type
+_RIVALS = 0.5  # weight of the other candidates' log ratios against it
 MITOCHONDRIAL = {
     "MT-CO1": 0.17, "MT-CO2": 0.15, "MT-CO3": 0.16, "MT-ATP6": 0.10, "MT-CYB": 0.10,
     "MT-ND1": 0.08, "MT-ND2": 0.06, "MT-ND3": 0.06, "MT-ND4": 0.09, "MT-ND5": 0.025,
@@ -471,3 +474,27 @@ def knowledge(practice: Practice, draws: int = 30, seed: int = 0) -> tuple[Float
         listed[gene] = 1.0
     # Values from a single table are shrunk more than those of several.
     return total / (count + 1.0), listed
+
+
+def supporting(cell: Ints, types: Ints, telling: Floats32) -> list[list[int]]:
+    """Choose genes of a cell that support each candidate more than the others.
+
+    Parameters
+    ----------
+    cell
+        Positions of the cell's genes.
+    types
+        Position of each candidate in the list of types.
+    telling
+        Log ratios, from :func:`knowledge`.
+
+    Returns
+    -------
+    list of lists of int
+        For each candidate positions of at most three genes, the best first.
+    """
+    told = telling[types][:, cell]
+    contrast = told - _RIVALS * told.mean(axis=0)
+    contrast[told < _TELLS] = -1.0
+    order = np.argsort(-contrast, axis=1, kind="stable")[:, :_CITED]
+    return [[int(cell[k]) for k in row if contrast[j, k] > 0] for j, row in enumerate(order)]

@@ -16,15 +16,12 @@ import numpy as np
 from cello1.puzzles.prompt import Suggestion, with_evidence
 from cello1.puzzles.puzzle import Puzzle
 from cello1.recipes.rl import PracticeSettings
-from cello1.training.base.practice import Draft, Practice, Size, knowledge
+from cello1.training.base.practice import Draft, Practice, Size, knowledge, supporting
 from cello1.training.base.simulated import likeness, simulate
 from cello1.training.base.sources import Floats32, Sources
 
 _LISTED = 50  # genes of a cell
 _STEP = (1 << 28) + 1  # far from any step that a base was trained on
-_GENES = 3  # that evidence names for a candidate
-_TELLS = 0.35  # log ratio from which a gene is evidence for a type
-_RIVALS = 0.5  # weight of the other candidates' log ratios against it
 
 
 def simulated_puzzles(
@@ -81,17 +78,10 @@ def _told(
     made = simulate(draft, alike, rng)
     cells = []
     for cell, suggested in zip(draft.cells, made.cells, strict=True):
-        told = telling[draft.types][:, cell]
-        contrast = told - _RIVALS * told.mean(axis=0)
-        contrast[told < _TELLS] = -1.0
-        order = np.argsort(-contrast, axis=1, kind="stable")[:, :_GENES]
+        told = supporting(cell, draft.types, telling)
         cells.append(
             [
-                Suggestion(
-                    draft.names[j],
-                    percent,
-                    tuple(practice.genes[cell[k]] for k in order[j] if contrast[j, k] > 0),
-                )
+                Suggestion(draft.names[j], percent, tuple(practice.genes[g] for g in told[j]))
                 for j, percent in suggested
             ]
         )

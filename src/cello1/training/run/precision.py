@@ -8,6 +8,7 @@ fast; elsewhere on a CPU it is ten times as slow.
 from __future__ import annotations
 
 import copy
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,11 @@ import torch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+# oneDNN, which computes in bfloat16 on CPUs, keeps code and buffers for the last 1,024 shapes of
+# matrices. In training almost every batch has another shape: a small model grew to 13 GB in 250
+# steps. It is read at the first product.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 
 
 def training_dtype(device: torch.device | str) -> torch.dtype:
