@@ -22,8 +22,8 @@ from cello1.recipes import BaseModelSettings, Stage
 from cello1.runs import LOG
 from cello1.training.base import pretrain
 from cello1.training.base.base import base
-from cello1.training.base.forward import training_dtype
 from cello1.training.base.sources import gather
+from cello1.training.run.precision import training_dtype
 
 WARM = 2  # steps not counted
 
