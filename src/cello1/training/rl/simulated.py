@@ -8,7 +8,6 @@ the words of the prompt, some with simulated evidence of an atlas.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +23,7 @@ _LISTED = 50  # genes of a cell
 _STEP = (1 << 28) + 1  # far from any step that a base was trained on
 
 
-def simulated_puzzles(
-    settings: PracticeSettings, watch: Callable[[float], None] = lambda share: None
-) -> list[Puzzle]:
+def simulated_puzzles(settings: PracticeSettings) -> list[Puzzle]:
     """Simulate puzzles with answers, each of a donor of its own.
 
     Parameters
@@ -34,15 +31,13 @@ def simulated_puzzles(
     settings
         Where the sources are, how many puzzles, of what size, and how many with evidence.
         Puzzle i depends on the sources, the seed and i alone.
-    watch
-        Called with the share that is done.
 
     Raises
     ------
     InputError
         When the sources cannot be read.
     """
-    if settings.sources is None or not settings.simulated:
+    if settings.sources is None:
         return []
     practice = Practice(Sources.load(Path(settings.sources)), settings.seed)
     telling = knowledge(practice)[0] if settings.evidence else None
@@ -56,7 +51,6 @@ def simulated_puzzles(
         if telling is not None and alike is not None and rng.random() < settings.evidence:
             puzzle = _told(puzzle, draft, practice, telling, alike, rng)
         made.append(puzzle)
-        watch((i + 1) / settings.simulated)
     return made
 
 
