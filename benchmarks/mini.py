@@ -2,9 +2,10 @@
 
 Run ``python benchmarks/mini.py DATA [--recipe mini-short] [--out runs/mini] [--table]``. DATA is a
 folder with ``cells`` and ``more_cells`` (annotated .h5ad files) and ``profiles`` (mean profiles and
-cell_types.csv). Builds puzzles, trains the base model by the recipe and then, by mini-write, to
-write what it rates, distils, fine-tunes, practises with rewards, and prints each verb with its
-minutes and what each model makes of the validation sets. ``--base`` stops before the distilling.
+cell_types.csv). Builds puzzles, trains the base model by the recipe and then, by mini-write and
+mini-once, to write what it rates and to give each type once (after mini-short only to write),
+distils, fine-tunes, practises with rewards, and prints each verb with its minutes and what each
+model makes of the validation sets. ``--base`` stops before the distilling.
 ``--table`` also prints the test sets, beside the classical solvers; nothing is chosen on them.
 ``benchmarks/ablations.py`` goes on from the same folder.
 
@@ -89,12 +90,17 @@ def train_base(data: Path, out: Path, recipe: Path, log: Path) -> float:
                 "--out", out / "base", log=log)  # fmt: skip
 
 
-def write(out: Path, recipe: Path, log: Path) -> float:
-    """Train the base model further, to write; return its minutes."""
-    name = "mini-write-short" if recipe.stem == "mini-short" else "mini-write"
-    return verb("base", recipe.with_name(f"{name}.yaml"), f"model={out / 'base' / 'model'}",
-                f"sources={out / 'base' / 'sources.npz'}", "--out", out / "write",
-                log=log)  # fmt: skip
+def further(out: Path, recipe: Path, log: Path) -> dict[str, float]:
+    """Train the base model further, to write and to give each type once; return the minutes."""
+    short = recipe.stem == "mini-short"
+    parts = {"write": "mini-write-short"} if short else {"write": "mini-write", "once": "mini-once"}
+    minutes, model = {}, out / "base" / "model"
+    for name, stem in parts.items():
+        minutes[name] = verb("base", recipe.with_name(f"{stem}.yaml"), f"model={model}",
+                             f"sources={out / 'base' / 'sources.npz'}", "--out", out / name,
+                             log=log)  # fmt: skip
+        model = out / name / "model"
+    return minutes
 
 
 def train(out: Path, recipe: Path, log: Path) -> dict[str, float]:
@@ -112,8 +118,9 @@ def train(out: Path, recipe: Path, log: Path) -> dict[str, float]:
 
 def student(out: Path) -> list[str]:
     """Return what `cello1 sft` is told beside the recipe."""
+    last = next(name for name in ("once", "write") if (out / name).exists())
     return [
-        f"model={out / 'write' / 'model'}",
+        f"model={out / last / 'model'}",
         f"traces=[{out / 'traces' / 'reasoning.parquet'}]",
         f"validation={out / KANG[0] / 'validation.parquet'}",
     ]
@@ -168,14 +175,15 @@ def main() -> None:
     build(args.data, args.out, log)
     minutes = {
         "base": train_base(args.data, args.out, recipe, log),
-        "write": write(args.out, recipe, log),
+        **further(args.out, recipe, log),
     }
+    trained = list(minutes)
     if not args.base:
         minutes |= train(args.out, recipe, log)
     for name, spent in minutes.items():
         print(f"{name:8} {spent:5.1f} min")
     print(f"together {sum(minutes.values()):5.1f} min")
-    models = ["base", "write"] if args.base else ["base", "write", "sft", "rl"]
+    models = trained if args.base else [*trained, "sft", "rl"]
     table(args.out, VALIDATION + (TEST if args.table else ()), models, log)
 
 

@@ -79,6 +79,10 @@ class BaseModelSettings(Section):
         bool,
         Field(description="Give a model that is trained further a layer that begins as a copyist."),
     ] = False
+    masking: Annotated[
+        bool,
+        Field(description="Give it a layer that begins by masking the types already given."),
+    ] = False
     stages: Annotated[tuple[Stage, ...], Field(description="Stages, from easy to hard.")] = ()
     learning_rate: Annotated[float, Field(gt=0, description="Peak learning rate.")] = 1e-3
     workers: Annotated[

@@ -131,7 +131,7 @@ def work(given, out, last=None):
     base(given, out)
 
 
-@pytest.mark.parametrize("copying", [False, True], ids=["from nothing", "with a copyist"])
+@pytest.mark.parametrize("copying", [False, True], ids=["from nothing", "with solved layers"])
 def test_killed_with_9_and_resumed_it_ends_with_the_same_weights(tables, tmp_path, copying):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cello1.training.base.pretrain", "cello1.training.base.base"])
@@ -140,7 +140,7 @@ def test_killed_with_9_and_resumed_it_ends_with_the_same_weights(tables, tmp_pat
         first = base(settings(tables), tmp_path / "first")
         given = settings(
             {"sources": str(tmp_path / "first" / SOURCES)}, model=str(first), copying=True,
-            stages=(FULL.model_copy(update={"steps": 20, "written": 1.0}),),
+            masking=True, stages=(FULL.model_copy(update={"steps": 20, "written": 1.0}),),
         )  # fmt: skip
     whole = context.Process(target=work, args=(given, tmp_path / "whole"))
     whole.start()
@@ -212,7 +212,7 @@ def test_what_cannot_be_learned_from_is_refused(tables, toys, tmp_path):
         base(settings({"puzzles": (str(tmp_path / "asked.parquet"),)}), tmp_path / "run")
     with pytest.raises(InputError, match="profiles"):
         base(BaseModelSettings(), tmp_path / "run2")
-    with pytest.raises(InputError, match="copying is for a model that is trained further"):
+    with pytest.raises(InputError, match="copying: for a model that is trained further"):
         base(
             settings({"puzzles": (str(tmp_path / "asked.parquet"),)}, copying=True), tmp_path / "r"
         )

@@ -10,7 +10,7 @@ from cello1.citations.citations import citations, gene_vocabulary
 from cello1.puzzles.answer import TAGS, Answer, parse_response
 from cello1.solvers.local.spelling import spelling_tree
 from cello1.training.base.forward import hidden_states
-from cello1.training.base.layout import clear_cells, response
+from cello1.training.base.layout import response
 from cello1.training.base.practice import Size
 from cello1.training.base.pretrain import new_model, sees, start_from
 
@@ -58,37 +58,6 @@ def test_a_response_is_right_and_every_gene_is_in_its_cell(practice, layout):
             assert line.startswith((f"Cell {k} is {label}: ", f"Cell {k} is {label}."))
 
 
-def test_hard_cells_are_left_for_last_and_decided_among_the_types_that_remain(practice, layout):
-    rng = np.random.default_rng(1)
-    for i in range(20):
-        draft = practice.draw(0, i, Size(4, 50, 1))
-        lesson = layout.lesson(draft, rng, cite=True)
-        puzzle = as_puzzle(practice, draft)
-        clear = [bool(rng.random() < 0.5) for _ in lesson.gold]
-        text = layout.tokenizer.decode(response(layout, lesson, clear=clear).tokens)
-        text = text.removesuffix("<|im_end|>")
-        assert cello1.score(puzzle, text).exact
-        reasoning = parse_response(text).reasoning
-        first, parted, second = reasoning.partition("Each type once:\n")
-        assert bool(parted) is not all(clear)
-        for k, (sure, line) in enumerate(zip(clear, first.splitlines(), strict=True)):
-            of = f"Cell {k + 1} is "
-            assert line.startswith(of + (puzzle.answer[k] if sure else "left for last."))
-        if parted:
-            assert len(second.splitlines()) == len(clear)
-            for k, (sure, line) in enumerate(zip(clear, second.splitlines(), strict=True)):
-                assert line.startswith(f"Cell {k + 1} is {puzzle.answer[k]}")
-                assert not sure or line.endswith(f"{puzzle.answer[k]}.")  # genes are cited once
-
-
-def test_a_cell_is_clear_when_its_best_type_is_sure_among_those_left():
-    sure, even = np.log([0.95, 0.03, 0.02]), np.log([0.48, 0.48, 0.04])
-    assert clear_cells(np.array([sure, even]), [0, 1]) == [True, True]
-    assert clear_cells(np.array([even, sure]), [1, 0]) == [False, True]
-    # Nothing is left for a third cell with the types of the others but one.
-    assert clear_cells(np.array([sure, even, even]), [0, 1, 2]) == [True, True, True]
-
-
 def test_what_follows_the_ratings_is_told_the_right_type_unless_it_is_gone(practice, layout):
     draft = practice.draw(0, 1, Size(4, 50, 0, plain=True))
     lesson = layout.lesson(draft, np.random.default_rng(0), cite=True)
@@ -108,7 +77,7 @@ def test_what_follows_the_ratings_is_told_the_right_type_unless_it_is_gone(pract
 def test_allowed_are_the_types_not_given_yet_and_the_genes_of_the_cell_not_cited(practice, layout):
     draft = practice.draw(0, 2, Size(4, 50, 1, plain=True))
     lesson = layout.lesson(draft, np.random.default_rng(0), cite=True)
-    text = response(layout, lesson, clear=[True, False, True, False])
+    text = response(layout, lesson)
     assert all(t in some for t, some in zip(text.targets, text.allowed, strict=True) if some)
     types = {form[-1] for form in lesson.labels}
     answered = [some for some in text.allowed if set(some) & types][-len(lesson.gold) :]
@@ -122,7 +91,7 @@ def test_allowed_are_the_types_not_given_yet_and_the_genes_of_the_cell_not_cited
 def test_every_name_and_the_token_before_it_belong_to_their_cell(practice, layout):
     draft = practice.draw(0, 3, Size(5, 50, 1))
     lesson = layout.lesson(draft, np.random.default_rng(0), cite=True)
-    text = response(layout, lesson, clear=[True, True, False, True, True])
+    text = response(layout, lesson)
     start = text.tokens.index(layout.said("<answer>")[0])
     cell, bar = 1, layout.said(" |")[0]
     for token, about in list(zip(text.tokens, text.about, strict=True))[start:-2]:

@@ -71,10 +71,11 @@ def base(
             "base needs stages, and profiles (tables of mean expression) or puzzles (files of "
             "training puzzles); see recipes/"
         )
-    if settings.copying and settings.model is None:
+    solved = [name for name in ("copying", "masking") if getattr(settings, name)]
+    if solved and settings.model is None:
         raise InputError(
-            "copying is for a model that is trained further; give model, the folder of one that "
-            "`cello1 base` has made"
+            f"{' and '.join(solved)}: for a model that is trained further; give model, the folder "
+            "of one that `cello1 base` has made"
         )
     folder = Path(out)
     if settings.sources is not None:
@@ -120,6 +121,7 @@ def _prepare(settings: BaseModelSettings, sources: Sources, folder: Path) -> Any
     import torch
 
     from cello1.training.base.copying import add_copying
+    from cello1.training.base.masking import add_masking
     from cello1.training.base.pretrain import Trainer, new_model, start_from
 
     practice = Practice(
@@ -140,8 +142,15 @@ def _prepare(settings: BaseModelSettings, sources: Sources, folder: Path) -> Any
             )
         if settings.copying and hasattr(model.config, "identity_size"):
             raise InputError(f"{settings.model} has a copyist already; leave copying out")
+        if settings.copying and hasattr(model.config, "solved_layers"):
+            raise InputError(
+                f"{settings.model} has a masking layer, which has to be the last one; leave "
+                "copying out"
+            )
         if settings.copying:
             model = add_copying(model, layout, practice)
+        if settings.masking:
+            model = add_masking(model, layout, practice)
     else:
         tokenizer = make_tokenizer(
             [gene for gene, share in zip(practice.genes, listed, strict=True) if share >= _LISTED],

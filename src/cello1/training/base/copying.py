@@ -19,14 +19,12 @@ import torch
 from transformers import Qwen3ForCausalLM
 
 from cello1.errors import InputError
-from cello1.training.base.forward import hidden_states
-from cello1.training.base.layout import GENE, TYPE, Layout, Lesson, response
+from cello1.training.base.layout import GENE, TYPE, Layout, Lesson, Text, response
 from cello1.training.base.practice import Practice, Size
 from cello1.training.base.tokens import MOST_CELLS, START
 
 _WORKED, _FAR_STEP = 120, 1 << 29  # puzzles to solve on; far from any step of training
 _SIZE = ((3, 9), (15, 50), 3)  # cells, genes, distractors
-_CLEAR = 0.8  # share of cells that are decided in the first round
 _MARKS = 3  # dimensions that separate copied tokens from the first token and from all others
 _LABEL, _LISTED, _ELSE = 0, 1, 2
 _SHARPNESS = 0.9  # weight of the norms of queries and keys
@@ -114,7 +112,7 @@ def add_copying(model: Any, layout: Layout, practice: Practice) -> Any:
         if kind == _LISTED:
             key[theirs, told : told + number] = codes[cells[theirs]]
             query[mine, told : told + number] = codes[about[mine]]
-        asking, telling = _solve(states[asks], query[asks]), _solve(states, key)
+        asking, telling = solve(states[asks], query[asks]), solve(states, key)
         # Candidates for copying are compared with the token that the state predicts.
         belief = reads * basis
         spread = (states[mine][:, :old] @ belief).norm(dim=1).mean()
@@ -132,8 +130,15 @@ def add_copying(model: Any, layout: Layout, practice: Practice) -> Any:
     return wider
 
 
+def solved_layers(model: Any) -> tuple[str, ...]:
+    """Return the beginnings of the names of weights in layers with closed-form weights."""
+    count = getattr(model.config, "solved_layers", int(hasattr(model.config, "identity_size")))
+    last = len(model.model.layers)
+    return tuple(f"model.layers.{k}." for k in range(last - count, last))
+
+
 def keep_identity(model: Any) -> None:
-    """Stop gradients to the identity dimensions, except in the last layer.
+    """Stop gradients to the identity dimensions, except in layers with closed-form weights.
 
     The copying layer amplifies these dimensions, and so any noise in them.
     """
@@ -148,7 +153,7 @@ def keep_identity(model: Any) -> None:
         return torch.cat([gradient[:, :old], torch.zeros_like(gradient[:, old:])], dim=1)
 
     model.get_input_embeddings().weight.register_hook(without_columns)
-    for layer in model.model.layers[:-1]:
+    for layer in model.model.layers[: len(model.model.layers) - len(solved_layers(model))]:
         for part in (layer.self_attn.o_proj, layer.mlp.down_proj):
             part.weight.register_hook(without_rows)
 
@@ -209,14 +214,18 @@ def _shared_out(table: torch.Tensor, layout: Layout, count: int) -> torch.Tensor
     return place
 
 
-def _read(model: Any, layout: Layout, practice: Practice, i: int) -> _Seen:
-    """Run the model on a worked puzzle."""
+def worked(layout: Layout, practice: Practice, i: int) -> tuple[Lesson, Text]:
+    """Return puzzle `i` of those that weights are solved on, with a response."""
     rng = np.random.default_rng([practice.seed, _FAR_STEP, i])
     (low, high), (few, many), distractors = _SIZE
     size = Size(int(rng.integers(low, high)), int(rng.integers(few, many)), distractors)
     lesson = layout.lesson(practice.draw(_FAR_STEP, i, size), rng, cite=True)
-    clear = (rng.random(len(lesson.gold)) < _CLEAR).tolist()
-    text = response(layout, lesson, clear=clear)
+    return lesson, response(layout, lesson)
+
+
+def _read(model: Any, layout: Layout, practice: Practice, i: int) -> _Seen:
+    """Run the model on a worked puzzle."""
+    lesson, text = worked(layout, practice, i)
     said, weights = text.tokens, text.weights
     ids = lesson.prompt + said[1:]  # the prompt ends in the first token of the response
     kinds, cells = _kinds(layout, lesson, len(ids))
@@ -230,16 +239,22 @@ def _read(model: Any, layout: Layout, practice: Practice, i: int) -> _Seen:
         if token == blank:
             kind = _ELSE
         next_kinds[start + k], next_cells[start + k] = kind, about
-    with torch.no_grad():
-        states = _scaled(model, torch.tensor([ids]))
+    states, _ = scaled_states(model, torch.tensor([ids]))
     return _Seen(states, ids, kinds, cells, next_kinds, next_cells)
 
 
-def _scaled(model: Any, ids: torch.Tensor) -> torch.Tensor:
-    """Return states as the next layer reads them: normalised, without the norm's weights."""
-    states = hidden_states(model, ids).last[0] / model.model.norm.weight
-    scaled: torch.Tensor = states / states.square().mean(dim=-1, keepdim=True).sqrt()
-    return scaled
+def scaled_states(model: Any, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return states as one more layer reads them, normalised without the norm's weights.
+
+    Shapes (length, width) and (length,), the latter their root mean square before.
+    """
+    raw: list[torch.Tensor] = []
+    hook = model.model.norm.register_forward_pre_hook(lambda _, given: raw.append(given[0]))
+    with torch.no_grad():
+        model.model(input_ids=ids, use_cache=False)
+    hook.remove()
+    size = raw[0][0].square().mean(dim=-1).sqrt()
+    return raw[0][0] / size[:, None], size
 
 
 def _kinds(layout: Layout, lesson: Lesson, length: int) -> tuple[list[int], list[int]]:
@@ -255,9 +270,15 @@ def _kinds(layout: Layout, lesson: Lesson, length: int) -> tuple[list[int], list
     return kinds, cells
 
 
-def _solve(states: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+def solve(
+    states: torch.Tensor,
+    wanted: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    ridge: float = _RIDGE,
+) -> torch.Tensor:
     """Return the matrix that maps states to targets, by least squares."""
     states, wanted = states.double(), wanted.double()
-    square = states.T @ states + _RIDGE * torch.eye(states.shape[1], dtype=torch.float64)
-    solved: torch.Tensor = torch.linalg.solve(square, states.T @ wanted)
+    heavy = states if weight is None else states * weight.double()[:, None]
+    square = heavy.T @ states + ridge * torch.eye(states.shape[1], dtype=torch.float64)
+    solved: torch.Tensor = torch.linalg.solve(square, heavy.T @ wanted)
     return solved.float()

@@ -28,7 +28,7 @@ from cello1.solvers.local.spelling import Tree, spelling_tree
 from cello1.training.base.practice import Draft, Practice, supporting
 from cello1.training.base.simulated import likeness, simulate
 from cello1.training.base.sources import Floats32
-from cello1.training.teacher.wording import AMONG_OTHERS, EACH_ONCE
+from cello1.training.teacher.wording import AMONG_OTHERS
 
 
 @dataclass(frozen=True)
@@ -340,10 +340,7 @@ def questions(layout: Layout, lessons: Sequence[Lesson], pad: int) -> Questions:
 
 # Loss weights of the tokens of a written response.
 TYPE, NEXT, GENE, WORD = 1.0, 0.8, 0.5, 0.1
-LEAVE = 2.0  # few cells are left for last, and many should be on data less clear than practice
 PART = 2.0  # of what parts and ends the answer: one mistake makes it invalid
-SURE = 0.9  # least probability of the best type left for a cell to be decided at first sight
-LEFT = " left for last."
 
 
 class Text(NamedTuple):
@@ -369,38 +366,15 @@ class Text(NamedTuple):
     about: list[int]
 
 
-def clear_cells(rating: npt.NDArray[np.float32], given: Sequence[int]) -> list[bool]:
-    """Tell which cells are decided at first sight, in their order.
-
-    Parameters
-    ----------
-    rating
-        Ratings of cells and candidates, shape (N, M).
-    given
-        The candidate stated for each cell; those of clear cells are not left for later ones.
-    """
-    free = np.ones(rating.shape[1], bool)
-    clear = []
-    for row, chosen in zip(rating, given, strict=True):
-        left = np.exp(row[free] - row[free].max()) if free.any() else np.ones(1)
-        clear.append(bool(left.max() >= SURE * left.sum()))
-        if clear[-1]:
-            free[chosen] = False
-    return clear
-
-
 def response(
     layout: Layout,
     lesson: Lesson,
     given: Sequence[int] | None = None,
-    clear: Sequence[bool] | None = None,
     rating: npt.NDArray[np.float32] | None = None,
 ) -> Text:
-    """Write the response from ``<think>`` on: easy cells, then the hard ones, then the answer.
+    """Write the response from ``<think>`` on: a line for each cell, then the answer.
 
-    The first round has a line for each cell: its type with genes that support it, or that it is
-    left for last. If any is left, the second round repeats the types of the clear cells and
-    decides the others among the types that remain. The answer repeats the last round.
+    A line gives the type of a cell, with genes that support it.
 
     Parameters
     ----------
@@ -410,14 +384,11 @@ def response(
         The candidate stated for each cell, right or wrong, as in the model's own answers; by
         default the right one. The target is the right type, unless an earlier line has given it:
         then the best rated one that is left, or without ratings the stated one.
-    clear
-        Which cells are decided in the first round; by default all.
     rating
         Ratings of cells and candidates, shape (N, M).
     """
     text = Text([], [], [], [], [])
     given = lesson.gold if given is None else given
-    clear = [True] * len(given) if clear is None else clear
     colon, among = layout.said(": "), layout.said(AMONG_OTHERS)
 
     def say(ids: Sequence[int], weight: float) -> None:
@@ -427,8 +398,8 @@ def response(
         text.allowed.extend([()] * len(ids))
         text.about.extend([0] * len(ids))
 
-    def name(i: int, forms: Sequence[Sequence[int]], used: Sequence[int], mend: bool) -> None:
-        place = len(text.tokens)
+    def name(i: int, forms: Sequence[Sequence[int]], mend: bool) -> None:
+        place, used = len(text.tokens), given[:i]
         say(forms[given[i]], TYPE)
         if mend and lesson.gold[i] not in used:
             _mend(forms[lesson.gold[i]], place, text)
@@ -442,10 +413,11 @@ def response(
         say(ids[:1], weight)
         say(ids[1:], WORD)
 
-    def line(i: int, used: Sequence[int], cite: bool, mend: bool) -> None:
+    say(layout.think, TYPE)
+    for i, chosen in enumerate(given):
         begin(layout.cell(i + 1, " is"))
-        name(i, lesson.labels, used, mend)
-        if cite and (genes := lesson.cited[i][given[i]]):
+        name(i, lesson.labels, True)
+        if genes := lesson.cited[i][chosen]:
             say(colon, WORD)
             say(genes, GENE)
             for k in range(len(genes)):
@@ -454,27 +426,11 @@ def response(
         else:
             say(layout.end, WORD)
         say(layout.newline, WORD)
-
-    say(layout.think, TYPE)
-    used: list[int] = []
-    for i, sure in enumerate(clear):
-        if sure:
-            line(i, used, True, True)
-            used.append(given[i])
-        else:
-            begin(layout.cell(i + 1, " is"))
-            begin([*layout.said(LEFT), *layout.newline], LEAVE)
-    if not all(clear):
-        begin(layout.said(f"{EACH_ONCE}\n"))
-        for i, sure in enumerate(clear):
-            line(i, [u for u in used if u != given[i]], not sure, not sure)
-            if not sure:
-                used.append(given[i])
     begin(layout.said("</think>\n<answer>"))
     for i in range(len(given)):
         if i:
             say(layout.said(" |"), PART)
-        name(i, lesson.labels if i else lesson.bare, given[:i], False)
+        name(i, lesson.labels if i else lesson.bare, False)
     say(layout.said("</answer><|im_end|>"), PART)
     return text
 

@@ -27,13 +27,12 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from cello1.errors import InputError
 from cello1.runs import LOG, append_line, write_atomic
 from cello1.solvers.assign import assign_jointly
-from cello1.training.base.copying import keep_identity
+from cello1.training.base.copying import keep_identity, solved_layers
 from cello1.training.base.forward import States, hidden_states
 from cello1.training.base.layout import (
     Layout,
     Lesson,
     Questions,
-    clear_cells,
     questions,
     response,
 )
@@ -49,8 +48,9 @@ COPIED = 1.0  # initial scale of the output of the look-up layer
 LOOK_UP = 0.2  # weight of the loss of which cell a gene belongs to
 OFFERED = 1.0  # weight of the loss of which labels are on offer
 FORM = 2.0  # weight of the loss of types and genes that are not on offer, or given twice
-FASTER = 4.0  # learning rate of the copying layer, relative to the trained layers
+FASTER = 4.0  # learning rate of layers with closed-form weights, relative to the others
 _OWN = 0.7  # share of the written puzzles that follow perturbed ratings of the model
+_SWAPPED = 0.4  # share of the written puzzles in which two cells have each other's type
 _LEAST = 0.3  # scale of these ratings at the least: strangers are harder than practice
 _PER_CELL, _PER_PUZZLE = 14, 60  # tokens besides the genes, including the questions
 IGNORED = -100
@@ -361,13 +361,12 @@ class Trainer:
         self.numbers = torch.tensor(numbers, device=model.device)
         self.step, self.tokens, self.total = 0, 0, len(self.feed)
         self.dtype = training_dtype(model.device)
-        copyist = getattr(model.config, "identity_size", 0) > 0
-        last = f"layers.{len(model.model.layers) - 1}." if copyist else "no such layer"
+        solved = solved_layers(model)
         groups = []
         for new in (False, True):
             for matrix in (True, False):
                 own = [p for n, p in model.named_parameters()
-                       if (p.ndim > 1) == matrix and (last in n) == new]  # fmt: skip
+                       if (p.ndim > 1) == matrix and n.startswith(solved) == new]  # fmt: skip
                 groups.append(
                     {
                         "params": own,
@@ -482,8 +481,12 @@ class Trainer:
             if rng.random() < _OWN:
                 noisy = rating * rng.uniform(_LEAST, 1) + rng.gumbel(size=rating.shape)
                 given = assign_jointly(noisy.astype(float)).tolist()
-            clear = clear_cells(rating, given)
-            said.append(response(self.layout, lesson, given, clear, rating))
+            if rng.random() < _SWAPPED:
+                # Later lines then want types that are gone, as on data less clear than practice.
+                one, two = rng.choice(len(given), 2, replace=False).tolist()
+                given = list(given)
+                given[one], given[two] = given[two], given[one]
+            said.append(response(self.layout, lesson, given, rating))
         longest = max(len(text.tokens) for text in said)
         most = max(len(tokens) for text in said for tokens in text.allowed)
         ids = np.full((len(said), longest), self.pad, np.int64)
