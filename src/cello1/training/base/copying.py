@@ -62,8 +62,7 @@ def add_copying(model: Any, layout: Layout, practice: Practice) -> Any:
     wider = _widened(model, layout)
     old = model.config.hidden_size
     size, heads = wider.config.head_dim, wider.config.num_attention_heads
-    # Only in dimensions of slow rotation do queries and keys match at any distance.
-    slow = [*range(size // 4, size // 2), *range(3 * size // 4, size)]
+    slow = slow_dimensions(size)
     number = len(slow) // 4  # dimensions that identify the cell
     told = len(slow) - number - _MARKS
     if heads < 2 or told < 1:
@@ -73,7 +72,6 @@ def add_copying(model: Any, layout: Layout, practice: Practice) -> Any:
     seen = [_read(wider, layout, practice, i) for i in range(_WORKED)]
     layer = copy.deepcopy(wider.model.layers[-1])
     own = layer.self_attn
-    own.layer_idx = len(wider.model.layers)
     for part in (own.q_proj, own.k_proj, own.v_proj, own.o_proj, layer.mlp.down_proj):
         part.weight.data.zero_()
     for norm in (layer.input_layernorm, layer.post_attention_layernorm):
@@ -124,10 +122,24 @@ def add_copying(model: Any, layout: Layout, practice: Practice) -> Any:
         for k in range(size):
             own.v_proj.weight.data[head * size + k, old + k] = float(_GAIN / carried)
             own.o_proj.weight.data[old + k, head * size + k] = 1.0
-    wider.model.layers.append(layer)
-    wider.config.num_hidden_layers += 1
-    wider.config.layer_types = [*wider.config.layer_types, wider.config.layer_types[-1]]
+    append_layer(wider, layer)
     return wider
+
+
+def slow_dimensions(size: int) -> list[int]:
+    """Return the dimensions of a head that rotate slowly.
+
+    Only in these do queries and keys match at any distance.
+    """
+    return [*range(size // 4, size // 2), *range(3 * size // 4, size)]
+
+
+def append_layer(model: Any, layer: Any) -> None:
+    """Put a layer behind all others."""
+    layer.self_attn.layer_idx = len(model.model.layers)
+    model.model.layers.append(layer)
+    model.config.num_hidden_layers += 1
+    model.config.layer_types = [*model.config.layer_types, model.config.layer_types[-1]]
 
 
 def solved_layers(model: Any) -> tuple[str, ...]:

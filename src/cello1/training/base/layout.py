@@ -409,8 +409,8 @@ def response(
         _allow(forms, used, place, text)
         text.about[place - 1 :] = [i + 1] * (len(text.tokens) - place + 1)
 
-    def begin(ids: Sequence[int], weight: float = NEXT) -> None:
-        say(ids[:1], weight)
+    def begin(ids: Sequence[int]) -> None:
+        say(ids[:1], NEXT)
         say(ids[1:], WORD)
 
     say(layout.think, TYPE)

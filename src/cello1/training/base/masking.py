@@ -17,7 +17,14 @@ from typing import Any, NamedTuple
 import torch
 
 from cello1.errors import InputError
-from cello1.training.base.copying import scaled_states, solve, solved_layers, worked
+from cello1.training.base.copying import (
+    append_layer,
+    scaled_states,
+    slow_dimensions,
+    solve,
+    solved_layers,
+    worked,
+)
 from cello1.training.base.layout import Layout
 from cello1.training.base.practice import Practice
 
@@ -70,7 +77,8 @@ def add_masking(model: Any, layout: Layout, practice: Practice) -> Any:
         layer.mlp.down_proj.weight.data.zero_()
         layer.post_attention_layernorm.weight.data.fill_(1.0)
     types = [layout.spell(label, "", True, 0)[0] for label in sorted(layout.types)]
-    seen = [_read(model, layout, practice, types, i) for i in range(_WORKED)]
+    place = {token: k for k, token in enumerate(types)}
+    seen = [_read(model, layout, practice, place, i) for i in range(_WORKED)]
     states = torch.cat([s.states for s in seen])
     spread = torch.cat([s.spread for s in seen])
     given = torch.tensor([d for s in seen for d in s.given])
@@ -79,7 +87,6 @@ def add_masking(model: Any, layout: Layout, practice: Practice) -> Any:
     said = given >= 0
 
     own = layer.self_attn
-    own.layer_idx = len(model.model.layers)
     for part in (own.q_proj, own.k_proj, own.v_proj, own.o_proj):
         part.weight.data.zero_()
     layer.input_layernorm.weight.data.fill_(1.0)
@@ -90,7 +97,7 @@ def add_masking(model: Any, layout: Layout, practice: Practice) -> Any:
     # the label. Queries compare it with what the state predicts, so that the type that would be
     # named is found if it has been named; else they attend to the first token. All of it stands in
     # the dimensions of slow rotation, where queries and keys match at any distance.
-    slow = [*range(size // 4, size // 2), *range(3 * size // 4, size)]
+    slow = slow_dimensions(size)
     reads = model.model.norm.weight.detach()
     table = model.get_output_embeddings().weight.detach()[types] * reads
     table = table - table.mean(dim=0)
@@ -120,9 +127,7 @@ def add_masking(model: Any, layout: Layout, practice: Practice) -> Any:
         own.k_proj.weight.data[marks] = _FIRM * telling.T
         own.v_proj.weight.data[rows] = gain * values[:, rows].T
         own.o_proj.weight.data[:, rows] = -scale / gain * direction[:, rows]
-    model.model.layers.append(layer)
-    model.config.num_hidden_layers += 1
-    model.config.layer_types = [*model.config.layer_types, model.config.layer_types[-1]]
+    append_layer(model, layer)
     model.config.solved_layers = len(solved_layers(model)) + 1
     return model
 
@@ -156,12 +161,11 @@ def _directions(model: Any, types: list[int], room: int) -> tuple[torch.Tensor, 
     return wide.float(), code.float()
 
 
-def _read(model: Any, layout: Layout, practice: Practice, types: list[int], i: int) -> _Seen:
+def _read(model: Any, layout: Layout, practice: Practice, place: dict[int, int], i: int) -> _Seen:
     """Run the model on a worked puzzle."""
     lesson, text = worked(layout, practice, i)
     ids = lesson.prompt + text.tokens[1:]  # the prompt ends in the first token of the response
     states, spread = scaled_states(model, torch.tensor([ids]))
-    place = {token: k for k, token in enumerate(types)}
     given, asks = [-1] * len(ids), [False] * len(ids)
     start, verb = len(lesson.prompt) - 1, layout.cell(1, " is")[1]
     for k, token in enumerate(text.tokens):
