@@ -3,7 +3,8 @@
 A cell of a profile is a draw of counts at a random depth. Everything that differs between studies
 is randomised as well, once per puzzle: gene-wise shifts (chemistry and donor), the amount of
 ambient RNA of the tissue, the amount of mitochondrial and ribosomal RNA and MALAT1, which of these
-the means lack, and which genes were measured. So the model generalises to unseen studies.
+the means lack, which genes were measured, and genes that no table has, such as pseudogenes. So the
+model generalises to unseen studies.
 
 Types are named by their label, a synonym or a wider term, or sometimes by an invented name, so that
 the model has to read the list of candidates. Puzzle i of step t depends on (seed, t, i) alone.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,9 @@ MITOCHONDRIAL = {
     "MT-ND4L": 0.02, "MT-ATP8": 0.01, "MT-ND6": 0.003,
 }  # fmt: skip
 NUCLEAR = "MALAT1"
+# Genes that no table has, such as those that some pipelines count: (pattern, how many of its kind).
+_STRANGERS = (("MT{mito}P{small}", 240), ("RPL{small}P{large}", 80), ("ENSG00000{id}", 80),
+              ("ENSG00000{id}.{small}", 80), ("LOC{id}", 60), ("LINC0{id}", 60))  # fmt: skip
 _SYLLABLES = ("ba", "do", "fe", "gu", "ka", "lo", "mi", "nu", "pra", "ro", "sta", "ti", "ve", "zo")
 _SEXES = ("female", "male", "unknown")
 _ETHNICITIES = (
@@ -150,6 +155,8 @@ class Practice:
         # MALAT1 and the mitochondrial genes may be missing from all tables.
         self.genes = [*sources.genes, *(g for g in (NUCLEAR, *MITOCHONDRIAL) if g not in at)]
         at = {gene: i for i, gene in enumerate(self.genes)}
+        self.strangers = np.arange(len(self.genes), len(self.genes) + len(_strangers()))
+        self.genes += _strangers()
         self.nuclear = at[NUCLEAR]
         self.mito = np.array([at[g] for g in MITOCHONDRIAL], np.int32)
         self.mito_shares = np.array(list(MITOCHONDRIAL.values()), np.float32)
@@ -368,6 +375,11 @@ class Practice:
             level = np.exp(rng.normal(np.log(0.02), 0.9))
             own_level = np.clip(level * np.exp(rng.normal(0, 0.6, len(columns))), 0, 0.4)
             more.append((np.array([self.nuclear], np.int32), own_level[:, None]))
+        if rng.random() < 0.2:
+            level = np.exp(rng.normal(np.log(0.03), 0.9))
+            own_level = np.clip(level * np.exp(rng.normal(0, 0.5, len(columns))), 0, 0.4)
+            found = rng.choice(self.strangers, int(rng.integers(3, 13)), replace=False)
+            more.append((found, own_level[:, None] * rng.dirichlet(np.ones(len(found)))))
         if more:
             genes = np.concatenate([genes, *(found for found, _ in more)])
             shares = np.concatenate([shares, *(s.astype(np.float32) for _, s in more)], axis=1)
@@ -392,6 +404,24 @@ class Practice:
             _, first = np.unique(genes[top], return_index=True)
             cells.append(genes[top[np.sort(first)]])
         return cells
+
+
+@lru_cache
+def _strangers() -> list[str]:
+    """Return names of genes as no table has them."""
+    rng = np.random.default_rng(0)
+    mito = [name.removeprefix("MT-") for name in MITOCHONDRIAL]
+    names = {
+        pattern.format(
+            mito=mito[int(rng.integers(len(mito)))],
+            small=rng.integers(1, 40),
+            large=rng.integers(1, 99),
+            id=rng.integers(100_000, 300_000),
+        )
+        for pattern, count in _STRANGERS
+        for _ in range(count)
+    }
+    return sorted(names)
 
 
 def _thin(cell: Ints, genes: int, rng: np.random.Generator) -> Ints:
