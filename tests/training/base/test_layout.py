@@ -1,5 +1,8 @@
 """Lessons in tokens: the solver's own prompt, and responses that say what is rated."""
 
+import re
+from itertools import permutations
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +13,16 @@ from cello1.citations.citations import citations, gene_vocabulary
 from cello1.puzzles.answer import TAGS, Answer, parse_response
 from cello1.solvers.local.spelling import spelling_tree
 from cello1.training.base.forward import hidden_states
-from cello1.training.base.layout import response
+from cello1.training.base.layout import decisions, response
 from cello1.training.base.practice import Size
 from cello1.training.base.pretrain import new_model, sees, start_from
+
+
+def rated(lesson, lead=3.0):
+    """Return ratings by which the right types lead."""
+    rating = np.zeros((len(lesson.gold), len(lesson.labels)))
+    rating[np.arange(len(lesson.gold)), lesson.gold] = lead
+    return rating - np.log(np.exp(rating).sum(axis=1, keepdims=True))
 
 
 def pieces(layout, text):
@@ -43,7 +53,7 @@ def test_a_response_is_right_and_every_gene_is_in_its_cell(practice, layout):
         draft = practice.draw(0, i, Size(4, 50, 1))
         lesson = layout.lesson(draft, rng, cite=True)
         puzzle = as_puzzle(practice, draft)
-        tokens, targets, weights, allowed, about = response(layout, lesson)
+        tokens, targets, weights, allowed, about = response(layout, lesson, rated(lesson))
         assert tokens == targets
         assert len(tokens) == len(weights) == len(allowed) == len(about)
         assert min(weights) > 0
@@ -53,31 +63,60 @@ def test_a_response_is_right_and_every_gene_is_in_its_cell(practice, layout):
         assert isinstance(said, Answer)
         vocabulary = gene_vocabulary([puzzle])
         assert all(c.true for c in citations(puzzle, said.reasoning, vocabulary))
-        lines = said.reasoning.rstrip("\n").split("\n")
+        weighed, decided = said.reasoning.rstrip("\n").split("\nEach type once:\n")
+        for k, (line, label) in enumerate(
+            zip(weighed.split("\n"), puzzle.answer, strict=True), start=1
+        ):
+            assert re.match(rf"Cell {k}: {re.escape(label)} \d\d %( \| |$)", line)
+        lines = decided.split("\n")
         for k, (line, label) in enumerate(zip(lines, puzzle.answer, strict=True), start=1):
             assert line.startswith((f"Cell {k} is {label}: ", f"Cell {k} is {label}."))
 
 
-def test_what_follows_the_ratings_is_told_the_right_type_unless_it_is_gone(practice, layout):
+def test_after_a_mistake_the_rest_is_decided_anew(practice, layout):
     draft = practice.draw(0, 1, Size(4, 50, 0, plain=True))
     lesson = layout.lesson(draft, np.random.default_rng(0), cite=True)
     n = len(lesson.gold)
     said = [lesson.gold[(i + 1) % n] for i in range(n)]  # everybody says the next one's type
-    tokens, targets, weights, *_ = response(layout, lesson, said)
+    tokens, targets, weights, *_ = response(layout, lesson, rated(lesson), said)
     text = layout.tokenizer.decode(tokens).removesuffix("<|im_end|>")
     answer = parse_response(text)
     assert isinstance(answer, Answer)
     assert list(answer.labels) == [draft.names[j] for j in said]
-    # The first cell's type is still to be had; that of every other has been given away.
+    # The first cell's type is still to be had; then its second best is the only free one.
     wrong = [k for k, (a, b) in enumerate(zip(tokens, targets, strict=True)) if a != b]
-    assert [targets[k] for k in wrong] == [lesson.labels[lesson.gold[0]][-1]]
+    assert targets[wrong[0]] == lesson.labels[lesson.gold[0]][-1]
     assert min(weights) > 0
+
+
+def test_decisions_are_the_best_that_agree_with_the_lines_before():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        n, m = int(rng.integers(1, 5)), 5
+        rating = rng.normal(size=(n, m))
+        given = rng.permutation(m)[:n].tolist()
+        for i, wanted in enumerate(decisions(rating, given)):
+            best = max(
+                (p for p in permutations(range(m), n) if list(p[:i]) == given[:i]),
+                key=lambda p: sum(rating[k, j] for k, j in enumerate(p)),
+            )
+            assert wanted == best[i]
+
+
+def test_ratings_of_others_are_read_and_not_learned(practice, layout):
+    draft = practice.draw(0, 2, Size(4, 50, 1))
+    lesson = layout.lesson(draft, np.random.default_rng(0), cite=True)
+    own, other = (response(layout, lesson, rated(lesson), own=own) for own in (True, False))
+    assert own.tokens == other.tokens
+    start = own.tokens.index(layout.said("Each type once:\n")[0])
+    assert own.weights[start:] == other.weights[start:]
+    assert not any(other.weights[1:start])
 
 
 def test_allowed_are_the_types_not_given_yet_and_the_genes_of_the_cell_not_cited(practice, layout):
     draft = practice.draw(0, 2, Size(4, 50, 1, plain=True))
     lesson = layout.lesson(draft, np.random.default_rng(0), cite=True)
-    text = response(layout, lesson)
+    text = response(layout, lesson, rated(lesson))
     assert all(t in some for t, some in zip(text.targets, text.allowed, strict=True) if some)
     types = {form[-1] for form in lesson.labels}
     answered = [some for some in text.allowed if set(some) & types][-len(lesson.gold) :]
@@ -91,7 +130,7 @@ def test_allowed_are_the_types_not_given_yet_and_the_genes_of_the_cell_not_cited
 def test_every_name_and_the_token_before_it_belong_to_their_cell(practice, layout):
     draft = practice.draw(0, 3, Size(5, 50, 1))
     lesson = layout.lesson(draft, np.random.default_rng(0), cite=True)
-    text = response(layout, lesson)
+    text = response(layout, lesson, rated(lesson))
     start = text.tokens.index(layout.said("<answer>")[0])
     cell, bar = 1, layout.said(" |")[0]
     for token, about in list(zip(text.tokens, text.about, strict=True))[start:-2]:

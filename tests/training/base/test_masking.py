@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from test_copying import model_of
+from test_layout import rated
 
 from cello1.errors import InputError
 from cello1.training.base import copying, masking
@@ -20,7 +21,7 @@ def change(before, after, layout, practice, steps):
         draft = practice.draw(9, i, Size(4, 20, 0, plain=True))
         lesson = layout.lesson(draft, np.random.default_rng(0), cite=True)
         n = len(lesson.gold)
-        text = response(layout, lesson, [lesson.gold[(k + 1) % n] for k in range(n)])
+        text = response(layout, lesson, rated(lesson), [lesson.gold[(k + 1) % n] for k in range(n)])
         ids = torch.tensor([lesson.prompt + text.tokens[1:]])
         with torch.no_grad():
             was, now = (m(ids).logits[0] for m in (before, after))
@@ -40,7 +41,8 @@ def change(before, after, layout, practice, steps):
 def test_a_type_decided_for_is_less_likely_at_once(practice, layout, monkeypatch):
     monkeypatch.setattr(copying, "_WORKED", 20)
     monkeypatch.setattr(masking, "_WORKED", 80)
-    model = add_copying(model_of(layout), layout, practice)
+    # The states of a narrower one do not tell types that are given from types that are weighed.
+    model = add_copying(model_of(layout, hidden=192), layout, practice)
     masked = add_masking(model, layout, practice)
     assert masked.config.num_hidden_layers == model.config.num_hidden_layers + 1
     assert change(model, masked, layout, practice, range(20)) < -1

@@ -21,6 +21,7 @@ from transformers import Qwen3ForCausalLM
 from cello1.errors import InputError
 from cello1.training.base.layout import GENE, TYPE, Layout, Lesson, Text, response
 from cello1.training.base.practice import Practice, Size
+from cello1.training.base.simulated import unclear
 from cello1.training.base.tokens import MOST_CELLS, START
 
 _WORKED, _FAR_STEP = 120, 1 << 29  # puzzles to solve on; far from any step of training
@@ -231,8 +232,10 @@ def worked(layout: Layout, practice: Practice, i: int) -> tuple[Lesson, Text]:
     rng = np.random.default_rng([practice.seed, _FAR_STEP, i])
     (low, high), (few, many), distractors = _SIZE
     size = Size(int(rng.integers(low, high)), int(rng.integers(few, many)), distractors)
-    lesson = layout.lesson(practice.draw(_FAR_STEP, i, size), rng, cite=True)
-    return lesson, response(layout, lesson)
+    draft = practice.draw(_FAR_STEP, i, size)
+    lesson = layout.lesson(draft, rng, cite=True)
+    rating, _ = unclear(draft, layout.alike, rng)
+    return lesson, response(layout, lesson, rating)
 
 
 def _read(model: Any, layout: Layout, practice: Practice, i: int) -> _Seen:

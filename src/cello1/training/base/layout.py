@@ -24,11 +24,13 @@ from cello1.puzzles.prompt import (
     user_message,
 )
 from cello1.puzzles.puzzle import Puzzle
+from cello1.solvers.assign import assign_jointly
+from cello1.solvers.evidence import named
 from cello1.solvers.local.spelling import Tree, spelling_tree
 from cello1.training.base.practice import Draft, Practice, supporting
 from cello1.training.base.simulated import likeness, simulate
 from cello1.training.base.sources import Floats32
-from cello1.training.teacher.wording import AMONG_OTHERS
+from cello1.training.teacher.wording import AMONG_OTHERS, EACH_ONCE
 
 
 @dataclass(frozen=True)
@@ -339,7 +341,7 @@ def questions(layout: Layout, lessons: Sequence[Lesson], pad: int) -> Questions:
 
 
 # Loss weights of the tokens of a written response.
-TYPE, NEXT, GENE, WORD = 1.0, 0.8, 0.5, 0.1
+TYPE, NEXT, GENE, WORD, PERCENT = 1.0, 0.8, 0.5, 0.1, 0.3
 PART = 2.0  # of what parts and ends the answer: one mistake makes it invalid
 
 
@@ -369,26 +371,33 @@ class Text(NamedTuple):
 def response(
     layout: Layout,
     lesson: Lesson,
+    rating: npt.NDArray[np.float64],
     given: Sequence[int] | None = None,
-    rating: npt.NDArray[np.float32] | None = None,
+    *,
+    own: bool = True,
 ) -> Text:
-    """Write the response from ``<think>`` on: a line for each cell, then the answer.
+    """Write the response from ``<think>`` on: what each cell may be, the decision, the answer.
 
-    A line gives the type of a cell, with genes that support it.
+    First every cell is rated by itself, as evidence is written: the likely types in percent. Then
+    each type is given once, a line for each cell, with genes that support it; so the decision can
+    be read from the ratings above it.
 
     Parameters
     ----------
     layout, lesson
         The layout, and the puzzle.
-    given
-        The candidate stated for each cell, right or wrong, as in the model's own answers; by
-        default the right one. The target is the right type, unless an earlier line has given it:
-        then the best rated one that is left, or without ratings the stated one.
     rating
-        Ratings of cells and candidates, shape (N, M).
+        Log-probabilities of candidates, cell by cell, shape (N, M).
+    given
+        The candidate that the line of each cell states; by default the best joint assignment. The
+        target is the best assignment of the ratings that agrees with all lines before.
+    own
+        Whether these are the model's own ratings, which it learns to state; else they are as
+        unclear as those of strangers may be, and it only learns to decide by them.
     """
     text = Text([], [], [], [], [])
-    given = lesson.gold if given is None else given
+    wanted = decisions(rating, given)
+    given = wanted if given is None else given
     colon, among = layout.said(": "), layout.said(AMONG_OTHERS)
 
     def say(ids: Sequence[int], weight: float) -> None:
@@ -398,14 +407,9 @@ def response(
         text.allowed.extend([()] * len(ids))
         text.about.extend([0] * len(ids))
 
-    def name(i: int, forms: Sequence[Sequence[int]], mend: bool) -> None:
-        place, used = len(text.tokens), given[:i]
-        say(forms[given[i]], TYPE)
-        if mend and lesson.gold[i] not in used:
-            _mend(forms[lesson.gold[i]], place, text)
-        elif mend and rating is not None:
-            left = [j for j in range(len(forms)) if j not in used]
-            _mend(forms[max(left, key=lambda j: float(rating[i, j]))], place, text)
+    def name(i: int, j: int, forms: Sequence[Sequence[int]], used: Sequence[int]) -> None:
+        place = len(text.tokens)
+        say(forms[j], TYPE)
         _allow(forms, used, place, text)
         text.about[place - 1 :] = [i + 1] * (len(text.tokens) - place + 1)
 
@@ -414,9 +418,23 @@ def response(
         say(ids[1:], WORD)
 
     say(layout.think, TYPE)
+    for i, shares in enumerate(_shares(rating)):
+        likely = named(shares)
+        say(layout.cell(i + 1, ": "), NEXT)
+        for place, (j, percent) in enumerate(likely):
+            if place:
+                say(layout.said(" |"), PERCENT)
+            name(i, j, lesson.labels if place else lesson.bare, [k for k, _ in likely[:place]])
+            say(layout.said(f" {percent} %"), PERCENT)
+        say(layout.newline, PERCENT)
+    if not own:
+        text.weights[1:] = [0.0] * (len(text.weights) - 1)
+    begin(layout.said(f"{EACH_ONCE}\n"))
     for i, chosen in enumerate(given):
         begin(layout.cell(i + 1, " is"))
-        name(i, lesson.labels, True)
+        place = len(text.tokens)
+        name(i, chosen, lesson.labels, given[:i])
+        _mend(lesson.labels[wanted[i]], place, text)
         if genes := lesson.cited[i][chosen]:
             say(colon, WORD)
             say(genes, GENE)
@@ -430,9 +448,38 @@ def response(
     for i in range(len(given)):
         if i:
             say(layout.said(" |"), PART)
-        name(i, lesson.labels if i else lesson.bare, False)
+        name(i, given[i], lesson.labels if i else lesson.bare, given[:i])
     say(layout.said("</answer><|im_end|>"), PART)
     return text
+
+
+def decisions(rating: npt.NDArray[np.float64], given: Sequence[int] | None = None) -> list[int]:
+    """Return for each cell its candidate in the best assignment that agrees with all lines before.
+
+    Parameters
+    ----------
+    rating
+        Log-probabilities of candidates, shape (N, M).
+    given
+        What the lines state; by default what is best.
+    """
+    best: list[int] = assign_jointly(rating).tolist()
+    if given is None:
+        return best
+    wanted, left = [], list(range(rating.shape[1]))
+    for i, stated in enumerate(given):
+        wanted.append(best[i])
+        left.remove(stated)
+        if stated != best[i] and i + 1 < len(best):
+            best[i + 1 :] = [left[k] for k in assign_jointly(rating[i + 1 :, left]).tolist()]
+    return wanted
+
+
+def _shares(rating: npt.NDArray[np.float64]) -> list[list[float]]:
+    """Return the probabilities of the candidates of each cell by itself."""
+    shares = np.exp(rating - rating.max(axis=1, keepdims=True))
+    listed: list[list[float]] = (shares / shares.sum(axis=1, keepdims=True)).tolist()
+    return listed
 
 
 def _mend(right: Sequence[int], place: int, text: Text) -> None:

@@ -3,9 +3,10 @@
 Every step asks the question of the likelihood decoder for every cell of some puzzles. The loss is
 the cross-entropy among the candidates, plus the negative log of the probability that the whole
 vocabulary's softmax gives to them, which teaches the model which labels are candidates. For a
-share of the puzzles it also writes a response after the same prompt: for each cell its type with
-the genes that support it, and the answer. Each step depends on the seed and its number alone, so
-that an interrupted training resumes from its checkpoint and ends with the same weights.
+share of the puzzles it also writes a response after the same prompt: its ratings in percent, then
+for each cell its type with the genes that support it, and the answer. Each step depends on the seed
+and its number alone, so that an interrupted training resumes from its checkpoint and ends with the
+same weights.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from cello1.errors import InputError
 from cello1.runs import LOG, append_line, write_atomic
-from cello1.solvers.assign import assign_jointly
 from cello1.training.base.copying import keep_identity, solved_layers
 from cello1.training.base.forward import States, hidden_states
 from cello1.training.base.layout import (
     Layout,
     Lesson,
     Questions,
+    decisions,
     questions,
     response,
 )
@@ -49,9 +50,10 @@ LOOK_UP = 0.2  # weight of the loss of which cell a gene belongs to
 OFFERED = 1.0  # weight of the loss of which labels are on offer
 FORM = 2.0  # weight of the loss of types and genes that are not on offer, or given twice
 FASTER = 4.0  # learning rate of layers with closed-form weights, relative to the others
-_OWN = 0.7  # share of the written puzzles that follow perturbed ratings of the model
-_SWAPPED = 0.4  # share of the written puzzles in which two cells have each other's type
-_LEAST = 0.3  # scale of these ratings at the least: strangers are harder than practice
+_OWN = 0.5  # share of the written puzzles with the model's own ratings; the others are perturbed
+_LEAST = 0.15  # scale of these at the least: strangers are harder than practice
+_NOISE = (0.4, 1.2)  # of these, in units of Gumbel noise
+_SWAPPED = 0.15  # share of the written puzzles in which two lines have each other's type
 _PER_CELL, _PER_PUZZLE = 14, 60  # tokens besides the genes, including the questions
 IGNORED = -100
 
@@ -477,16 +479,18 @@ class Trainer:
         for lesson, rating in zip(
             work.lessons, ratings(work.asked, work.lessons, logs), strict=True
         ):
-            given = lesson.gold
-            if rng.random() < _OWN:
-                noisy = rating * rng.uniform(_LEAST, 1) + rng.gumbel(size=rating.shape)
-                given = assign_jointly(noisy.astype(float)).tolist()
+            own = rng.random() < _OWN
+            shown = rating.astype(np.float64)
+            if not own:
+                shown *= rng.uniform(_LEAST, 1)
+                shown += rng.gumbel(size=shown.shape) * rng.uniform(*_NOISE)
+            given = None
             if rng.random() < _SWAPPED:
-                # Later lines then want types that are gone, as on data less clear than practice.
+                # As in its own texts, later lines then have to agree with a mistake.
+                given = decisions(shown)
                 one, two = rng.choice(len(given), 2, replace=False).tolist()
-                given = list(given)
                 given[one], given[two] = given[two], given[one]
-            said.append(response(self.layout, lesson, given, rating))
+            said.append(response(self.layout, lesson, shown, given, own=own))
         longest = max(len(text.tokens) for text in said)
         most = max(len(tokens) for text in said for tokens in text.allowed)
         ids = np.full((len(said), longest), self.pad, np.int64)

@@ -51,6 +51,28 @@ def simulate(draft: Draft, alike: Floats32, rng: np.random.Generator) -> Simulat
     rng
         The random generator.
     """
+    logs, known = unclear(draft, alike, rng)
+    shares, _ = probabilities(logs)
+    return Simulated([named(row) for row in shares.tolist()], known)
+
+
+def unclear(
+    draft: Draft, alike: Floats32, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.float64], dict[str, list[int]]]:
+    """Rate a draft's cells by their right types, as well or badly as a draw decides.
+
+    Parameters
+    ----------
+    draft, alike, rng
+        As for :func:`simulate`.
+
+    Returns
+    -------
+    logs
+        Log-likelihoods, shape (N, M).
+    known
+        As in :class:`Simulated`.
+    """
     own, hows = alike[np.ix_(draft.types, draft.types)].astype(np.float64), tuple(KNOWN_HOW)
     noise = np.full(len(draft.types), rng.uniform(*_NOISE))
     known: dict[str, list[int]] = {}
@@ -61,8 +83,7 @@ def simulate(draft: Draft, alike: Floats32, rng: np.random.Generator) -> Simulat
     seen = own[draft.gold] + rng.normal(size=(len(draft.gold), len(noise))) * noise
     apart = (seen[:, None] - own[None]) / noise
     logs: npt.NDArray[np.float64] = -0.5 * np.square(apart).sum(axis=2)
-    shares, _ = probabilities(logs)
-    return Simulated([named(row) for row in shares.tolist()], known)
+    return logs, known
 
 
 def likeness(telling: Floats32) -> Floats32:
