@@ -3,9 +3,10 @@
 Run ``python benchmarks/mini.py DATA [--recipe mini-short] [--out runs/mini] [--table]``. DATA is a
 folder with ``cells`` and ``more_cells`` (annotated .h5ad files) and ``profiles`` (mean profiles and
 cell_types.csv). Builds puzzles, trains the base model by the recipe and then, by mini-write and
-mini-once, to write what it rates and to give each type once (after mini-short only to write),
-distils, fine-tunes, practises with rewards, and prints each verb with its minutes and what each
-model makes of the validation sets. ``--base`` stops before the distilling.
+mini-once, to write what it rates and to give each type once (after mini-short only to write, after
+mini-gpu by mini-decide as well, to decide by what it has said), distils, fine-tunes, practises with
+rewards, and prints each verb with its minutes and what each model makes of the validation sets.
+``--base`` stops before the distilling.
 ``--table`` also prints the test sets, beside the classical solvers; nothing is chosen on them.
 ``benchmarks/ablations.py`` goes on from the same folder.
 
@@ -92,8 +93,11 @@ def train_base(data: Path, out: Path, recipe: Path, log: Path) -> float:
 
 def further(out: Path, recipe: Path, log: Path) -> dict[str, float]:
     """Train the base model further, to write and to give each type once; return the minutes."""
-    short = recipe.stem == "mini-short"
-    parts = {"write": "mini-write-short"} if short else {"write": "mini-write", "once": "mini-once"}
+    parts = {"write": "mini-write", "once": "mini-once"}
+    if recipe.stem == "mini-short":
+        parts = {"write": "mini-write-short"}
+    elif recipe.stem == "mini-gpu":
+        parts["decide"] = "mini-decide"
     minutes, model = {}, out / "base" / "model"
     for name, stem in parts.items():
         minutes[name] = verb("base", recipe.with_name(f"{stem}.yaml"), f"model={model}",
@@ -118,7 +122,7 @@ def train(out: Path, recipe: Path, log: Path) -> dict[str, float]:
 
 def student(out: Path) -> list[str]:
     """Return what `cello1 sft` is told beside the recipe."""
-    last = next(name for name in ("once", "write") if (out / name).exists())
+    last = next(name for name in ("decide", "once", "write") if (out / name).exists())
     return [
         f"model={out / last / 'model'}",
         f"traces=[{out / 'traces' / 'reasoning.parquet'}]",
@@ -129,7 +133,7 @@ def student(out: Path) -> list[str]:
 def solve(solver: str, name: str, run: Path, options: list[str], log: Path) -> float:
     """Solve and evaluate the puzzles of a set."""
     puzzles = run.parents[1] / f"set-{name}.parquet"
-    minutes = verb("solve", puzzles, "--solver", solver, "--out", run, "--max-new-tokens", "800",
+    minutes = verb("solve", puzzles, "--solver", solver, "--out", run, "--max-new-tokens", "1300",
                    *options, log=log)  # fmt: skip
     return minutes + verb("eval", run, log=log)
 
