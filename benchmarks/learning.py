@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mini import TEST, VALIDATION
+from mini import TEST, VALIDATION, spread
 
 import cello1
+from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles
 from cello1.solvers.local.language import LanguageModel, LanguageSolver
 from cello1.solvers.local.likelihood import LikelihoodSolver
@@ -24,11 +26,8 @@ SETS = (*VALIDATION, *TEST)
 WAYS = {"assign": "by assignment", "writing": "in writing"}
 
 
-def measure(model: Path, puzzles: Path, few: int) -> dict[str, float]:
+def measure(language: LanguageModel, asked: Sequence[Puzzle]) -> dict[str, float]:
     """Return the share of batches that a model solves, by assignment and in greedy writing."""
-    asked = read_puzzles(puzzles)
-    asked = asked[:: max(1, len(asked) // few)][:few]
-    language = LanguageModel(model)
     solved = {}
     solvers = (LikelihoodSolver(language), LanguageSolver(language, max_new_tokens=1300))
     for way, solver in zip(WAYS, solvers, strict=True):
@@ -38,7 +37,7 @@ def measure(model: Path, puzzles: Path, few: int) -> dict[str, float]:
     return solved
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
+def draw(rows: dict[tuple[str, str], dict[str, Any]], tokens: dict[str, float], path: Path) -> None:
     """Draw batches solved over tokens, one line for each set; validation sets are dashed."""
     import matplotlib as mpl
 
@@ -49,7 +48,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure, axes = plt.subplots(1, len(WAYS), figsize=(9, 3.6), sharey=True, layout="constrained")
     for axis, (way, title) in zip(axes, WAYS.items(), strict=True):
         for name in SETS:
-            mine = sorted((row["tokens"], row[way]) for row in rows if row["set"] == name)
+            mine = sorted((read, rows[model, name][way]) for model, read in tokens.items())
             line = "--" if name in VALIDATION else "-"
             axis.plot(*zip(*mine, strict=True), line, marker=".", lw=1.2, label=name)
         axis.set(title=title, xlabel="tokens read (millions)", ylim=(-0.02, 1.02))
@@ -68,28 +67,26 @@ def main() -> None:
     arguments.add_argument("--results", type=Path, help="JSON lines; by default RUN/learning.jsonl")
     arguments.add_argument("--figure", type=Path, help="an .svg or .png file")
     args = arguments.parse_args()
+    tokens = {name: float(read) for name, _, read in (m.partition("=") for m in args.models)}
     results = args.results or args.run / "learning.jsonl"
-    rows = (
-        [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    )
+    kept = results.read_text().splitlines() if results.exists() else []
+    rows = {(row["model"], row["set"]): row for row in map(json.loads, kept)}
     print("| model | tokens (millions) | set | assign | writing |\n|---|---:|---|---:|---:|")
-    for given in args.models:
-        name, _, tokens = given.partition("=")
-        for key in SETS:
-            mine = [r for r in rows if (r["model"], r["set"]) == (name, key)]
-            if not mine:
-                puzzles = args.run / f"set-{key}.parquet"
-                solved = measure(args.run / name / "model", puzzles, args.few)
-                mine = [{"model": name, "tokens": float(tokens), "set": key, **solved}]
-                rows += mine
+    for model, read in tokens.items():
+        missing = [name for name in SETS if (model, name) not in rows]
+        language = LanguageModel(args.run / model / "model") if missing else None
+        for name in SETS:
+            if language is not None and name in missing:
+                asked = spread(read_puzzles(args.run / f"set-{name}.parquet"), args.few)
+                row = {"model": model, "set": name, **measure(language, asked)}
+                rows[model, name] = row
                 with results.open("a") as file:
-                    file.write(json.dumps(mine[0]) + "\n")
-            row = mine[0]
-            print(f"| {name} | {tokens} | {key} | {row['assign']:.3f} | {row['writing']:.3f} |",
-                  flush=True)  # fmt: skip
+                    file.write(json.dumps(row) + "\n")
+            row = rows[model, name]
+            figures = f"{row['assign']:.3f} | {row['writing']:.3f}"
+            print(f"| {model} | {read} | {name} | {figures} |", flush=True)
     if args.figure:
-        named = {given.partition("=")[0] for given in args.models}
-        draw([row for row in rows if row["model"] in named], args.figure)
+        draw(rows, tokens, args.figure)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from cello1.puzzles.puzzle import Puzzle
 from cello1.puzzles.table import read_puzzles, write_puzzles
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -77,9 +79,12 @@ def build(data: Path, out: Path, log: Path) -> None:
             "kang-validation": out / KANG[0] / "validation.parquet",
         }.get(name, out / name / "all.parquet")
         if not (out / f"set-{name}.parquet").exists():
-            puzzles = read_puzzles(path)
-            few = puzzles[:: max(1, len(puzzles) // FEW)][:FEW]
-            write_puzzles(few, out / f"set-{name}.parquet")
+            write_puzzles(spread(read_puzzles(path), FEW), out / f"set-{name}.parquet")
+
+
+def spread(puzzles: Sequence[Puzzle], few: int) -> Sequence[Puzzle]:
+    """Return a few puzzles of a set, spread over it."""
+    return puzzles[:: max(1, len(puzzles) // few)][:few]
 
 
 def train_base(data: Path, out: Path, recipe: Path, log: Path) -> float:
@@ -92,7 +97,7 @@ def train_base(data: Path, out: Path, recipe: Path, log: Path) -> float:
 
 
 def further(out: Path, recipe: Path, log: Path) -> dict[str, float]:
-    """Train the base model further, to write and to give each type once; return the minutes."""
+    """Train the base model further, to write and to decide; return the minutes."""
     parts = {"write": "mini-write", "once": "mini-once"}
     if recipe.stem == "mini-short":
         parts = {"write": "mini-write-short"}

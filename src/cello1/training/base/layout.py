@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 
 from cello1.puzzles.prompt import (
     EVIDENCE_HEADING,
@@ -356,7 +357,8 @@ class Text(NamedTuple):
         The target of each token, and its loss weight.
     allowed
         Tokens that are valid in place of this one, where a type or a gene is named: types on offer
-        that no earlier line has given, genes of the cell that are not cited yet.
+        that the same line has not named, or no earlier one has given; genes of the cell that are
+        not cited yet.
     about
         Number of the cell whose type this token names, or the token before a name; else 0.
     """
@@ -418,7 +420,7 @@ def response(
         say(ids[1:], WORD)
 
     say(layout.think, TYPE)
-    for i, shares in enumerate(_shares(rating)):
+    for i, shares in enumerate(softmax(rating, axis=1).tolist()):
         likely = named(shares)
         say(layout.cell(i + 1, ": "), NEXT)
         for place, (j, percent) in enumerate(likely):
@@ -473,13 +475,6 @@ def decisions(rating: npt.NDArray[np.float64], given: Sequence[int] | None = Non
         if stated != best[i] and i + 1 < len(best):
             best[i + 1 :] = [left[k] for k in assign_jointly(rating[i + 1 :, left]).tolist()]
     return wanted
-
-
-def _shares(rating: npt.NDArray[np.float64]) -> list[list[float]]:
-    """Return the probabilities of the candidates of each cell by itself."""
-    shares = np.exp(rating - rating.max(axis=1, keepdims=True))
-    listed: list[list[float]] = (shares / shares.sum(axis=1, keepdims=True)).tolist()
-    return listed
 
 
 def _mend(right: Sequence[int], place: int, text: Text) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -155,8 +154,9 @@ class Practice:
         # MALAT1 and the mitochondrial genes may be missing from all tables.
         self.genes = [*sources.genes, *(g for g in (NUCLEAR, *MITOCHONDRIAL) if g not in at)]
         at = {gene: i for i, gene in enumerate(self.genes)}
-        self.strangers = np.arange(len(self.genes), len(self.genes) + len(_strangers()))
-        self.genes += _strangers()
+        strangers = _strangers()
+        self.strangers = np.arange(len(self.genes), len(self.genes) + len(strangers))
+        self.genes += strangers
         self.nuclear = at[NUCLEAR]
         self.mito = np.array([at[g] for g in MITOCHONDRIAL], np.int32)
         self.mito_shares = np.array(list(MITOCHONDRIAL.values()), np.float32)
@@ -406,7 +406,6 @@ class Practice:
         return cells
 
 
-@lru_cache
 def _strangers() -> list[str]:
     """Return names of genes as no table has them."""
     rng = np.random.default_rng(0)

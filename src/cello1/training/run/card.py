@@ -87,8 +87,8 @@ def _base(record: Mapping[str, Any]) -> list[str]:
         f"{record['parameters']:,} parameters, {how} by `cello1 base` on {record['tokens']:,} "
         f"tokens of puzzles, with fresh cells drawn for every puzzle. It knows "
         f"{record['types']} types by name and reads the names of others word by word. It rates "
-        "every candidate for every cell (`--decode assign`), and writes how sure it is of each "
-        "cell, its type with the genes that speak for it, and the answer (`--decode generate`).",
+        "every candidate for every cell (`--decode assign`), and writes what each cell may "
+        "be, its type with the genes that speak for it, and the answer (`--decode generate`).",
         "",
         "## What it learned from",
         "",
